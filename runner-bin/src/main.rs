@@ -1,0 +1,2 @@
+//! Runs CI jobs on Kubernetes, a pod for each job.
+fn main() {}

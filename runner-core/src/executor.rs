@@ -1,0 +1,221 @@
+//! Where jobs run.
+//!
+//! ```text
+//!   reserve ──► JobHandle (Reserved) ── start ──► (Started) ── events ──► Ended ── dispose
+//!                     ▲                               ▲
+//!   recover ──────────┴───────────────────────────────┘     (after a manager died)
+//! ```
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::ids::{JobId, Offset};
+use crate::job::Job;
+use crate::outcome::{Outcome, StageReport, TraceSummary};
+use crate::plan::Plan;
+use crate::source::Ticket;
+
+/// Everything an executor has to know about a job.
+#[derive(Debug)]
+pub struct JobRequest<'a> {
+    /// Image, services, registries, variables for settings.
+    pub job: &'a Job,
+    /// What runs.
+    pub plan: &'a Plan,
+    /// Kept with the job for the next manager.
+    pub ticket: &'a Ticket,
+}
+
+/// How far a job has come, as far as its handle knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobPhase {
+    /// Written down, but nothing runs yet.
+    Reserved,
+    /// Started, or about to: it must be followed to its end.
+    Started,
+}
+
+/// Something that happened to a job.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// It waits, e.g. for a node or an image; in words for the job's author.
+    Waiting {
+        /// Why.
+        reason: String,
+    },
+    /// Its own program runs and speaks.
+    Running,
+    /// A stage has begun.
+    StageStarted {
+        /// The stage's name.
+        name: String,
+    },
+    /// A stage is over.
+    StageFinished(StageReport),
+    /// A piece of the job's own trace. Pieces come in order and without gaps from the offset last
+    /// given to [`JobHandle::follow`].
+    Trace {
+        /// Where it begins.
+        offset: Offset,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// It is over, and every trace byte that can be had has been handed out. The last event.
+    Ended(JobEnd),
+}
+
+/// How a job ended, with what there is of its trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobEnd {
+    /// How.
+    pub outcome: Outcome,
+    /// The job's own trace, when it is known to be complete. `None`: bytes may be missing, e.g.
+    /// because the node is lost.
+    pub trace: Option<TraceSummary>,
+    /// What the stages came to, as far as known.
+    pub stages: Vec<StageReport>,
+    /// For the operator: what was seen, in the infrastructure's terms.
+    pub detail: Option<String>,
+}
+
+/// How to stop a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// The running command ends, `after_script` and the stages for failures run.
+    Cancel,
+    /// Everything ends now.
+    Abort,
+}
+
+/// What a manager has added to a job's trace, and to how it ended, that must survive the manager.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Remarks {
+    /// Bytes before the job's own trace.
+    pub before: Bytes,
+    /// Bytes after it, with the offset in the job's own trace where they were put.
+    pub after: Option<(Offset, Bytes)>,
+    /// The outcome that was decided when `after` was written.
+    pub outcome: Option<Outcome>,
+}
+
+/// Why an executor did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ExecutorError {
+    /// What to do about it.
+    pub kind: ExecutorErrorKind,
+    /// What happened, for the operator.
+    pub message: String,
+    /// Not before this time has passed, where the other side said so.
+    pub retry_after: Option<Duration>,
+    /// The cause, where there is one.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Kinds of [`ExecutorError`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExecutorErrorKind {
+    /// No answer, or "not now": worth another try.
+    Unavailable,
+    /// This job cannot run here; the outcome says why in the author's words.
+    Refused(Outcome),
+    /// Another manager has the job. Stop at once and touch nothing.
+    Superseded,
+}
+
+impl ExecutorError {
+    /// An error of this kind.
+    pub fn new(kind: ExecutorErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None, source: None }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// A place where jobs run.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait Executor: Send + Sync + 'static {
+    /// Writes the job down so that any manager can take it over. Nothing runs yet.
+    ///
+    /// # Errors
+    /// `Refused` when the job cannot run here at all; `Unavailable` when it could not be written.
+    async fn reserve<'a>(
+        &self,
+        request: JobRequest<'a>,
+    ) -> Result<Box<dyn JobHandle>, ExecutorError>;
+
+    /// Claims the jobs that other managers of the same source left behind.
+    ///
+    /// # Errors
+    /// When it cannot be found out which there are; the caller tries again later.
+    async fn recover(&self) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError>;
+}
+
+/// One job in an executor's hands.
+///
+/// Dropping a handle leaves the job to the next manager; nothing is stopped and nothing deleted.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait JobHandle: Send {
+    /// The job's number.
+    fn id(&self) -> JobId;
+
+    /// How to speak for it at the source.
+    fn ticket(&self) -> Ticket;
+
+    /// How the operator finds it, e.g. `namespace/pod`.
+    fn place(&self) -> String;
+
+    /// How far it was when the handle was made, or since [`start`](JobHandle::start).
+    fn phase(&self) -> JobPhase;
+
+    /// What managers have said in its trace so far.
+    fn remarks(&self) -> Remarks;
+
+    /// Makes it run. Doing it twice is harmless.
+    ///
+    /// # Errors
+    /// `Refused` when it cannot run; `Unavailable` when it is not known whether it does.
+    async fn start(&mut self) -> Result<(), ExecutorError>;
+
+    /// Waits for the next event. Cancel safe: a dropped future loses nothing.
+    ///
+    /// It never fails: what cannot be reached for good becomes [`JobEvent::Ended`] with the cause.
+    async fn event(&mut self) -> JobEvent;
+
+    /// Hands out trace bytes from `from` on, and not beyond `until` until told so. Bytes that are
+    /// not asked for stay where they are: this is the only flow control there is.
+    async fn follow(&mut self, from: Offset, until: Offset);
+
+    /// Stops the job. It goes on being followed: the end is still an event.
+    ///
+    /// # Errors
+    /// When the job could not be told yet; the executor keeps trying by itself.
+    async fn stop(&mut self, stop: Stop) -> Result<(), ExecutorError>;
+
+    /// Stores what the manager is about to say in the trace, before it says it.
+    ///
+    /// # Errors
+    /// When it could not be stored; `Superseded` when another manager has the job.
+    async fn remark(&mut self, remarks: Remarks) -> Result<(), ExecutorError>;
+
+    /// Removes every trace of the job from the executor. The source has acknowledged the verdict.
+    ///
+    /// # Errors
+    /// When something is left; it may be called again.
+    async fn dispose(&mut self) -> Result<(), ExecutorError>;
+}

@@ -1,0 +1,221 @@
+//! What a job source hands out, in words that belong to no CI system.
+//!
+//! A source fills a [`Job`]; the planner turns it into a [`Plan`](crate::plan::Plan) and the executor
+//! reads from it where and in which image the plan runs. Nothing here has been expanded or checked
+//! yet beyond its shape.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+use crate::secret::Secret;
+
+/// A job as it was handed out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Number in the source's system.
+    pub id: JobId,
+    /// The job's name, as its author wrote it.
+    pub name: String,
+    /// Project, ref and commit, for labels, annotations, logs and `get_sources`.
+    pub project: Project,
+    /// Repository to check out. `None`: the job has no sources.
+    pub sources: Option<Sources>,
+    /// Variables in the source's order; a later one wins over an earlier one of the same key.
+    pub variables: Vec<Variable>,
+    /// The user's commands, in order. A step named `after_script` runs after all others, even after
+    /// a failure or a cancel.
+    pub steps: Vec<Step>,
+    /// Image that the commands run in. `None`: the executor's default.
+    pub image: Option<Image>,
+    /// Containers beside the job's own.
+    pub services: Vec<Image>,
+    /// Archives to make and hand over after the commands.
+    pub artifacts: Vec<Artifact>,
+    /// Archives of earlier jobs to fetch before the commands.
+    pub dependencies: Vec<Dependency>,
+    /// Logins for image registries.
+    pub registries: Vec<RegistryLogin>,
+    /// Longest time that the whole job may take. Default: 2 h (GitLab's default for a payload
+    /// without one).
+    pub timeout: Duration,
+    /// What the source can take.
+    pub features: SourceFeatures,
+    /// Where a person finds the job, for operators' logs.
+    pub url: Option<String>,
+}
+
+/// Where a job comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Number of the project in the source's system.
+    pub id: u64,
+    /// Name of the project, e.g. `widgets`.
+    pub name: String,
+    /// Full path of the project, e.g. `group/widgets`. Used for the directory of the checkout.
+    pub path: String,
+    /// Branch or tag.
+    pub reference: String,
+    /// Commit.
+    pub sha: String,
+}
+
+/// A repository and what of it is wanted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sources {
+    /// URL; it may carry credentials, hence secret.
+    pub url: Secret,
+    /// Branch or tag name, for messages.
+    pub reference: String,
+    /// Commit to check out.
+    pub sha: String,
+    /// What to fetch. Empty: branch heads and tags.
+    pub refspecs: Vec<String>,
+    /// How many commits deep. 0: all of them.
+    pub depth: u32,
+    /// Object format, `sha1` or `sha256`.
+    pub object_format: ObjectFormat,
+}
+
+/// Git's object format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ObjectFormat {
+    /// What nearly every repository uses.
+    #[default]
+    Sha1,
+    /// `git init --object-format=sha256`.
+    Sha256,
+}
+
+/// A job variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Name.
+    pub key: String,
+    /// Value, before expansion.
+    pub value: Secret,
+    /// The user may see it (GitLab's `public`).
+    pub public: bool,
+    /// Its value never appears in the log.
+    pub masked: bool,
+    /// The value is written to a file and the variable holds the file's path.
+    pub file: bool,
+    /// The value is not expanded.
+    pub raw: bool,
+}
+
+/// One list of commands that share a shell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `script`, `after_script`, `release`, …
+    pub name: String,
+    /// The commands, each possibly of several lines.
+    pub script: Vec<String>,
+}
+
+/// An image and how to run it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Reference, possibly with `$VAR` in it.
+    pub name: String,
+    /// Host names under which the other containers reach it (services only).
+    pub aliases: Vec<String>,
+    /// Replaces the image's entry point.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command (services only).
+    pub command: Option<Vec<String>>,
+    /// Variables of this container alone (services only).
+    pub variables: Vec<Variable>,
+    /// Pull policies to try, in order. Empty: the executor's own.
+    pub pull_policies: Vec<String>,
+    /// Ports it listens on.
+    pub ports: Vec<u16>,
+    /// User that the container runs as, `uid` or `uid:gid`.
+    pub user: Option<String>,
+}
+
+/// When an archive is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactWhen {
+    /// Only when all commands succeeded.
+    #[default]
+    OnSuccess,
+    /// Only when something failed.
+    OnFailure,
+    /// Either way.
+    Always,
+}
+
+/// How an artifact is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactFormat {
+    /// A zip archive.
+    #[default]
+    Zip,
+    /// One file, or several one after the other, gzipped.
+    Gzip,
+    /// The file itself.
+    Raw,
+}
+
+/// An archive to make after the commands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Name without extension; `None`: `artifacts`, or `default` in raw and gzip form.
+    pub name: Option<String>,
+    /// Globs of what goes in, relative to the project directory.
+    pub paths: Vec<String>,
+    /// Globs of what stays out.
+    pub exclude: Vec<String>,
+    /// Also everything git does not track.
+    pub untracked: bool,
+    /// When it is made.
+    pub when: ArtifactWhen,
+    /// How it is packed.
+    pub format: ArtifactFormat,
+    /// What it is to the source: `archive`, `junit`, `dotenv`, …
+    pub kind: String,
+    /// How long the source keeps it, in the source's words.
+    pub expire_in: Option<String>,
+}
+
+/// An archive of an earlier job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// The job that made it.
+    pub id: JobId,
+    /// Its name, for messages.
+    pub name: String,
+    /// What the source wants to see before it hands the archive out.
+    pub token: Secret,
+    /// File name.
+    pub filename: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A login for an image registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryLogin {
+    /// Host, with port where there is one.
+    pub registry: String,
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// What the source can take in return.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFeatures {
+    /// Section markers in the trace.
+    pub trace_sections: bool,
+    /// Failure reasons it knows beyond the basic three.
+    pub failure_reasons: Vec<String>,
+    /// Prefixes of tokens to mask in addition to the known ones.
+    pub token_mask_prefixes: Vec<String>,
+}

@@ -1,0 +1,21 @@
+//! The domain of Podwright: what a job is, how it becomes a plan, how its log is made, and the loop
+//! that takes jobs from a source and brings them to an end.
+//!
+//! Data flows one way:
+//!
+//! ```text
+//!   JobSource ──Offer──► planner ──Plan──► Executor ──JobEvent──► manager ──trace, verdict──► JobSource
+//! ```
+//!
+//! Nothing here knows GitLab, Kubernetes or HTTP.
+
+pub mod artifact;
+pub mod executor;
+pub mod ids;
+pub mod job;
+pub mod layout;
+pub mod outcome;
+pub mod plan;
+pub mod secret;
+pub mod source;
+pub mod wire;

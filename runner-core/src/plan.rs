@@ -1,0 +1,397 @@
+//! What the agent runs: a job as data.
+//!
+//! The planner makes a [`Plan`] out of a [`Job`](crate::job::Job); it travels into the pod as JSON
+//! and the agent works through its stages. Operations are data, not shell text; only the user's own
+//! commands become a shell script, and that inside the pod, where the shell is known.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+use crate::job::{ArtifactFormat, ObjectFormat};
+use crate::secret::Secret;
+
+/// The version of the plan's format that this build writes.
+///
+/// New optional fields (with `#[serde(default)]`) do not change it; anything an older agent would
+/// get wrong does.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Everything the agent has to know to run a job on its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_VERSION`] of whoever wrote it. The agent refuses what it does not know.
+    pub version: u32,
+    /// The job, for messages.
+    pub job: JobId,
+    /// Plain lines that the trace begins with.
+    pub header: Vec<String>,
+    /// Variables of all stages, expanded, in order; a later one wins.
+    pub variables: Vec<PlanVariable>,
+    /// Where things lie in the containers.
+    pub directories: Directories,
+    /// What to do, in order.
+    pub stages: Vec<Stage>,
+    /// How the trace is made.
+    pub log: LogSettings,
+    /// Longest time for all stages together.
+    pub timeout: Duration,
+    /// How long the agent keeps trace and verdict for a manager after the last stage.
+    pub hold: Duration,
+    /// How long a process may take to end after TERM before it is killed. Default 10 s.
+    pub grace: Duration,
+}
+
+/// A variable as the stages see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanVariable {
+    /// Name.
+    pub key: String,
+    /// Value; for a file variable the content of the file.
+    pub value: Secret,
+    /// The agent writes the value to `<temp>/<key>` and exports that path.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub file: bool,
+}
+
+/// Absolute paths, the same in all containers of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directories {
+    /// Root of all checkouts, `/builds` by default.
+    pub builds: String,
+    /// The checkout (`CI_PROJECT_DIR`), below `builds`.
+    pub project: String,
+    /// Files of the runner for this job (file variables), `<project>.tmp`.
+    pub temp: String,
+    /// Local cache of this project.
+    pub cache: String,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Name in section markers and reports, e.g. `get_sources`, `step_script`.
+    pub name: String,
+    /// Heading in the trace. `None`: no heading and no section.
+    pub title: Option<String>,
+    /// Which container.
+    pub place: Place,
+    /// Whether it runs, given how the stages before it went.
+    pub when: When,
+    /// What its failure means for the job.
+    pub on_failure: OnFailure,
+    /// How often it is tried, at least 1.
+    pub attempts: u32,
+    /// Its deadline; the job's applies in any case.
+    pub timeout: Option<StageTimeout>,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// A stage's deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTimeout {
+    /// How long it may take.
+    pub limit: Duration,
+    /// Stages with the same number here share the limit (all user steps share
+    /// `RUNNER_SCRIPT_TIMEOUT`). `None`: it is this stage's own.
+    pub shared: Option<u32>,
+}
+
+/// Which container a stage runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// The helper, with git and the runner's credentials.
+    Helper,
+    /// The job's own image.
+    Build,
+}
+
+/// Whether a stage runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// Nothing has failed so far.
+    Success,
+    /// Something has failed (but not the job's own deadline, nor an abort).
+    Failure,
+    /// A user step was entered, however it ended (but not after the job's deadline or an abort).
+    AfterScript,
+    /// In any case, even after an abort; it gets `grace` then.
+    Always,
+}
+
+/// What a failed stage means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The job has failed, unless it had already.
+    FailsJob,
+    /// A warning in the trace.
+    Warns,
+    /// Nothing.
+    Ignored,
+}
+
+/// What a stage does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "operation")]
+#[non_exhaustive]
+pub enum Operation {
+    /// Says where the job runs and makes the directories.
+    Prepare,
+    /// Brings the checkout into the state that the job wants.
+    GetSources(GetSources),
+    /// Fetches and unpacks archives of earlier jobs.
+    DownloadArtifacts {
+        /// In this order.
+        archives: Vec<Download>,
+    },
+    /// Runs the user's commands in one shell.
+    Script(Script),
+    /// Packs and hands over archives.
+    UploadArtifacts {
+        /// In this order.
+        archives: Vec<Upload>,
+    },
+    /// Removes what the runner itself left behind (file variables, credentials).
+    Cleanup,
+}
+
+/// How to get the sources.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GetSources {
+    /// Which way.
+    pub strategy: GitStrategy,
+    /// URL without credentials; what `origin` is set to.
+    pub url: String,
+    /// User name and password for it.
+    pub login: Option<GitLogin>,
+    /// Branch or tag, for messages.
+    pub reference: String,
+    /// Commit.
+    pub sha: String,
+    /// What to fetch.
+    pub refspecs: Vec<String>,
+    /// 0: everything.
+    pub depth: u32,
+    /// Object format of a fresh repository.
+    pub object_format: ObjectFormat,
+    /// Whether to check out at all (`GIT_CHECKOUT`).
+    pub checkout: bool,
+    /// Arguments of `git clean`; empty: no cleaning.
+    pub clean_flags: Vec<String>,
+    /// More arguments of `git fetch`.
+    pub fetch_flags: Vec<String>,
+    /// Value of `http.userAgent`.
+    pub user_agent: String,
+    /// PEM of a CA to trust in addition to the system's.
+    #[serde(default)]
+    pub tls_ca: Option<String>,
+}
+
+/// How the checkout is brought about (`GIT_STRATEGY`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GitStrategy {
+    /// Reuse what is there.
+    Fetch,
+    /// Begin with nothing.
+    Clone,
+    /// Leave everything as it is.
+    None,
+    /// An empty directory.
+    Empty,
+}
+
+/// Credentials for git, kept out of URLs and of `.git/config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitLogin {
+    /// User.
+    pub username: String,
+    /// Password or token.
+    pub password: Secret,
+}
+
+/// The user's commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// In order; each may have several lines. All run in one shell.
+    pub commands: Vec<String>,
+    /// A line printed before the first command (`Running after script...`).
+    #[serde(default)]
+    pub announce: Option<String>,
+    /// Print each command as the shell runs it (`CI_DEBUG_TRACE`).
+    #[serde(default)]
+    pub xtrace: bool,
+}
+
+/// An archive to fetch and unpack into the project directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Download {
+    /// The job that made it, for messages.
+    pub job: JobId,
+    /// That job's name.
+    pub name: String,
+    /// Bytes, as the source says.
+    pub size: u64,
+    /// Where from.
+    pub from: Transfer,
+}
+
+/// An archive to pack and hand over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Name without extension.
+    pub name: String,
+    /// What it is to the source: `archive`, `junit`, …, for messages.
+    pub kind: String,
+    /// Globs relative to the project directory.
+    pub paths: Vec<String>,
+    /// Globs of what stays out.
+    pub exclude: Vec<String>,
+    /// Also everything git does not track.
+    pub untracked: bool,
+    /// How it is packed.
+    pub format: ArtifactFormat,
+    /// Where to.
+    pub to: Transfer,
+}
+
+/// Where an archive comes from or goes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Transfer {
+    /// The agent talks to this address itself.
+    Http(HttpTransfer),
+}
+
+/// A request that the agent makes on the source's behalf.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpTransfer {
+    /// `GET`, `PUT` or `POST`.
+    pub method: String,
+    /// Address with query; it may be presigned, hence secret.
+    pub url: Secret,
+    /// Headers, e.g. `JOB-TOKEN`. Never sent to another origin when a redirect leads there.
+    pub headers: Vec<(String, Secret)>,
+    /// How an upload's body looks.
+    pub body: HttpBody,
+    /// PEM of a CA to trust in addition to the system's.
+    #[serde(default)]
+    pub tls_ca: Option<String>,
+    /// Longest time for one try.
+    pub timeout: Duration,
+}
+
+/// The shape of an upload's body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpBody {
+    /// The archive itself.
+    Raw,
+    /// `multipart/form-data` with one part of this name that holds the archive.
+    Multipart {
+        /// Name of the part.
+        field: String,
+    },
+}
+
+/// How the trace is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSettings {
+    /// Values that never appear; trimmed, empty ones are ignored.
+    pub masks: Vec<Secret>,
+    /// What follows one of these prefixes is masked (`glpat-` …).
+    pub token_prefixes: Vec<String>,
+    /// A time and stream id before each line (GitLab's `FF_TIMESTAMPS`).
+    pub timestamps: bool,
+    /// Section markers.
+    pub sections: bool,
+    /// Longest trace in bytes; then a notice, then nothing more. Default 4 MiB.
+    pub limit: u64,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            masks: Vec::new(),
+            token_prefixes: Vec::new(),
+            timestamps: true,
+            sections: true,
+            limit: 4 << 20,
+        }
+    }
+}
+
+/// Why a plan could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanReadError {
+    /// Not a plan at all.
+    #[error("the plan is not valid JSON of a plan")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by another release.
+    #[error(
+        "the plan has format version {found}, this agent understands {PLAN_VERSION}; \
+         use the agent image of the manager's release"
+    )]
+    Version {
+        /// What the plan says.
+        found: u32,
+    },
+}
+
+impl Plan {
+    /// The plan as it travels into the pod.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a plan has string keys only and no fallible Serialize")
+    }
+
+    /// Reads what [`Plan::to_json`] wrote.
+    ///
+    /// # Errors
+    /// When it is no plan, or of a version that this build does not understand.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, PlanReadError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        // The version first: a later format may not even have the same fields.
+        let Version { version } = serde_json::from_slice(bytes)?;
+        if version != PLAN_VERSION {
+            return Err(PlanReadError::Version { found: version });
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// The same plan with all its directories below `root`, for running it outside a container.
+    ///
+    /// Values of variables that begin with one of the directories follow.
+    #[must_use]
+    pub fn relocated(mut self, root: &str) -> Self {
+        let old = self.directories.clone();
+        let below = |path: &str| format!("{}{path}", root.trim_end_matches('/'));
+        for variable in &mut self.variables {
+            let value = variable.value.expose();
+            let inside = [&old.builds, &old.cache, &old.project, &old.temp].iter().any(|dir| {
+                value.strip_prefix(dir.as_str()).is_some_and(|rest| {
+                    rest.is_empty() || rest.starts_with('/') || rest.starts_with('.')
+                })
+            });
+            if inside && !variable.file {
+                variable.value = Secret::new(below(value));
+            }
+        }
+        self.directories = Directories {
+            builds: below(&old.builds),
+            project: below(&old.project),
+            temp: below(&old.temp),
+            cache: below(&old.cache),
+        };
+        self
+    }
+}

@@ -1,0 +1,193 @@
+//! Where jobs come from and where their log and verdict go.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Offset, SourceId};
+use crate::job::Job;
+use crate::outcome::{Outcome, TraceSummary};
+use crate::secret::Secret;
+
+/// Opaque bytes with which any manager can speak for a job: for GitLab its id, its token and the URL.
+///
+/// It is kept with the job (in Kubernetes: in a Secret), so it may hold secrets and must stay small
+/// (below 64 KiB).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ticket(pub Secret);
+
+/// A job that a source hands out.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// What to run.
+    pub job: Job,
+    /// How to speak for it later.
+    pub ticket: Ticket,
+}
+
+/// What the source wants to happen to a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Directive {
+    /// Go on.
+    #[default]
+    Continue,
+    /// Stop the commands, run `after_script`, report.
+    Cancel,
+    /// Stop everything at once; the source no longer listens.
+    Abort,
+}
+
+/// What every answer of a source may carry besides its own meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// What it wants to happen.
+    pub directive: Directive,
+    /// How long to wait before the next piece of trace. `None`: as before.
+    pub interval: Option<Duration>,
+}
+
+/// What became of a piece of trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// All of it is stored.
+    Stored(Reply),
+    /// None of it: the source has the trace up to this offset; go on from there.
+    Elsewhere {
+        /// How much of the trace the source has.
+        has: Offset,
+        /// The rest of the answer.
+        reply: Reply,
+    },
+}
+
+/// What became of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// The source has everything; the job may be forgotten.
+    Done,
+    /// It is still working; say it again after the interval.
+    Pending {
+        /// How long to wait. `None`: the usual interval.
+        interval: Option<Duration>,
+    },
+    /// The trace it has is not the one described; send all of it again and then the verdict.
+    TraceRejected,
+}
+
+/// The last word on a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conclusion {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The whole trace as the source should have it. `None`: it cannot be proven, so no checksum
+    /// rather than a wrong one.
+    pub trace: Option<TraceSummary>,
+}
+
+/// Why a source did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// What to do about it.
+    pub kind: SourceErrorKind,
+    /// What happened, for the operator.
+    pub message: String,
+    /// Not before this time has passed, where the source said so.
+    pub retry_after: Option<Duration>,
+    /// The cause, where there is one.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Kinds of [`SourceError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SourceErrorKind {
+    /// No answer, or "not now": worth another try.
+    Unavailable,
+    /// It does not accept these credentials: another try will not help soon.
+    Forbidden,
+    /// It answered something that cannot be understood or used.
+    Protocol,
+}
+
+impl SourceError {
+    /// An error of this kind.
+    pub fn new(kind: SourceErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None, source: None }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// A queue of jobs, and the place where their logs and verdicts are wanted.
+///
+/// Three methods are a source: [`poll`](JobSource::poll), [`append`](JobSource::append) and
+/// [`finish`](JobSource::finish). The others have defaults that fit a queue without the ability.
+///
+/// All methods may be called side by side for different jobs; calls for one job come one after the
+/// other. The manager repeats `append` and `finish` after an error, so both must bear being said
+/// twice: bytes at an offset that the source already has are the same bytes.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait JobSource: Send + Sync + 'static {
+    /// Who this is. Managers with the same id may finish each other's jobs.
+    fn id(&self) -> SourceId;
+
+    /// Waits for a job, but not for ever (a minute at most); `None` when there is none now.
+    ///
+    /// Dropping the future must not lose a job: the source either takes an unacknowledged job back
+    /// (see [`accept`](JobSource::accept)) or hands it out atomically.
+    ///
+    /// # Errors
+    /// When the queue cannot be asked.
+    async fn poll(&self) -> Result<Option<Offer>, SourceError>;
+
+    /// Says that the job is going to run. Before this the source may give it to someone else.
+    ///
+    /// # Errors
+    /// When the source could not be told. The manager runs the job all the same.
+    async fn accept(&self, _ticket: &Ticket) -> Result<Reply, SourceError> {
+        Ok(Reply::default())
+    }
+
+    /// Stores trace bytes, the first of which is at offset `from`.
+    ///
+    /// # Errors
+    /// When they could not be stored; the manager tries again later.
+    async fn append(
+        &self,
+        ticket: &Ticket,
+        from: Offset,
+        chunks: Vec<Bytes>,
+    ) -> Result<Appended, SourceError>;
+
+    /// Says that the job still runs, when there has been nothing to append for a while.
+    ///
+    /// # Errors
+    /// When the source could not be told; the manager tries again later.
+    async fn touch(&self, _ticket: &Ticket) -> Result<Reply, SourceError> {
+        Ok(Reply::default())
+    }
+
+    /// Takes the verdict. All of the trace has been stored before, as far as it could be had.
+    ///
+    /// # Errors
+    /// When the source could not be told; the manager tries again later, for an hour by default.
+    async fn finish(
+        &self,
+        ticket: &Ticket,
+        conclusion: &Conclusion,
+    ) -> Result<Finished, SourceError>;
+}

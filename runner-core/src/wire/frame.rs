@@ -1,0 +1,150 @@
+//! The frames and their meaning.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Epoch, JobId, Offset};
+use crate::outcome::{StageReport, Verdict};
+
+/// The version of this protocol. Both sides say theirs and speak the lower one.
+pub const WIRE_VERSION: u32 = 1;
+
+/// From the manager to the agent.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ManagerFrame {
+    /// The first frame of a session.
+    Hello(Hello),
+    /// More, or other, trace bytes are wanted.
+    Want(Want),
+    /// The manager is there. A session without one for 60 s ends.
+    Beat(Beat),
+    /// The job is to stop.
+    Stop(StopFrame),
+    /// The source has trace and verdict: the agent may end.
+    Release,
+}
+
+/// From the agent to the manager.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum AgentFrame {
+    /// Answer to `Hello`.
+    Welcome(Welcome),
+    /// Answer to `Hello`, or at any later time when a higher epoch has come: the session is over.
+    Refused(Refused),
+    /// A piece of the trace.
+    Trace {
+        /// Where it begins.
+        offset: Offset,
+        /// Its bytes; never empty.
+        bytes: Bytes,
+    },
+    /// A stage began or ended. After `Welcome` all changes so far are repeated.
+    Stage(StageFrame),
+    /// The agent is there; sent every 15 s when nothing else was.
+    Beat(Beat),
+    /// The job is over. Sent once all wanted trace bytes are.
+    Verdict(Verdict),
+}
+
+/// See [`ManagerFrame::Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`WIRE_VERSION`] of the manager.
+    pub version: u32,
+    /// The job it means; a pod name that was used again must not mix two jobs up.
+    pub job: JobId,
+    /// Its claim.
+    pub epoch: Epoch,
+    /// Trace bytes are wanted from here …
+    pub from: Offset,
+    /// … up to here (exclusive).
+    pub until: Offset,
+}
+
+/// See [`AgentFrame::Welcome`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// [`WIRE_VERSION`] of the agent.
+    pub version: u32,
+    /// The agent's release, for logs.
+    pub release: String,
+    /// How much trace there is.
+    pub length: Offset,
+}
+
+/// See [`AgentFrame::Refused`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why.
+    pub reason: RefusalReason,
+    /// In words, for the operator.
+    pub message: String,
+}
+
+/// Why an agent refuses a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// A manager with a higher epoch has the job.
+    Superseded,
+    /// This pod runs another job.
+    WrongJob,
+    /// The trace is not that long, or the frame makes no sense.
+    BadRequest,
+    /// The supervisor is not there (relay only); try again.
+    NotReady,
+    /// A reason of a later release.
+    #[serde(other)]
+    Other,
+}
+
+/// See [`ManagerFrame::Want`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// From here, where the position changes; `None`: go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Offset>,
+    /// Up to here (exclusive).
+    pub until: Offset,
+}
+
+/// See [`ManagerFrame::Beat`] and [`AgentFrame::Beat`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// How much trace there is (from the agent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<Offset>,
+}
+
+/// See [`ManagerFrame::Stop`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopFrame {
+    /// How.
+    pub mode: StopMode,
+}
+
+/// How to stop a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopMode {
+    /// The running command ends, `after_script` and the stages for failures run.
+    Cancel,
+    /// Everything ends now.
+    Abort,
+}
+
+/// See [`AgentFrame::Stage`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageFrame {
+    /// It has begun.
+    Started {
+        /// The stage's name.
+        name: String,
+    },
+    /// It is over.
+    Finished(StageReport),
+}
