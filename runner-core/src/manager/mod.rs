@@ -1,0 +1,2 @@
+mod backoff; mod observer; mod slots; mod trace_relay;
+pub use observer::*;
