@@ -174,7 +174,13 @@ impl Job {
     }
 
     /// Gives it to a runner. A new hand-out has a new token.
-    pub(super) fn hand_out(&mut self, two_phase: bool, graceful: bool, until: Instant, now: Instant) {
+    pub(super) fn hand_out(
+        &mut self,
+        two_phase: bool,
+        graceful: bool,
+        until: Instant,
+        now: Instant,
+    ) {
         self.handouts += 1;
         self.token = token(self.id, self.handouts);
         self.graceful = graceful;
@@ -216,9 +222,7 @@ impl Job {
             Access::Any => Ok(()),
             Access::Executing if self.state.is_executing() || self.waiting.is_some() => Ok(()),
             // 403 and not 404: this is what ends a job at the runner.
-            Access::Executing => {
-                Err(Answer { job_status: Some(self.state), ..Answer::new(403) })
-            }
+            Access::Executing => Err(Answer { job_status: Some(self.state), ..Answer::new(403) }),
         }
     }
 

@@ -48,7 +48,8 @@ fn well_formed(spec: &JobSpec, handout: &Handout<'_>) -> Value {
         .dependencies
         .iter()
         .map(|(id, name, file)| {
-            let file = file.as_ref().map(|(filename, size)| json!({ "filename": filename, "size": size }));
+            let file =
+                file.as_ref().map(|(filename, size)| json!({ "filename": filename, "size": size }));
             // The token of the job that downloads, not of the one that made it.
             json!({ "id": id, "token": token, "name": name, "artifacts_file": file })
         })

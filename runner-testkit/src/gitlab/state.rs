@@ -54,17 +54,22 @@ impl State {
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         let mut grown = false;
         loop {
-            let next = self.jobs.values().filter(|job| job.state == JobState::Created).find_map(|job| {
-                let needs = job.spec.needs.iter().map(|id| self.jobs.get(id).map(|job| job.state));
-                let states: Vec<_> = needs.collect();
-                if states.iter().all(|state| *state == Some(JobState::Success)) {
-                    Some((job.id, JobState::Pending))
-                } else if states.iter().any(|state| state.is_none_or(JobState::is_final_failure)) {
-                    Some((job.id, JobState::Skipped))
-                } else {
-                    None
-                }
-            });
+            let next =
+                self.jobs.values().filter(|job| job.state == JobState::Created).find_map(|job| {
+                    let needs =
+                        job.spec.needs.iter().map(|id| self.jobs.get(id).map(|job| job.state));
+                    let states: Vec<_> = needs.collect();
+                    if states.iter().all(|state| *state == Some(JobState::Success)) {
+                        Some((job.id, JobState::Pending))
+                    } else if states
+                        .iter()
+                        .any(|state| state.is_none_or(JobState::is_final_failure))
+                    {
+                        Some((job.id, JobState::Skipped))
+                    } else {
+                        None
+                    }
+                });
             // Ends because each round takes one job out of `Created`.
             let Some((id, state)) = next else { return grown };
             if let Some(job) = self.jobs.get_mut(&id) {
