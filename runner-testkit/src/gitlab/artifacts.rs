@@ -86,7 +86,7 @@ pub(super) fn store(
         filename,
         data,
     });
-    let _ = job.changed.send_replace(());
+    job.changed.send_replace(());
     Ok(())
 }
 

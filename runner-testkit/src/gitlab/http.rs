@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::listener::Origin;
 use super::record::{Request, Rule, kept_headers};
 use super::script::{Break, Endpoint, Scripted};
-use super::server::{GitLab, Inner};
+use super::server::Inner;
 use super::{api, git};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -276,43 +276,4 @@ pub(super) fn json(status: u16, body: impl Into<Bytes>) -> Response {
 pub(super) fn error(status: u16) -> Response {
     let text = StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()).unwrap_or("");
     json(status, format!(r#"{{"message":"{status} {text}"}}"#))
-}
-
-/// A request by hand on a connection of its own, for examples: `POST jobs/request` under `/api/v4/`.
-/// Only without TLS.
-///
-/// # Errors
-/// When the connection fails.
-#[doc(hidden)]
-pub async fn by_hand(
-    gitlab: &GitLab,
-    what: &str,
-    headers: &[(&str, &str)],
-    body: String,
-) -> io::Result<(u16, Bytes)> {
-    let (method, path) = what.split_once(' ').unwrap_or(("GET", what));
-    let stream = tokio::net::TcpStream::connect(gitlab.addr()).await?;
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(io).await.map_err(io::Error::other)?;
-    let mut request = hyper::Request::builder()
-        .method(method)
-        .uri(format!("/api/v4/{path}"))
-        .header("Host", gitlab.addr().to_string())
-        .header("User-Agent", "by-hand 1.0")
-        .header("Content-Type", if method == "PATCH" { "text/plain" } else { "application/json" });
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Full::new(Bytes::from(body))).map_err(io::Error::other)?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
-    };
-    tokio::select! {
-        answer = exchange => answer.map_err(io::Error::other),
-        // Only drives it: it ends after the exchange.
-        Err(error) = connection => Err(io::Error::other(error)),
-    }
 }

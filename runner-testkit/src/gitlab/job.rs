@@ -247,7 +247,7 @@ impl Job {
             return refusal;
         }
         let answer = self.execute_update(update, settings, now);
-        let _ = self.changed.send_replace(());
+        self.changed.send_replace(());
         Answer { job_status: Some(self.state), ..answer }
     }
 
@@ -348,7 +348,7 @@ impl Job {
                 .breach(Rule::Header, format!("Content-Range is {range:?}, wanted first-last"));
         };
         let answer = self.store(start, last, bytes, settings, now);
-        let _ = self.changed.send_replace(());
+        self.changed.send_replace(());
         answer
     }
 
@@ -411,7 +411,7 @@ impl Job {
             JobState::Created | JobState::Pending | JobState::Running => self.force_cancel(now),
             _ => {}
         }
-        let _ = self.changed.send_replace(());
+        self.changed.send_replace(());
     }
 
     /// Someone presses "force cancel", or it cannot be done gracefully.
@@ -421,7 +421,7 @@ impl Job {
             self.waiting = None;
             self.finished_at = Some(now);
         }
-        let _ = self.changed.send_replace(());
+        self.changed.send_replace(());
     }
 
     /// The archive, as later jobs see it.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::http;
 use super::server::Inner;
@@ -31,8 +32,14 @@ pub(super) struct Listeners {
     tls: Option<Tls>,
     accepting: Mutex<Option<Accepting>>,
     /// Cancelled to reset what is open; then replaced.
-    open: Mutex<CancellationToken>,
+    open: Mutex<Open>,
     accepted: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    killed: CancellationToken,
+    connections: TaskTracker,
 }
 
 struct Accepting {
@@ -70,7 +77,7 @@ impl Listeners {
             storage: LoopbackPort::reserve_at(SocketAddr::new(bind.ip(), 0))?,
             tls,
             accepting: Mutex::default(),
-            open: Mutex::new(CancellationToken::new()),
+            open: Mutex::default(),
             accepted: AtomicU64::new(0),
         })
     }
@@ -120,11 +127,15 @@ impl Listeners {
                 let _ = accept_loop.await;
             }
         }
-        inner.listeners.reset_connections();
+        inner.listeners.reset_connections().await;
     }
 
-    pub(super) fn reset_connections(&self) {
-        std::mem::take(&mut *self.open.lock()).cancel();
+    /// They are closed when it returns.
+    pub(super) async fn reset_connections(&self) {
+        let Open { killed, connections } = std::mem::take(&mut *self.open.lock());
+        killed.cancel();
+        connections.close();
+        connections.wait().await;
     }
 }
 
@@ -145,12 +156,13 @@ async fn accept(
             },
         };
         let number = inner.listeners.accepted.fetch_add(1, Ordering::Relaxed);
-        let killed = inner.listeners.open.lock().clone();
         let _ = stream.set_nodelay(true);
         // A second handle on the socket: hyper owns the first, and a reset is asked for after hyper
         // has let go of it.
         let Ok(socket) = stream.as_fd().try_clone_to_owned() else { continue };
-        inner.tasks.spawn(connection(inner.clone(), origin, number, stream, socket, killed));
+        let open = inner.listeners.open.lock();
+        let killed = open.killed.clone();
+        open.connections.spawn(connection(inner.clone(), origin, number, stream, socket, killed));
     }
 }
 

@@ -8,29 +8,37 @@
 //! ```
 //! use std::time::Duration;
 //! use runner_testkit::gitlab::{GitLab, JobSpec, JobState};
+//! use serde_json::{Value, json};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> std::io::Result<()> {
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let gitlab = GitLab::start().await?;
 //! let repo = gitlab.repo("group/app").commit("first", [("README", "hello\n")]).create().await?;
 //! let job = gitlab.enqueue(JobSpec::new("unit").repo(&repo).script(["cat README"]));
 //!
-//! // Here your runner takes the job from `gitlab.url()` with `gitlab.runner_token()`. This one
-//! // speaks HTTP by hand.
-//! # use runner_testkit::gitlab::by_hand as http;
-//! let (status, payload) = http(&gitlab, "POST jobs/request", &[("RUNNER-TOKEN", gitlab.runner_token())],
-//!     format!(r#"{{"token":"{}","info":{{}}}}"#, gitlab.runner_token())).await?;
-//! assert_eq!(status, 201);
-//! let payload: serde_json::Value = serde_json::from_slice(&payload)?;
+//! // Here your runner takes the job; this is one by hand.
+//! # let _ = rustls::crypto::ring::default_provider().install_default();
+//! let http = reqwest::Client::builder().user_agent("example").build()?;
+//! let (api, runner) = (format!("{}/api/v4", gitlab.url()), gitlab.runner_token());
+//! let taken = http.post(format!("{api}/jobs/request"))
+//!     .header("RUNNER-TOKEN", runner)
+//!     .json(&json!({ "token": runner, "info": {} }))
+//!     .send().await?;
+//! let payload: Value = taken.json().await?;
 //! let token = payload["token"].as_str().unwrap();
-//! let path = format!("jobs/{}", job.id());
-//! let (status, _) = http(&gitlab, &format!("PATCH {path}/trace"),
-//!     &[("JOB-TOKEN", token), ("Content-Range", "0-5")], "hello\n".into()).await?;
-//! assert_eq!(status, 202);
-//! let (status, _) = http(&gitlab, &format!("PUT {path}"), &[("JOB-TOKEN", token)],
-//!     format!(r#"{{"token":"{token}","info":{{}},"state":"success",
-//!         "output":{{"checksum":"crc32:363a3020","bytesize":6}}}}"#)).await?;
-//! assert_eq!(status, 200);
+//! http.patch(format!("{api}/jobs/{}/trace", job.id()))
+//!     .header("JOB-TOKEN", token)
+//!     .header("Content-Type", "text/plain")
+//!     .header("Content-Range", "0-5")
+//!     .body("hello\n")
+//!     .send().await?;
+//! http.put(format!("{api}/jobs/{}", job.id()))
+//!     .header("JOB-TOKEN", token)
+//!     .json(&json!({
+//!         "token": token, "info": {}, "state": "success",
+//!         "output": { "checksum": "crc32:363a3020", "bytesize": 6 },
+//!     }))
+//!     .send().await?;
 //!
 //! let finished = job.wait_finished(Duration::from_secs(5)).await.unwrap();
 //! assert_eq!(finished.state, JobState::Success);
@@ -89,6 +97,3 @@ pub use repo::{Repo, RepoBuilder};
 pub use script::{Endpoint, Script};
 pub use server::{Finished, GitLab, JobRef, NotYet};
 pub use spec::{Artifact, Image, JobSpec, Variable};
-
-#[doc(hidden)]
-pub use http::by_hand;

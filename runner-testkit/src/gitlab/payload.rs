@@ -13,8 +13,15 @@ pub(super) struct Handout<'a> {
     pub(super) project_id: u64,
     pub(super) queued_seconds: f64,
     pub(super) queue_size: usize,
-    /// Id, name and archive (file name, size) of the jobs it needs.
-    pub(super) dependencies: Vec<(u64, String, Option<(String, usize)>)>,
+    /// The jobs it needs.
+    pub(super) dependencies: Vec<Dependency>,
+}
+
+pub(super) struct Dependency {
+    pub(super) id: u64,
+    pub(super) name: String,
+    /// File name and bytes of its archive, if it has one.
+    pub(super) archive: Option<(String, usize)>,
 }
 
 /// The path of jobs without a repository.
@@ -47,9 +54,10 @@ fn well_formed(spec: &JobSpec, handout: &Handout<'_>) -> Value {
     let dependencies: Vec<Value> = handout
         .dependencies
         .iter()
-        .map(|(id, name, file)| {
-            let file =
-                file.as_ref().map(|(filename, size)| json!({ "filename": filename, "size": size }));
+        .map(|Dependency { id, name, archive }| {
+            let file = archive
+                .as_ref()
+                .map(|(filename, size)| json!({ "filename": filename, "size": size }));
             // The token of the job that downloads, not of the one that made it.
             json!({ "id": id, "token": token, "name": name, "artifacts_file": file })
         })

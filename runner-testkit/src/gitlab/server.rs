@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) state: Mutex<State>,
     /// Grows when the queue does; what `X-GitLab-Last-Update` is made of.
     pub(super) queue: watch::Sender<u64>,
+    /// Polls that wait for the queue to grow.
+    pub(super) parked: watch::Sender<usize>,
     pub(super) scripts: Scripts,
     pub(super) records: Records,
     pub(super) repos: Mutex<HashMap<String, Repo>>,
@@ -123,6 +125,7 @@ impl GitLab {
             listeners,
             state: Mutex::new(State::new(builder.runner_token.clone())),
             queue: watch::Sender::new(1),
+            parked: watch::Sender::new(0),
             scripts: Scripts::default(),
             records: Records::default(),
             repos: Mutex::default(),
@@ -250,8 +253,15 @@ impl GitLab {
     }
 
     /// Resets all connections that are open now, parked polls included.
-    pub fn reset_connections(&self) {
-        self.inner.listeners.reset_connections();
+    pub async fn reset_connections(&self) {
+        self.inner.listeners.reset_connections().await;
+    }
+
+    /// Waits until so many polls are parked. Returns whether they were in time.
+    pub async fn wait_parked_polls(&self, polls: usize, time: Duration) -> bool {
+        let mut parked = self.inner.parked.subscribe();
+        // The sender lives as long as the server, so only the time can run out.
+        tokio::time::timeout(time, parked.wait_for(|now| *now >= polls)).await.is_ok()
     }
 }
 
@@ -437,7 +447,7 @@ impl JobRef {
     fn write(&self, act: impl FnOnce(&mut Job)) {
         self.inner.with_job(self.id, |job| {
             act(job);
-            let _ = job.changed.send_replace(());
+            job.changed.send_replace(());
         });
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::time::Instant;
 
 use super::job::{Job, JobState};
-use super::payload::{Handout, payload};
+use super::payload::{Dependency, Handout, payload};
 use super::spec::JobSpec;
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl State {
                 } else {
                     job.finished_at = Some(now);
                 }
-                let _ = job.changed.send_replace(());
+                job.changed.send_replace(());
             }
         }
     }
@@ -103,7 +103,7 @@ impl State {
         };
         self.jobs.get_mut(&id)?.hand_out(can.two_phase, can.graceful, until, now);
         let job = self.jobs.get(&id)?;
-        let _ = job.changed.send_replace(());
+        job.changed.send_replace(());
         let dependencies = job.spec.needs.iter().filter_map(|need| self.jobs.get(need));
         let handout = Handout {
             id,
@@ -115,7 +115,7 @@ impl State {
             dependencies: dependencies
                 .map(|need| {
                     let archive = need.archive().map(|it| (it.filename.clone(), it.data.len()));
-                    (need.id, need.spec.name.clone(), archive)
+                    Dependency { id: need.id, name: need.spec.name.clone(), archive }
                 })
                 .collect(),
         };
@@ -129,7 +129,7 @@ impl State {
             return false;
         }
         self.queue.push_front(id);
-        let _ = job.changed.send_replace(());
+        job.changed.send_replace(());
         true
     }
 
