@@ -161,6 +161,9 @@ impl FaultProxy {
     }
 }
 
+/// After an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
 async fn accept(
     shared: Arc<Shared>,
     listener: TcpListener,
@@ -175,8 +178,12 @@ async fn accept(
             () = until.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => client,
-                // The client has gone, or there are no file descriptors; the next may do better.
-                Err(_) => { tokio::task::yield_now().await; continue }
+                // The client has gone, or there are no file descriptors, and then asking again at
+                // once would only burn the processor.
+                Err(_) => {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
             },
         };
         let (fate, commands) = {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -139,6 +140,9 @@ impl Listeners {
     }
 }
 
+/// After an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
 async fn accept(
     inner: Arc<Inner>,
     origin: Origin,
@@ -151,8 +155,12 @@ async fn accept(
             () = until.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
-                // The client has gone, or there are no file descriptors; the next may do better.
-                Err(_) => { tokio::task::yield_now().await; continue }
+                // The client has gone, or there are no file descriptors, and then asking again at
+                // once would only burn the processor.
+                Err(_) => {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
             },
         };
         let number = inner.listeners.accepted.fetch_add(1, Ordering::Relaxed);

@@ -68,8 +68,7 @@ pub(super) struct Scripted {
 pub(super) struct Scripts(Mutex<HashMap<Endpoint, Vec<Scripted>>>);
 
 impl Scripts {
-    /// What is wanted for this request, if anything. Only [`reply`](Script::reply) and breaks count
-    /// as an answer; one entry is used up per request.
+    /// What is wanted for this request, if anything: the oldest entry that fits, one use of it.
     pub(super) fn take(&self, endpoint: Endpoint, job: Option<u64>) -> Option<Scripted> {
         let mut all = self.0.lock();
         let queue = all.get_mut(&endpoint)?;

@@ -361,17 +361,22 @@ impl JobRef {
         self.write(|job| job.force_cancel(Instant::now()));
     }
 
-    /// Loses all of the stored trace after so many bytes: the next piece is answered 416.
+    /// Loses all of the stored trace after so many bytes: the next piece is answered 416. From then
+    /// on, what does not fit the trace is no [`Violation`] of the client's.
     pub fn truncate_trace(&self, bytes: usize) {
-        self.write(|job| job.trace.truncate(bytes));
+        self.write(|job| {
+            job.trace.truncate(bytes);
+            job.tampered = true;
+        });
     }
 
-    /// Turns over a bit of a stored byte: the verdict is answered 412. Nothing if there is no such
-    /// byte.
+    /// Turns over a bit of a stored byte: the verdict is answered 412, which is no [`Violation`] of
+    /// the client's then. Nothing if there is no such byte.
     pub fn corrupt_trace(&self, at: usize) {
         self.write(|job| {
             if let Some(byte) = job.trace.get_mut(at) {
                 *byte ^= 1;
+                job.tampered = true;
             }
         });
     }

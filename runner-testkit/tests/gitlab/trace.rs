@@ -64,11 +64,20 @@ async fn api_47_a_wrong_checksum_is_412_and_the_trace_can_be_sent_again() {
     client.patch(&taken, 0, b"hello").await;
     job.corrupt_trace(1);
     assert_eq!(client.put(&taken, verdict("success", b"hello")).await.status(), 412);
-    assert_eq!(rules(&gitlab), [Rule::TraceChecksum]);
+    assert_eq!(gitlab.violations(), [], "the server's own fault");
     assert_eq!(client.patch(&taken, 0, b"hello").await.status(), 202);
     assert_eq!(client.put(&taken, verdict("success", b"hello")).await.status(), 200);
     let finished = job.wait_finished(SOON).await.unwrap();
     assert_eq!((finished.checksum_ok, finished.rejected_verdicts), (Some(true), 1));
+}
+
+#[tokio::test]
+async fn api_48_a_checksum_of_other_bytes_is_412_and_a_violation() {
+    let gitlab = GitLab::start().await.unwrap();
+    let (client, _, taken) = running(&gitlab).await;
+    client.patch(&taken, 0, b"hello").await;
+    assert_eq!(client.put(&taken, verdict("success", b"jello")).await.status(), 412);
+    assert_eq!(rules(&gitlab), [Rule::TraceChecksum]);
 }
 
 #[tokio::test]
@@ -113,6 +122,7 @@ async fn api_36_a_trace_that_the_server_lost_is_asked_for_again() {
     assert_eq!((reply.status().as_u16(), header(&reply, "range")), (416, "0-2"));
     assert_eq!(client.patch(&taken, 2, b"llo world").await.status(), 202);
     assert_eq!(job.trace(), "hello world");
+    assert_eq!(gitlab.violations(), [], "the server's own fault");
 }
 
 #[tokio::test]
