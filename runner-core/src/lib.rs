@@ -11,6 +11,7 @@
 
 pub mod artifact;
 pub mod executor;
+pub mod glob;
 pub mod ids;
 pub mod job;
 pub mod layout;
