@@ -16,6 +16,8 @@ pub mod job;
 pub mod layout;
 pub mod outcome;
 pub mod plan;
+pub mod planner;
 pub mod secret;
+pub mod shell;
 pub mod source;
 pub mod wire;
