@@ -1,5 +1,6 @@
 //! Why there is no plan for a job.
 
+use super::variables::{MAX_EXPANDED, TooLong};
 use crate::outcome::{Infra, InfraKind};
 
 /// Why a job cannot be planned. The messages are for the job's author.
@@ -19,13 +20,10 @@ pub enum PlanError {
     },
     /// References that blow up: a few hundred bytes of `$A$A$A` can ask for gigabytes.
     #[error(
-        "the job's variables and commands are longer than {limit} bytes once references are \
-         replaced; shorten them or refer to large ones only once"
+        "the job's variables are longer than {MAX_EXPANDED} bytes once references are replaced; \
+         shorten them or refer to large ones only once"
     )]
-    TooLong {
-        /// [`MAX_EXPANDED`](super::variables::MAX_EXPANDED).
-        limit: usize,
-    },
+    TooLong(#[from] TooLong),
     /// The caller did not bring a transfer for each archive.
     #[error("the runner planned {found} transfers for {expected} archives; this is its mistake")]
     Transfers {
@@ -40,7 +38,7 @@ impl PlanError {
     /// How the job ends because of it.
     pub fn infra(&self) -> Infra {
         let kind = match self {
-            Self::ClonePathForbidden | Self::ClonePathOutside { .. } | Self::TooLong { .. } => {
+            Self::ClonePathForbidden | Self::ClonePathOutside { .. } | Self::TooLong(_) => {
                 InfraKind::Configuration
             }
             Self::Transfers { .. } => InfraKind::System,

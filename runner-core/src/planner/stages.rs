@@ -16,7 +16,7 @@ use super::error::PlanError;
 use super::job_settings::{JobSettings, stage_limit};
 use super::repository::remote;
 use super::settings::{PlanSettings, Transfers};
-use super::variables::{MAX_EXPANDED, VariableSet};
+use super::variables::VariableSet;
 use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources, Step};
 use crate::plan::{
     Download, GetSources, OnFailure, Operation, Place, Script, Stage, StageTimeout, Transfer,
@@ -123,12 +123,11 @@ impl Stages<'_> {
 
     fn user_step(&self, step: &Step) -> Result<Option<Stage>, PlanError> {
         // Only a release's commands are the runner's to expand; the shell does it for all others.
-        let own: Vec<String> = if step.name == "release" {
-            step.script.iter().map(|line| self.variables.expand(line)).collect::<Result<_, _>>()
-        } else {
-            Ok(step.script.clone())
-        }
-        .map_err(|_| PlanError::TooLong { limit: MAX_EXPANDED })?;
+        let expand = |line: &String| self.variables.expand(line);
+        let own: Vec<_> = match step.name.as_str() {
+            "release" => step.script.iter().map(expand).collect::<Result<_, _>>()?,
+            _ => step.script.clone(),
+        };
         let wrap = |script: &Option<String>| script.clone().filter(|s| !s.trim().is_empty());
         let commands: Vec<_> = wrap(&self.settings.pre_build_script)
             .into_iter()
@@ -198,8 +197,7 @@ impl Stages<'_> {
                 ArtifactWhen::OnFailure,
             ),
         ];
-        let is_empty = |stage: &Stage| matches!(&stage.operation, Operation::UploadArtifacts { archives } if archives.is_empty());
-        Ok(stages.into_iter().filter(|stage| !is_empty(stage)).collect())
+        Ok(stages.into_iter().filter(has_archives).collect())
     }
 }
 
@@ -219,6 +217,10 @@ fn stage(name: &str, title: &str, place: Place, operation: Operation) -> Stage {
 
 fn own(limit: Option<Duration>) -> Option<StageTimeout> {
     limit.map(|limit| StageTimeout { limit, shared: None })
+}
+
+fn has_archives(stage: &Stage) -> bool {
+    matches!(&stage.operation, Operation::UploadArtifacts { archives } if !archives.is_empty())
 }
 
 fn has_content(artifact: &Artifact) -> bool {

@@ -79,11 +79,16 @@ fn scaled(digits: &str, nanos: u128) -> Option<u128> {
 
 /// Text in quotes for a warning, cut to a length that a person reads.
 pub(super) fn shown(text: &str) -> String {
-    format!("{:?}", cut(text))
+    format!("{:?}", shortened(text))
 }
 
-/// The first 100 characters.
+/// The same without quotes. Control characters become blanks: a warning is one line, and a job's
+/// variable does not get to write section markers into the header.
 pub(super) fn cut(text: &str) -> String {
+    shortened(text).replace(char::is_control, " ")
+}
+
+fn shortened(text: &str) -> String {
     match text.char_indices().nth(100) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
@@ -96,7 +101,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{GoDuration, parse_bool, parse_duration, shown};
+    use super::{GoDuration, cut, parse_bool, parse_duration, shown};
 
     #[test]
     fn booleans_are_gos_twelve_words() {
@@ -143,6 +148,7 @@ mod tests {
     fn a_long_value_is_cut_in_a_warning() {
         assert!(shown(&"ü".repeat(1_000_000)).len() < 250);
         assert_eq!(shown("a\nb"), r#""a\nb""#);
+        assert_eq!(cut("a\r\x1b[0Kb\n"), "a  [0Kb ");
     }
 
     proptest! {

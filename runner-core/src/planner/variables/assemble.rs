@@ -1,6 +1,6 @@
 //! The order of assembly.
 
-use super::expand::expand_within;
+use super::expand::{TooLong, expand_within};
 use super::{MAX_EXPANDED, TLS_KEY, VariableSet};
 use crate::job::{Job, Variable};
 use crate::plan::{Directories, PlanVariable};
@@ -91,11 +91,9 @@ fn expand_all(list: Vec<Variable>, temp: &str) -> Result<VariableSet, PlanError>
         if !variable.raw && variable.value.expose().contains('$') {
             let text =
                 expand_within(variable.value.expose(), |name| unexpanded.reference(name), left);
-            variable.value = text.map_err(|_| PlanError::TooLong { limit: MAX_EXPANDED })?.into();
+            variable.value = text.map(Into::into)?;
         }
-        left = left
-            .checked_sub(variable.value.expose().len())
-            .ok_or(PlanError::TooLong { limit: MAX_EXPANDED })?;
+        left = left.checked_sub(variable.value.expose().len()).ok_or(TooLong)?;
         expanded.push(variable);
     }
     Ok(VariableSet::new(expanded, temp))
