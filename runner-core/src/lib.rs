@@ -18,6 +18,8 @@ pub mod layout;
 pub mod manager;
 pub mod outcome;
 pub mod plan;
+pub mod planner;
 pub mod secret;
+pub mod shell;
 pub mod source;
 pub mod wire;
