@@ -35,9 +35,22 @@ pub(super) struct TraceRelay {
     own_end: Option<u64>,
     /// The job's own trace cannot be fetched any more: what the source has of it is all there is.
     own_lost: bool,
+    /// Where `after` is, when the job's own trace is lost.
+    last_words: LastWords,
+    /// Whether the source has said where it stands.
+    is_known: bool,
     /// Checksum of the job's own trace as far as it was fetched, while that was from its beginning
     /// and in one go.
     own_seen: Option<TraceSummary>,
+}
+
+/// How sure it is where the manager's last words stand in the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LastWords {
+    /// The place is noted in the job's record: the source may have a part of them already.
+    Placed,
+    /// The source has not said yet where it stands.
+    Guessed,
 }
 
 /// A piece to be given to the source.
@@ -58,6 +71,8 @@ impl TraceRelay {
             waiting_bytes: 0,
             own_end: None,
             own_lost: false,
+            last_words: LastWords::Guessed,
+            is_known: false,
             own_seen: Some(TraceSummary::default()),
         };
         relay.set_before(before);
@@ -150,6 +165,7 @@ impl TraceRelay {
 
     /// The source has stored this many bytes more.
     pub(super) fn stored(&mut self, mut bytes: u64) {
+        self.is_known = true;
         self.stored += bytes;
         while bytes > 0 {
             let Some(front) = self.waiting.front_mut() else { break };
@@ -166,49 +182,85 @@ impl TraceRelay {
     }
 
     /// The source has the trace up to `has` and nothing else: go on from there. An offset beyond
-    /// anything that can exist counts as 0, or the verdict would never be delivered.
-    pub(super) fn rewind(&mut self, has: Offset) {
+    /// anything that can exist counts as 0, or the verdict would never be delivered. The result says
+    /// whether what comes after the job's own trace has moved.
+    pub(super) fn rewind(&mut self, has: Offset) -> bool {
+        self.is_known = true;
         if self.own_lost {
-            self.settle_for(has.0);
-            return;
+            return self.settle_for(has.0);
         }
         let end = self.own_end.map(|own| own + (self.before.len() + self.after.len()) as u64);
         let has = match end {
             Some(end) if has.0 > end => 0,
             _ => has.0,
         };
-        self.stored = has;
-        self.waiting.clear();
-        self.waiting_bytes = 0;
-        self.queue_before();
+        self.settle_at(has);
+        false
+    }
+
+    /// The job's own trace cannot be fetched beyond what was received. `after` follows it at
+    /// `own_end`; where that is a guess, wherever the source stands has precedence.
+    pub(super) fn end_lost(&mut self, own_end: Offset, after: Bytes, place: LastWords) {
+        self.own_lost = true;
+        self.own_end = Some(own_end.0);
+        self.after = after;
+        self.last_words = place;
+        let begins = own_end.0 + self.before.len() as u64;
+        let position = self.stored + self.waiting_bytes;
+        if position < begins {
+            // Only the source can have the bytes in between; it will say if it does not.
+            self.settle_at(begins);
+        } else if self.is_known {
+            self.settle_for(position);
+        }
         self.queue_after();
     }
 
     /// Takes what the source has as all there will ever be of the job's own trace, unless it already
-    /// has a part of `after`.
-    fn settle_for(&mut self, has: u64) {
+    /// has a part of `after`. The result says whether `after` has moved.
+    fn settle_for(&mut self, has: u64) -> bool {
         let before = self.before.len() as u64;
         let begins = self.own_end.unwrap_or_default() + before;
-        if !(begins..=begins + self.after.len() as u64).contains(&has) {
+        let inside = (begins..=begins + self.after.len() as u64).contains(&has);
+        let moved = match self.last_words {
+            LastWords::Placed => !inside,
+            LastWords::Guessed => has != begins,
+        };
+        if moved {
             self.own_end = Some(has.saturating_sub(before));
         }
-        self.stored = has;
+        self.last_words = LastWords::Placed;
+        if self.stored + self.waiting_bytes != has {
+            self.settle_at(has);
+        }
+        moved
+    }
+
+    fn settle_at(&mut self, stored: u64) {
+        self.stored = stored;
         self.waiting.clear();
         self.waiting_bytes = 0;
         self.queue_before();
         self.queue_after();
     }
 
-    /// The job's own trace is gone beyond what was received; `after` was or will be put at
-    /// `own_end`, but wherever the source stands has precedence.
-    pub(super) fn end_lost(&mut self, own_end: Offset, after: Bytes) {
+    /// Whether the source has said where it stands.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// Nothing more can be had and the source has to be content with what it has.
+    pub(super) fn abandon(&mut self) {
         self.own_lost = true;
-        self.end(own_end.max(self.own_next()), after);
-        let missing = self.own_end.map(|end| end + self.before.len() as u64);
-        if self.needs_more() && let Some(missing) = missing {
-            // Only the source can have the bytes in between; it will say if it does not.
-            self.settle_for(missing);
-        }
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.stored =
+            self.own_end.unwrap_or_default() + (self.before.len() + self.after.len()) as u64;
+    }
+
+    /// What follows the job's own trace.
+    pub(super) fn after(&self) -> Bytes {
+        self.after.clone()
     }
 
     /// Where `after` begins in the job's own trace.
@@ -262,7 +314,7 @@ impl TraceRelay {
 mod tests {
     use bytes::Bytes;
 
-    use super::{PIECE, Piece, TraceRelay};
+    use super::{LastWords, PIECE, Piece, TraceRelay};
     use crate::ids::Offset;
     use crate::outcome::TraceSummary;
 
@@ -335,13 +387,13 @@ mod tests {
     #[test]
     fn when_the_jobs_own_trace_is_gone_the_last_words_follow_what_the_source_has() {
         let mut relay = TraceRelay::new(Bytes::new());
-        relay.end_lost(Offset(0), Bytes::from_static(b"lost\n"));
+        relay.end_lost(Offset(0), Bytes::from_static(b"lost\n"), LastWords::Guessed);
         assert_eq!(flat(relay.piece()), (0, b"lost\n".to_vec()));
-        relay.rewind(Offset(5000));
+        assert!(relay.rewind(Offset(5000)));
         assert_eq!(flat(relay.piece()), (5000, b"lost\n".to_vec()));
         assert_eq!(relay.own_end(), Some(Offset(5000)));
         relay.stored(2);
-        relay.rewind(Offset(5002));
+        assert!(!relay.rewind(Offset(5002)));
         assert_eq!(flat(relay.piece()), (5002, b"st\n".to_vec()));
         relay.stored(3);
         assert!(relay.is_complete());
