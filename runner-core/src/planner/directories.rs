@@ -4,15 +4,14 @@ use super::error::PlanError;
 use super::repository::slug;
 use super::settings::PlanSettings;
 use super::values::cut;
-use super::variables::VariableSet;
 use crate::job::Job;
 use crate::plan::{Directories, GitStrategy};
 
-/// The directories of a job. `variables` is the list without those that name the directories.
+/// The directories of a job. `clone_path` is what `GIT_CLONE_PATH` says, expanded.
 pub(super) fn directories(
     job: &Job,
     settings: &PlanSettings,
-    variables: &VariableSet,
+    clone_path: Option<&str>,
     strategy: GitStrategy,
 ) -> Result<Directories, PlanError> {
     let builds = clean(&settings.builds_dir);
@@ -24,9 +23,8 @@ pub(super) fn directories(
     let slug = slug.unwrap_or_else(|| format!("project-{}", job.project.id));
     let suffix = if strategy == GitStrategy::Empty { "-empty" } else { "" };
 
-    let chosen = variables.setting("GIT_CLONE_PATH").filter(|path| !path.is_empty());
-    let project = match chosen {
-        Some(path) => clone_path(path, &builds, settings)?,
+    let project = match clone_path.filter(|path| !path.is_empty()) {
+        Some(path) => chosen(path, &builds, settings)?,
         None if settings.builds_shared => {
             let slot = settings.project_slot.to_string();
             join(&[&builds, &settings.short_token, &slot, &slug])
@@ -40,7 +38,7 @@ pub(super) fn directories(
 
 /// A directory of the author's choice, below the builds root. The root itself is refused too: the
 /// temporary directory beside it would lie outside the volume.
-fn clone_path(path: &str, builds: &str, settings: &PlanSettings) -> Result<String, PlanError> {
+fn chosen(path: &str, builds: &str, settings: &PlanSettings) -> Result<String, PlanError> {
     if !settings.custom_build_dir {
         return Err(PlanError::ClonePathForbidden);
     }

@@ -89,9 +89,10 @@ pub(super) fn stage_limit(limit: Option<Duration>, job: &Job) -> Option<Duration
     limit.filter(|limit| !limit.is_zero() && *limit <= job_timeout(job))
 }
 
-/// How the checkout is brought about, without a warning.
-pub(super) fn strategy(job: &Job, variables: &VariableSet) -> GitStrategy {
-    chosen_strategy(variables).and_then(Result::ok).unwrap_or_else(|| default_strategy(job))
+/// How the checkout is brought about, given what `GIT_STRATEGY` says; a word that is no strategy
+/// counts as none.
+pub(super) fn strategy(job: &Job, raw: Option<&str>) -> GitStrategy {
+    chosen_strategy(raw).and_then(Result::ok).unwrap_or_else(|| default_strategy(job))
 }
 
 fn default_strategy(job: &Job) -> GitStrategy {
@@ -102,9 +103,8 @@ fn default_strategy(job: &Job) -> GitStrategy {
 }
 
 /// `None`: nothing is said. `Err`: what is said is no strategy.
-fn chosen_strategy(variables: &VariableSet) -> Option<Result<GitStrategy, &str>> {
-    let raw = variables.setting("GIT_STRATEGY").filter(|raw| !raw.is_empty())?;
-    Some(match raw {
+fn chosen_strategy(raw: Option<&str>) -> Option<Result<GitStrategy, &str>> {
+    Some(match raw.filter(|raw| !raw.is_empty())? {
         "fetch" => Ok(GitStrategy::Fetch),
         "clone" => Ok(GitStrategy::Clone),
         "none" => Ok(GitStrategy::None),
@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
 
     fn strategy(&mut self, job: &Job) -> GitStrategy {
         let default = default_strategy(job);
-        match chosen_strategy(self.variables) {
+        match chosen_strategy(self.raw("GIT_STRATEGY")) {
             None => default,
             Some(Ok(strategy)) => strategy,
             Some(Err(raw)) => {

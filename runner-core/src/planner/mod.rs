@@ -30,7 +30,9 @@ pub use variables::{PlanLookup, VariableSet, expand};
 use self::flags::Flags;
 use self::job_settings::{JobSettings, job_timeout};
 use self::stages::Stages;
-use self::variables::{Assembly, assemble, environment, masks, plan_variables, token_prefixes};
+use self::variables::{
+    Assembly, assemble, environment, expand_all, masks, plan_variables, token_prefixes,
+};
 use crate::job::Job;
 use crate::plan::{LogSettings, Operation, PLAN_VERSION, Plan};
 
@@ -58,11 +60,14 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
     // The directory may be chosen by a variable that refers to others, and others refer to the
     // directory; so the list is made twice.
     let assembly = Assembly { job, settings, flags: &flags, directories: None };
-    let early = assemble(assembly)?;
-    let strategy = job_settings::strategy(job, &early);
-    let directories = directories::directories(job, settings, &early, strategy)?;
+    let early = assemble(assembly);
+    let strategy = job_settings::strategy(job, early.expanded_setting("GIT_STRATEGY")?.as_deref());
+    let clone_path = early.expanded_setting("GIT_CLONE_PATH")?;
+    let directories = directories::directories(job, settings, clone_path.as_deref(), strategy)?;
     drop(early);
-    let variables = assemble(Assembly { directories: Some(&directories), ..assembly })?;
+    let all = assemble(Assembly { directories: Some(&directories), ..assembly });
+    let variables = expand_all(&all)?;
+    drop(all);
 
     let job_settings = JobSettings::read(job, settings, &variables, &mut warnings);
     let stages = Stages { job, settings, job_settings: &job_settings, variables: &variables }

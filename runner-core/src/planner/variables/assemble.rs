@@ -4,7 +4,6 @@ use super::expand::{TooLong, expand_within};
 use super::{MAX_EXPANDED, TLS_KEY, VariableSet};
 use crate::job::{Job, Variable};
 use crate::plan::{Directories, PlanVariable};
-use crate::planner::error::PlanError;
 use crate::planner::flags::{Flags, is_flag};
 use crate::planner::job_settings::job_timeout;
 use crate::planner::settings::PlanSettings;
@@ -26,12 +25,12 @@ pub(in crate::planner) fn environment(settings: &PlanSettings) -> Vec<(&str, &st
     settings.environment.iter().filter_map(|entry| entry.expose().split_once('=')).collect()
 }
 
-/// All variables in order, expanded.
+/// All variables in order, as they came.
 ///
 /// Feature flags come first and once: copies among the job's variables and in `environment` are
 /// left out, so nothing downstream can read another value than the resolved one (GitLab Runner
 /// leaves those of `environment` in).
-pub(in crate::planner) fn assemble(from: Assembly<'_>) -> Result<VariableSet, PlanError> {
+pub(in crate::planner) fn assemble(from: Assembly<'_>) -> VariableSet {
     let Assembly { job, settings, flags, directories } = from;
     let mut list: Vec<Variable> = flags
         .iter()
@@ -78,25 +77,24 @@ pub(in crate::planner) fn assemble(from: Assembly<'_>) -> Result<VariableSet, Pl
     }
 
     let temp = directories.map_or("", |directories| directories.temp.as_str());
-    expand_all(list, temp)
+    VariableSet::new(list, temp)
 }
 
 /// One pass over the whole list: what a reference inserts is not expanded itself.
-fn expand_all(list: Vec<Variable>, temp: &str) -> Result<VariableSet, PlanError> {
-    let unexpanded = VariableSet::new(list, temp);
+pub(in crate::planner) fn expand_all(unexpanded: &VariableSet) -> Result<VariableSet, TooLong> {
     let mut left = MAX_EXPANDED;
-    let mut expanded = Vec::with_capacity(unexpanded.iter().count());
+    let mut expanded = Vec::with_capacity(unexpanded.iter().len());
     for variable in unexpanded.iter() {
-        let mut variable = variable.clone();
-        if !variable.raw && variable.value.expose().contains('$') {
-            let text =
-                expand_within(variable.value.expose(), |name| unexpanded.reference(name), left);
-            variable.value = text.map(Into::into)?;
-        }
-        left = left.checked_sub(variable.value.expose().len()).ok_or(TooLong)?;
-        expanded.push(variable);
+        let value = if variable.raw || !variable.value.expose().contains('$') {
+            variable.value.clone()
+        } else {
+            let lookup = |name: &str| unexpanded.reference(name);
+            expand_within(variable.value.expose(), lookup, left)?.into()
+        };
+        left = left.checked_sub(value.expose().len()).ok_or(TooLong)?;
+        expanded.push(Variable { key: variable.key.clone(), value, ..*variable });
     }
-    Ok(VariableSet::new(expanded, temp))
+    Ok(VariableSet::new(expanded, unexpanded.temp()))
 }
 
 /// The list as the stages get it, with a warning for each name that cannot be a variable of a

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 /// Longest text that [`expand`] makes, and longest sum of all variables of a job, in bytes. A
 /// payload is at most some ten MB; what is longer than this refers to a large value many times.
-pub const MAX_EXPANDED: usize = 256 << 20;
+/// It bounds what one job can make a manager hold, too.
+pub const MAX_EXPANDED: usize = 128 << 20;
 
 /// The text would be longer than [`MAX_EXPANDED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

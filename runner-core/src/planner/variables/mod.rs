@@ -8,7 +8,7 @@ mod expand;
 mod masks;
 mod set;
 
-pub(super) use assemble::{Assembly, assemble, environment, plan_variables};
+pub(super) use assemble::{Assembly, assemble, environment, expand_all, plan_variables};
 pub use expand::{MAX_EXPANDED, TooLong, expand};
 pub(super) use masks::{masks, token_prefixes};
 pub use set::{PlanLookup, VariableSet};

@@ -31,6 +31,19 @@ impl VariableSet {
         self.get(name).map(|variable| variable.value.expose())
     }
 
+    /// The same, expanded, for a list that is not yet.
+    pub(in crate::planner) fn expanded_setting(
+        &self,
+        name: &str,
+    ) -> Result<Option<String>, TooLong> {
+        self.get(name)
+            .map(|variable| match variable.raw {
+                true => Ok(variable.value.expose().to_owned()),
+                false => self.expand(variable.value.expose()),
+            })
+            .transpose()
+    }
+
     /// What a reference to this name is replaced by: for a file variable the path.
     pub fn reference(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name).map(|variable| {
@@ -51,8 +64,12 @@ impl VariableSet {
     }
 
     /// All of them, in order, with those that a later one replaces.
-    pub fn iter(&self) -> impl Iterator<Item = &Variable> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Variable> {
         self.list.iter()
+    }
+
+    pub(super) fn temp(&self) -> &str {
+        &self.temp
     }
 }
 
