@@ -26,7 +26,7 @@ pub const WRITE_BEHIND: usize = 64 * 1024;
 
 /// One command's stdin and stdout. Dropping it closes the connection.
 #[derive(Debug)]
-pub struct Link {
+pub(super) struct Link {
     shared: Arc<Shared>,
     driver: AbortOnDropHandle<()>,
 }

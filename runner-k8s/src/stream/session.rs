@@ -99,6 +99,13 @@ impl Session {
         self.link.send(bytes.freeze()).await
     }
 
+    /// Lets the command read the end of its stdin, once all that was sent is through. Nothing can be
+    /// sent from then on; the command's output still arrives. `v4.channel.k8s.io` has no way to say
+    /// it, so there a command that waits for the end of its stdin waits for ever.
+    pub fn end_input(&mut self) {
+        self.link.end_input();
+    }
+
     /// Sends what is queued and says good-bye. Waits for that at most [`Patience::linger`].
     pub async fn close(self) {
         self.link.close().await;
