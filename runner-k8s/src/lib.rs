@@ -11,3 +11,5 @@ pub mod names;
 pub mod pod;
 pub mod settings;
 pub mod stream;
+pub mod classify;
+pub mod watch;
