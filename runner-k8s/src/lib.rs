@@ -7,9 +7,12 @@
 //!          └─ JobHandle ◄── machine (pure) ◄────────┴── stream to the agent
 //! ```
 
+pub mod classify;
 pub mod names;
 pub mod pod;
+pub mod record;
 pub mod settings;
 pub mod stream;
-pub mod classify;
+
+
 pub mod watch;
