@@ -14,6 +14,7 @@ pub mod executor;
 pub mod ids;
 pub mod job;
 pub mod layout;
+pub mod log;
 pub mod outcome;
 pub mod plan;
 pub mod secret;
