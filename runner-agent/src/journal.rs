@@ -60,7 +60,7 @@ pub struct Running {
 #[derive(Debug, Serialize, Deserialize)]
 enum Record {
     Commit { trace: TraceSummary, checkpoint: Checkpoint, input: u64 },
-    Snapshot(State),
+    Snapshot(Box<State>),
 }
 
 /// The journal, open for writing.
@@ -119,7 +119,7 @@ impl Journal {
         if self.length > COMPACT_ABOVE {
             return self.rewrite();
         }
-        self.append(&Record::Snapshot(self.state.clone()))
+        self.append(&Record::Snapshot(Box::new(self.state.clone())))
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {
@@ -135,7 +135,7 @@ impl Journal {
 
     /// Puts one snapshot in the place of all records, in one step.
     fn rewrite(&mut self) -> io::Result<()> {
-        let bytes = encode(&Record::Snapshot(self.state.clone()))?;
+        let bytes = encode(&Record::Snapshot(Box::new(self.state.clone())))?;
         let fresh = self.path.with_extension("new");
         let mut file = options().create(true).write(true).truncate(true).open(&fresh)?;
         file.write_all(&bytes)?;
@@ -181,7 +181,7 @@ fn replay(bytes: &[u8]) -> (State, usize) {
                 state.checkpoint = Some(checkpoint);
                 state.input = input;
             }
-            Ok(Record::Snapshot(whole)) => state = whole,
+            Ok(Record::Snapshot(whole)) => state = *whole,
             Err(_) => break,
         }
         at += 8 + length;

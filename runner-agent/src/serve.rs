@@ -336,11 +336,7 @@ fn is_program(path: &Path) -> bool {
 
 fn memory_file(text: &[u8]) -> io::Result<fs::File> {
     // Without CLOEXEC: the shell opens it through its own descriptor table.
-    let file = match memfd_create("script", MemfdFlags::empty()) {
-        Ok(descriptor) => descriptor,
-        Err(error) => return Err(error.into()),
-    };
-    let mut file = fs::File::from(file);
+    let mut file = fs::File::from(memfd_create("script", MemfdFlags::empty())?);
     file.write_all(text)?;
     Ok(file)
 }

@@ -92,7 +92,7 @@ impl GitLabSource {
             architecture: release.architecture,
             executor: settings.executor.clone(),
             shell: settings.shell.clone(),
-            features: settings.features.clone(),
+            features: settings.features,
             config: InfoConfig::default(),
             labels: settings.labels.clone(),
         };

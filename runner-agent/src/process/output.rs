@@ -1,6 +1,5 @@
 //! A child whose output and exit status are both wanted, exactly.
 
-use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -120,16 +119,14 @@ impl Piped {
 
     /// Goes on reading, for nobody: a background process that still writes shall neither block on a
     /// full pipe nor die of a closed one, since a later stage of the job may need it.
-    pub fn discard(self) -> impl Future<Output = ()> + 'static {
-        async move {
-            let Some(pipe) = self.pipe else { return };
-            let mut buffer = [0; 4096];
-            while pipe.readable().await.is_ok() {
-                match pipe.try_read(&mut buffer) {
-                    Ok(0) => return,
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
-                    _ => {}
-                }
+    pub async fn discard(self) {
+        let Some(pipe) = self.pipe else { return };
+        let mut buffer = [0; 4096];
+        while pipe.readable().await.is_ok() {
+            match pipe.try_read(&mut buffer) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
             }
         }
     }

@@ -76,10 +76,12 @@ fn add(
 ) {
     let kind = data.file_type();
     let wanted = kind.is_file() || kind.is_dir() || kind.is_symlink();
-    if wanted && !path.is_empty() && !excluded.iter().any(|glob| glob.matches(path)) {
-        if entries.insert(path.to_owned(), data.clone()).is_some() {
-            *known += 1;
-        }
+    if wanted
+        && !path.is_empty()
+        && !excluded.iter().any(|glob| glob.matches(path))
+        && entries.insert(path.to_owned(), data.clone()).is_some()
+    {
+        *known += 1;
     }
     if kind.is_dir() {
         visit(project, path, &mut |below, data| {

@@ -25,6 +25,7 @@ pub(super) fn http(transfer: &Transfer) -> Result<&HttpTransfer, StageFailure> {
 /// A client for one transfer. Redirects are followed by hand, see [`get`].
 pub(super) fn client(context: &Context<'_>, http: &HttpTransfer) -> Result<Client, StageFailure> {
     let mut builder = Client::builder()
+        .user_agent(concat!("podwright-agent/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .connect_timeout(Duration::from_secs(30))
         .timeout(http.timeout);
