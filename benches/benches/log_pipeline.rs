@@ -1,5 +1,4 @@
 //! How fast one core makes a trace with everything on.
-//!
 
 use std::hint::black_box;
 
@@ -50,7 +49,8 @@ fn special(criterion: &mut Criterion) {
     let dos = String::from_utf8_lossy(&plain).replace('\n', "\r\n").into_bytes();
     let short = ["on", "pass1"].map(str::to_owned);
     let one_line = lines(SIZE, SIZE, &secrets, false);
-    let cases: [(&str, &[String], &[u8], usize, bool); 7] = [
+    type Case<'a> = (&'a str, &'a [String], &'a [u8], usize, bool);
+    let cases: [Case<'_>; 7] = [
         ("a write for each line", &secrets, &plain, 80, true),
         ("1 KiB writes", &secrets, &plain, 1024, true),
         ("no time stamps", &secrets, &plain, CHUNK, false),

@@ -16,6 +16,7 @@
 
 mod automaton;
 mod checkpoint;
+mod grams;
 mod lines;
 mod mask;
 mod message;
@@ -25,6 +26,7 @@ mod prefix;
 mod repair;
 mod scan;
 mod stamp;
+mod starts;
 mod stream;
 mod url;
 
