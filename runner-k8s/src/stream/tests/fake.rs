@@ -241,14 +241,12 @@ pub(super) struct SpdyPeer {
     input: BytesMut,
     /// Pings that the client sent.
     pub(super) pings: usize,
-    /// What the client has acknowledged of the connection's window.
-    pub(super) acknowledged: u64,
 }
 
 impl SpdyPeer {
     pub(super) fn new(socket: TcpStream) -> Self {
         let (raw, input) = (BytesMut::new(), BytesMut::new());
-        Self { socket, decoder: Decoder::default(), raw, input, pings: 0, acknowledged: 0 }
+        Self { socket, decoder: Decoder::default(), raw, input, pings: 0 }
     }
 
     /// Reads the four streams' opening and accepts them, as a kubelet does.
@@ -299,8 +297,6 @@ impl Peer for SpdyPeer {
             match self.next().await? {
                 Frame::Data { stream: 3, fin: true, .. } | Frame::GoAway { .. } => return None,
                 Frame::Data { stream: 3, bytes, .. } => return Some(bytes),
-                Frame::WindowUpdate { stream: 0, delta } => self.acknowledged += u64::from(delta),
-                Frame::WindowUpdate { .. } => {}
                 Frame::Ping(id) => {
                     self.pings += 1;
                     self.write(&Frame::Ping(id)).await;

@@ -70,8 +70,9 @@ async fn a_slow_consumer_stops_the_sender_and_loses_nothing() {
     assert!(matches!(end, SessionEnd::Exited { code: 0, .. }), "{end:?}");
 }
 
+/// A kubelet (1.36.2) drops the connection when it is sent a window update.
 #[tokio::test]
-async fn spdy_acknowledges_what_it_has_read() {
+async fn spdy_sends_no_window_updates_however_much_it_reads() {
     let fake = Fake::new().await;
     let (mut session, mut peer) = fake.spdy(patient()).await;
     let writing = async {
@@ -80,8 +81,7 @@ async fn spdy_acknowledges_what_it_has_read() {
         }
         peer.output(3, SUCCESS).await;
         peer.finish().await;
-        while peer.read().await.is_some() {}
-        peer.acknowledged
+        assert_eq!(peer.next().await, None);
     };
     let reading = async {
         let (frames, end) = drain(&mut session).await;
@@ -89,9 +89,8 @@ async fn spdy_acknowledges_what_it_has_read() {
         assert!(matches!(end, SessionEnd::Exited { code: 0, .. }), "{end:?}");
         joined(&frames).len()
     };
-    let (acknowledged, read) = tokio::join!(writing, reading);
+    let ((), read) = tokio::join!(writing, reading);
     assert_eq!(read, 32 * MAX_TRACE);
-    assert!(acknowledged > (read - 64 * 1024) as u64, "{acknowledged} of {read}");
 }
 
 #[tokio::test]

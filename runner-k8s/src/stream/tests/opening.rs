@@ -76,8 +76,10 @@ async fn the_websocket_request_is_a_get_that_offers_v5_and_v4() {
 #[tokio::test]
 async fn a_role_that_refuses_the_websocket_is_served_by_spdy() {
     let fake = Fake::new().await;
-    let (refused, _socket, _) =
-        fake.answer(Transport::WebSocket, patient(), async |_| refusal(403, "Forbidden", "")).await;
+    // Or the second request would come by the same connection.
+    let answer = refusal(403, "Forbidden", "Connection: close\r\n");
+    let (refused, socket, _) = fake.answer(Transport::WebSocket, patient(), async |_| answer).await;
+    drop(socket);
     let error = refused.unwrap_err();
     assert_eq!((error.kind, error.suggests()), (OpenErrorKind::Forbidden, Some(Transport::Spdy)));
     assert_eq!(
