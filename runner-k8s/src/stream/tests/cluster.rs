@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DeleteParams, PostParams};
 use rstest::rstest;
 use runner_core::wire::{AgentFrame, MAX_TRACE};
@@ -23,6 +24,10 @@ const MUCH: usize = 64 << 20;
 
 /// A client, or `None` (said on stderr) where there is no cluster.
 async fn cluster() -> Option<kube::Client> {
+    Some(config().await?.try_into().unwrap())
+}
+
+async fn config() -> Option<kube::Config> {
     let Some(path) = std::env::var_os("PODWRIGHT_E2E_KUBECONFIG") else {
         eprintln!("PODWRIGHT_E2E_KUBECONFIG is not set: nothing was tested on a real cluster");
         return None;
@@ -31,7 +36,7 @@ async fn cluster() -> Option<kube::Client> {
     let mut config =
         kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
     config.default_retry = false;
-    Some(config.try_into().unwrap())
+    Some(config)
 }
 
 /// A pod of one test, deleted by `delete`; a test that fails leaves it for whoever looks into it.
@@ -253,5 +258,46 @@ async fn an_idle_session_is_kept_alive_by_pings(#[case] transport: Transport, #[
     link.send("x".into()).await.unwrap();
     assert_eq!(link.recv().await.unwrap(), "x");
     link.close().await;
+    pod.delete().await;
+}
+
+/// The least role that an operator grants: `create` on pods/exec, no `get`.
+#[tokio::test]
+async fn a_role_with_only_create_on_exec_gets_in_by_spdy() {
+    let Some(mut config) = config().await else { return };
+    let client: kube::Client = config.clone().try_into().unwrap();
+    let pod = TestPod::new(&client, "role").await;
+    drop(pod.link(&client, Transport::Spdy, &["true"]).await);
+
+    let user = "pw-stream-least";
+    let role: Role = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": user},
+        "rules": [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}],
+    }))
+    .unwrap();
+    let binding: RoleBinding = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }))
+    .unwrap();
+    // Both may be there from an earlier run.
+    let _ = Api::namespaced(client.clone(), NAMESPACE).create(&PostParams::default(), &role).await;
+    let bindings = Api::namespaced(client.clone(), NAMESPACE);
+    let _ = bindings.create(&PostParams::default(), &binding).await;
+    config.auth_info.impersonate = Some(user.to_owned());
+    let least: kube::Client = config.try_into().unwrap();
+
+    // The authorizer learns of a new binding by a watch, so the first answers may be refusals.
+    let mut link = pod.link(&least, Transport::Spdy, &["cat"]).await;
+    link.send("in".into()).await.unwrap();
+    assert_eq!(link.recv().await.unwrap(), "in");
+
+    let target = pod.target(&["cat"]);
+    let error = Session::open(&least, &target, Transport::WebSocket, Patience::default())
+        .await
+        .unwrap_err();
+    assert_eq!((error.kind, error.suggests()), (OpenErrorKind::Forbidden, Some(Transport::Spdy)));
+    eprintln!("{error}");
     pod.delete().await;
 }
