@@ -15,6 +15,7 @@ pub mod glob;
 pub mod ids;
 pub mod job;
 pub mod layout;
+pub mod log;
 pub mod manager;
 pub mod outcome;
 pub mod plan;

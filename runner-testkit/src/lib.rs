@@ -7,3 +7,4 @@
 
 pub mod fault;
 pub mod gitlab;
+pub mod local;

@@ -41,7 +41,7 @@ pub enum ShellKind {
 }
 
 /// What `CI_JOB_STATUS` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum JobStatus {
     /// Everywhere before `after_script`.
     Running,

@@ -22,6 +22,8 @@ mod session;
 #[doc(hidden)]
 pub mod spdy;
 mod target;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 mod websocket;
 

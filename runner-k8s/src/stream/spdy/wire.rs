@@ -31,9 +31,6 @@ const STDERR: StreamId = 7;
 const READ_BUFFER: usize = 16 * 1024;
 /// Unsent bytes after which nothing more is taken.
 const MAX_UNSENT: usize = 64 * 1024;
-/// Half of the window that every stream, and the connection, begins with: what was read is
-/// acknowledged when it comes to that.
-const WINDOW_STEP: u32 = 32 * 1024;
 /// Answers to pings that are not sent yet; more are dropped. Who sends more does not read.
 const MAX_ANSWERS: usize = 16;
 
@@ -47,9 +44,9 @@ struct Ended {
 
 /// An exec over SPDY.
 ///
-/// Flow control: what was read is acknowledged, as the draft demands. What is sent does *not* wait
-/// for acknowledgements: Kubernetes' SPDY library never sends any, on either side, so a sender that
-/// obeys the initial window would stop for ever after 64 KiB. TCP bounds it instead.
+/// There is no flow control but TCP's. The draft has windows of 64 KiB, but Kubernetes' SPDY library
+/// has none: a sender that waited for its updates would stop for ever, and a kubelet (1.36.2) that
+/// is sent one drops the connection.
 pub(in crate::stream) struct SpdyWire<T> {
     io: T,
     decoder: Decoder,
@@ -64,8 +61,6 @@ pub(in crate::stream) struct SpdyWire<T> {
     /// Whether the other side still takes input.
     stdin_gone: bool,
     ended: Ended,
-    /// Read and not acknowledged: connection, stdout. The others never come to a step.
-    unacknowledged: [u32; 2],
     next_ping: u32,
     going_away: bool,
     /// Whether the last read brought nothing, so that the next event needs the socket.
@@ -87,7 +82,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> SpdyWire<T> {
             accepted: false,
             stdin_gone: false,
             ended: Ended::default(),
-            unacknowledged: [0; 2],
             next_ping: 1,
             going_away: false,
             drained: true,
@@ -98,7 +92,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> SpdyWire<T> {
     fn handle(&mut self, frame: Frame) -> Result<Event, LostError> {
         match frame {
             Frame::Data { stream, bytes, fin } => {
-                self.acknowledge(stream, bytes.len());
                 let channel = match stream {
                     ERROR => Channel::Error,
                     STDOUT => Channel::Stdout,
@@ -158,7 +151,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> SpdyWire<T> {
             ERROR => self.ended.error = true,
             STDOUT => self.ended.stdout = true,
             STDERR => self.ended.stderr = true,
-            STDIN => {}
             _ => {}
         }
     }
@@ -166,22 +158,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> SpdyWire<T> {
     fn is_over(&self) -> bool {
         let Ended { error, stdout, stderr } = self.ended;
         error && stdout && stderr
-    }
-
-    fn acknowledge(&mut self, stream: StreamId, bytes: usize) {
-        // A part of a data frame is at most READ_BUFFER or so long, far below u32::MAX.
-        let bytes = bytes as u32;
-        self.unacknowledged[0] += bytes;
-        if stream == STDOUT {
-            self.unacknowledged[1] += bytes;
-        }
-        for (stream, count) in [(0, 0), (STDOUT, 1)] {
-            // Skipped when there is no room: the count goes on, and the next one makes up for it.
-            if self.unacknowledged[count] >= WINDOW_STEP && self.output.len() < MAX_UNSENT {
-                let delta = std::mem::take(&mut self.unacknowledged[count]);
-                encode(&Frame::WindowUpdate { stream, delta }, &mut self.output);
-            }
-        }
     }
 }
 

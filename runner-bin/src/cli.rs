@@ -1,0 +1,90 @@
+//! Commands and their exit codes.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Finding, Findings, LogFormat, Surroundings};
+use crate::{demo, logging};
+
+/// Runs CI jobs on Kubernetes, a pod for each job.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a two-job pipeline against a GitLab stand-in, without a cluster.
+    ///
+    /// The jobs run as local processes of the agent. Exit code 0 only if all verdicts are right.
+    Demo {
+        /// Least severe lines of the manager's own log: error, warn, info, debug or trace.
+        #[arg(long, default_value = "warn")]
+        log_level: String,
+    },
+    /// Look at a configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// The program in the pod (`podwright agent` alone shows its help).
+    Agent,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say what is wrong with a config.toml. Exit code 1 if there is a mistake.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// Runs the command that was given.
+pub(crate) fn run() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Demo { log_level } => {
+            logging::start(&log_level, LogFormat::Text);
+            demo::run()
+        }
+        Command::Config { command: ConfigCommand::Check { file } } => check(&file),
+        Command::Agent => runner_agent::cli::run([]),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the findings are what was asked for")]
+fn check(file: &Path) -> ExitCode {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            println!("{}: cannot be read: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let surroundings = Surroundings {
+        variable: &|name| std::env::var(name).ok(),
+        file: &|path| std::fs::read_to_string(path),
+    };
+    let (errors, warnings, summary): (Vec<Finding>, Vec<Finding>, _) =
+        match config::parse(&text, &surroundings) {
+            Ok((config, warnings)) => (Vec::new(), warnings, Some(config.summary())),
+            Err(Findings { errors, warnings }) => (errors, warnings, None),
+        };
+    for warning in &warnings {
+        println!("{}: warning: {warning}", file.display());
+    }
+    for error in &errors {
+        println!("{}: error: {error}", file.display());
+    }
+    match summary {
+        Some(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        None => ExitCode::FAILURE,
+    }
+}
