@@ -1,5 +1,7 @@
 //! What the executor makes of a real cluster's answers (`tests/recordings`, Kubernetes 1.36.2).
 
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
+
 use std::path::Path;
 
 use kube::core::Status;

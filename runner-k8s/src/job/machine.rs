@@ -153,6 +153,8 @@ pub(super) struct Machine {
     said_finishing: bool,
     waits_for: Option<String>,
     start_patience: Duration,
+    /// The stage that was said to run last.
+    stage: Option<String>,
     stages: Vec<StageReport>,
     last_problem: Option<String>,
     actions: Vec<Action>,
@@ -176,6 +178,7 @@ impl Machine {
             said_running: false,
             said_finishing: false,
             waits_for: None,
+            stage: None,
             stages: Vec::new(),
             last_problem: None,
             actions: Vec::new(),
@@ -434,21 +437,31 @@ impl Machine {
                 }
             },
             AgentFrame::Trace { offset, bytes } => self.on_trace(now, offset, bytes),
-            AgentFrame::Stage(StageFrame::Started { name }) => {
-                if !self.stages.iter().any(|stage| stage.name == name) {
+            AgentFrame::Stage(stage) => self.on_stage(stage),
+            AgentFrame::Beat(_) => {}
+            AgentFrame::Verdict(verdict) => self.on_verdict(now, verdict),
+            // A frame of a later release.
+            _ => {}
+        }
+    }
+
+    /// After each welcome all stages are told again.
+    fn on_stage(&mut self, stage: StageFrame) {
+        match stage {
+            StageFrame::Started { name } => {
+                let known = self.stage.as_ref() == Some(&name)
+                    || self.stages.iter().any(|stage| stage.name == name);
+                if !known {
+                    self.stage = Some(name.clone());
                     self.emit(JobEvent::StageStarted { name });
                 }
             }
-            AgentFrame::Stage(StageFrame::Finished(report)) => {
+            StageFrame::Finished(report) => {
                 if !self.stages.contains(&report) {
                     self.stages.push(report.clone());
                     self.emit(JobEvent::StageFinished(report));
                 }
             }
-            AgentFrame::Beat(_) => {}
-            AgentFrame::Verdict(verdict) => self.on_verdict(now, verdict),
-            // A frame of a later release.
-            _ => {}
         }
     }
 

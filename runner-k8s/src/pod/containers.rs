@@ -38,9 +38,10 @@ pub(super) fn first(list: &[Option<PullPolicy>]) -> Option<&'static str> {
 
 /// The policies of `helper`. It goes by the settings alone: GitLab Runner applies the policies of
 /// the job's image to it, but never moves on to the next one; here a failing helper image does
-/// (better).
-pub(super) fn helper_policies(input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
-    policies(input.settings, &[], HELPER)
+/// (better). What jobs are allowed to ask for has no say.
+pub(super) fn helper_policies(input: &PodInput<'_>) -> Vec<Option<PullPolicy>> {
+    let own: Vec<_> = input.settings.pull_policies.iter().copied().map(Some).collect();
+    if own.is_empty() { vec![None] } else { own }
 }
 
 /// The policies of `build`.
@@ -97,7 +98,7 @@ pub(super) fn helper(input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, P
     let settings = input.settings;
     let image = expand(&PlanLookup::new(input.plan), &settings.helper_image)?;
     let mut out = container(HELPER, &image, vec![layout::AGENT.into(), "supervise".into()]);
-    put(&mut out, "imagePullPolicy", first(&helper_policies(input)?));
+    put(&mut out, "imagePullPolicy", first(&helper_policies(input)));
     put_resources(&mut out, &settings.helper);
     out.insert("securityContext".into(), Value::Object(settings.helper_security.clone()));
     // The verdict's compact copy; never the log, which GitLab Runner's users find there.

@@ -156,7 +156,7 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
         "spec": spec,
     });
     let mut policies = services.pull_policies(input)?;
-    policies.push((HELPER.to_owned(), containers::helper_policies(input)?));
+    policies.push((HELPER.to_owned(), containers::helper_policies(input)));
     policies.push((BUILD.to_owned(), containers::build_policies(input)?));
     Ok(BuiltPod {
         pod,

@@ -15,6 +15,9 @@ use super::{BUILD, HELPER, PodError, PodInput};
 use crate::names::{is_dns_label, is_dns_subdomain};
 use crate::settings::PullPolicy;
 
+/// A container and the pull policies to try for it.
+pub(super) type PolicyList = (String, Vec<Option<PullPolicy>>);
+
 pub(super) struct Services<'a> {
     list: Vec<Service<'a>>,
 }
@@ -199,10 +202,7 @@ impl Services<'_> {
         self.list.iter().map(|service| service.container(input, volumes)).collect()
     }
 
-    pub(super) fn pull_policies(
-        &self,
-        input: &PodInput<'_>,
-    ) -> Result<Vec<(String, Vec<Option<PullPolicy>>)>, PodError> {
+    pub(super) fn pull_policies(&self, input: &PodInput<'_>) -> Result<Vec<PolicyList>, PodError> {
         let of = |service: &Service<'_>| Ok((service.name.clone(), service.policies(input)?));
         self.list.iter().map(of).collect()
     }
