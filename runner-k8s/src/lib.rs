@@ -14,5 +14,4 @@ pub mod record;
 pub mod settings;
 pub mod stream;
 
-
 pub mod watch;

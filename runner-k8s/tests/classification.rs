@@ -58,7 +58,10 @@ fn a_job_that_cannot_go_on_ends_with_the_cause(
 #[case("unschedulable", "didn't match")]
 #[case("unschedulable-cpu", "Insufficient cpu")]
 #[case("volume-missing", "the start of containers: helper, build")]
-fn k8s_48_a_pod_that_may_still_start_waits_and_says_for_what(#[case] name: &str, #[case] words: &str) {
+fn k8s_48_a_pod_that_may_still_start_waits_and_says_for_what(
+    #[case] name: &str,
+    #[case] words: &str,
+) {
     let last = sightings(name).pop().unwrap();
     assert_eq!(last.end, None);
     assert!(last.waits_for.as_ref().unwrap().contains(words), "{last:?}");
@@ -157,7 +160,10 @@ fn errors_are_told_apart_by_code_and_reason(#[case] name: &str, #[case] kind: Ap
 #[case("403-service-account", "service account does not exist")]
 #[case("404-namespace", "namespace does not exist")]
 #[case("422-admission-policy", "a policy of the cluster")]
-fn k8s_53_a_refused_pod_is_a_system_failure_with_its_cause(#[case] name: &str, #[case] words: &str) {
+fn k8s_53_a_refused_pod_is_a_system_failure_with_its_cause(
+    #[case] name: &str,
+    #[case] words: &str,
+) {
     let error = executor_error(answer(name), "create the pod");
     let ExecutorErrorKind::Refused(Outcome::Infra(infra)) = &error.kind else {
         panic!("{error:?}");

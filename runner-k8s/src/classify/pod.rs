@@ -157,13 +157,16 @@ fn of_pod(pod: &PodView) -> Option<End> {
         && disruption.status == "True"
     {
         let reason = text(disruption.reason.as_ref());
-        let detail = format!("{detail}; DisruptionTarget {reason}: {}", text(disruption.message.as_ref()));
+        let detail =
+            format!("{detail}; DisruptionTarget {reason}: {}", text(disruption.message.as_ref()));
         let text = match reason {
             "EvictionByEvictionAPI" => "the job was evicted from its node, e.g. to drain it",
             "PreemptionByScheduler" => "the job had to make room for a more important pod",
             "DeletionByTaintManager" => "the node that the job ran on was tainted or lost",
             "DeletionByPodGC" => "the node that the job ran on does not exist any more",
-            "TerminationByKubelet" => "the node ended the job, for lack of resources or to shut down",
+            "TerminationByKubelet" => {
+                "the node ended the job, for lack of resources or to shut down"
+            }
             _ => "the cluster ended the job",
         };
         return Some(End::new(InfraKind::System, text, detail));
@@ -217,7 +220,8 @@ fn of_waiting(pod: &PodView) -> Option<End> {
         let waiting = container.state.waiting.as_ref()?;
         let reason = waiting.reason.as_deref().unwrap_or_default();
         let message = text(waiting.message.as_ref());
-        let detail = format!("pod {}: container {} {reason}: {message}", pod.name(), container.name);
+        let detail =
+            format!("pod {}: container {} {reason}: {message}", pod.name(), container.name);
         let who = called(&container.name);
         let configuration = |text: String| End::new(InfraKind::Configuration, text, detail.clone());
         match reason {

@@ -54,8 +54,8 @@ pub fn pull_kind(message: &str) -> InfraKind {
 
 #[cfg(test)]
 mod tests {
-    use runner_core::outcome::InfraKind::{Configuration, ExternalDependency, ImagePull};
     use rstest::rstest;
+    use runner_core::outcome::InfraKind::{Configuration, ExternalDependency, ImagePull};
 
     use super::pull_kind;
 

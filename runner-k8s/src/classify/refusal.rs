@@ -74,8 +74,7 @@ fn refusal(message: &str) -> String {
         "the namespace's quota leaves no room for the job"
     } else if message.contains("violates PodSecurity") {
         "the namespace's pod security standard does not allow the job's pod"
-    } else if message.contains("admission webhook")
-        || message.contains("ValidatingAdmissionPolicy")
+    } else if message.contains("admission webhook") || message.contains("ValidatingAdmissionPolicy")
     {
         "a policy of the cluster does not allow the job's pod"
     } else if message.contains("service account") {

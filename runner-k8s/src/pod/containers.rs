@@ -59,7 +59,9 @@ pub(super) fn security(
     for (key, text) in [("runAsUser", Some(uid)), ("runAsGroup", gid)] {
         let Some(text) = text else { continue };
         let number: u32 = text.parse().map_err(|_| {
-            PodError(format!("the user {user:?} of the job's image must be numbers: uid or uid:gid"))
+            PodError(format!(
+                "the user {user:?} of the job's image must be numbers: uid or uid:gid"
+            ))
         })?;
         if number == 0 {
             return Err(PodError(format!(

@@ -70,7 +70,11 @@ impl PullPlan {
     }
 
     /// The policy that is the container's turn. `None`: its list is at its end.
-    pub fn current(&self, container: &str, list: &[Option<PullPolicy>]) -> Option<Option<PullPolicy>> {
+    pub fn current(
+        &self,
+        container: &str,
+        list: &[Option<PullPolicy>],
+    ) -> Option<Option<PullPolicy>> {
         list.get(self.failures.get(container).copied().unwrap_or_default()).copied()
     }
 }

@@ -117,10 +117,8 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     let services = services::services(input, &lookup)?;
     let volumes = volumes::Volumes::new(input, &lookup)?;
 
-    let mut containers = vec![
-        containers::helper(input, &volumes)?,
-        containers::build(input, &volumes, &image)?,
-    ];
+    let mut containers =
+        vec![containers::helper(input, &volumes)?, containers::build(input, &volumes, &image)?];
     containers.extend(services.containers(input, &volumes)?);
 
     let mut spec = Map::new();

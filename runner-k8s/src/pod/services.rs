@@ -125,9 +125,7 @@ impl Service<'_> {
         if let Some(policy) = pull_policy(input, &self.name, &list)? {
             out.insert("imagePullPolicy".into(), json!(policy));
         }
-        for (key, words) in
-            [("command", &self.of_job.entrypoint), ("args", &self.of_job.command)]
-        {
+        for (key, words) in [("command", &self.of_job.entrypoint), ("args", &self.of_job.command)] {
             if let Some(words) = words.as_ref().filter(|words| !words.is_empty()) {
                 out.insert(key.into(), json!(words));
             }

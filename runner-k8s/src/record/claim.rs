@@ -54,12 +54,14 @@ impl ClaimError {
     /// The same for the manager. `doing` completes "could not …".
     pub fn into_executor_error(self, doing: &str) -> ExecutorError {
         match self {
-            Self::Taken(_) => {
-                ExecutorError::new(ExecutorErrorKind::Superseded, format!("could not {doing}: {self}"))
-            }
-            Self::Foreign => {
-                ExecutorError::new(ExecutorErrorKind::Unavailable, format!("could not {doing}: {self}"))
-            }
+            Self::Taken(_) => ExecutorError::new(
+                ExecutorErrorKind::Superseded,
+                format!("could not {doing}: {self}"),
+            ),
+            Self::Foreign => ExecutorError::new(
+                ExecutorErrorKind::Unavailable,
+                format!("could not {doing}: {self}"),
+            ),
             Self::Api(error) => executor_error(error, doing),
         }
     }

@@ -138,9 +138,9 @@ fn docker_config(logins: &[RegistryLogin]) -> Option<Bytes> {
     for login in logins {
         let (user, password) = (&login.username, &login.password);
         let auth = Secret::new(STANDARD.encode(format!("{user}:{}", password.expose())));
-        auths.entry(login.registry.clone()).or_insert_with(|| {
-            json!({ "username": user, "password": password.expose(), "auth": auth.expose() })
-        });
+        auths.entry(login.registry.clone()).or_insert_with(
+            || json!({ "username": user, "password": password.expose(), "auth": auth.expose() }),
+        );
     }
     (!auths.is_empty()).then(|| Bytes::from(json!({ "auths": auths }).to_string()))
 }

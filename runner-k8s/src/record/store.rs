@@ -141,8 +141,7 @@ impl RecordStore {
     /// # Errors
     /// When they cannot be listed.
     pub async fn list(&self) -> Result<Vec<Found>, kube::Error> {
-        let selector =
-            format!("{SOURCE_LABEL}={},{ROLE_LABEL}={ROLE}", source_hash(&self.source));
+        let selector = format!("{SOURCE_LABEL}={},{ROLE_LABEL}={ROLE}", source_hash(&self.source));
         let mut page = ListParams::default().labels(&selector).limit(PAGE);
         let mut out = Vec::new();
         loop {

@@ -232,10 +232,9 @@ impl Mistakes {
         for entry in entries {
             match PullPolicy::parse(entry) {
                 Some(policy) => out.push(policy),
-                None => self.add(
-                    key,
-                    format!("{entry:?} is not one of always, if-not-present, never"),
-                ),
+                None => {
+                    self.add(key, format!("{entry:?} is not one of always, if-not-present, never"))
+                }
             }
         }
         out
@@ -308,9 +307,9 @@ fn volumes(raw: &RawSettings, mistakes: &mut Mistakes) -> Vec<Volume> {
 
 fn resolve_volume(kind: &str, raw: &RawVolume) -> Volume {
     let source = match kind {
-        "host_path" => VolumeSource::HostPath(
-            text(&raw.host_path).unwrap_or_else(|| raw.mount_path.clone()),
-        ),
+        "host_path" => {
+            VolumeSource::HostPath(text(&raw.host_path).unwrap_or_else(|| raw.mount_path.clone()))
+        }
         "pvc" => VolumeSource::Claim,
         "config_map" => VolumeSource::ConfigMap(raw.items.clone()),
         "secret" => VolumeSource::Secret(raw.items.clone()),
@@ -374,9 +373,8 @@ impl KubernetesSettings {
         let allowed = raw.allowed_pull_policies.iter().map(String::as_str).collect();
         let allowed_pull_policies = mistakes.policies("allowed_pull_policies", allowed);
         let volumes = volumes(raw, &mut mistakes);
-        let context = |own, key, warnings: &mut Vec<String>| {
-            security::container(raw, own, key, warnings)
-        };
+        let context =
+            |own, key, warnings: &mut Vec<String>| security::container(raw, own, key, warnings);
         let settings = Self {
             connection,
             namespace: text(&raw.namespace).unwrap_or_else(|| "default".to_owned()),

@@ -76,7 +76,7 @@ fn capabilities(all: &RawSettings, raw: &RawContainerSecurity) -> Option<Value> 
     let mut out = Map::new();
     put(&mut out, "add", (!add.is_empty()).then(|| json!(add)));
     put(&mut out, "drop", (!drop.is_empty()).then(|| json!(drop)));
-    (!out.is_empty()).then(|| Value::Object(out))
+    (!out.is_empty()).then_some(Value::Object(out))
 }
 
 /// A container's `securityContext`.
