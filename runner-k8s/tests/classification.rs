@@ -1,5 +1,7 @@
 //! What the executor makes of a real cluster's answers (`tests/recordings`, Kubernetes 1.36.2).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+
 use std::path::Path;
 
 use kube::core::Status;
