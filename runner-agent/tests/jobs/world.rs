@@ -1,6 +1,7 @@
 //! A job, run by the agent program, and what came of it.
 
-use std::path::PathBuf;
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+
 use std::time::Duration;
 
 use runner_core::executor::{Executor, JobEnd, JobEvent, JobHandle, JobRequest, Stop};
@@ -12,30 +13,31 @@ use runner_testkit::local::LocalExecutor;
 use tokio::time::timeout;
 
 /// Longer than any job here takes, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct World {
-    pub executor: LocalExecutor,
-    pub job: Job,
-    pub settings: PlanSettings,
-    directory: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) executor: LocalExecutor,
+    pub(crate) job: Job,
+    pub(crate) settings: PlanSettings,
+    /// Removed with the world.
+    _directory: tempfile::TempDir,
 }
 
 /// What came of a job.
-pub struct Seen {
-    pub trace: Vec<u8>,
-    pub end: JobEnd,
+pub(crate) struct Seen {
+    pub(crate) trace: Vec<u8>,
+    pub(crate) end: JobEnd,
 }
 
 impl Seen {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.trace).into_owned()
     }
 }
 
 impl World {
     /// A job with this script, without sources and without time stamps in its trace.
-    pub fn new(script: &[&str]) -> Self {
+    pub(crate) fn new(script: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let agent = env!("CARGO_BIN_EXE_podwright-agent").to_owned();
         let job = Job {
@@ -61,16 +63,16 @@ impl World {
             executor: LocalExecutor::new(directory.path().join("jobs"), [agent]),
             job,
             settings,
-            directory,
+            _directory: directory,
         }
     }
 
-    pub fn after_script(mut self, script: &[&str]) -> Self {
+    pub(crate) fn after_script(mut self, script: &[&str]) -> Self {
         self.job.steps.push(Step { name: "after_script".into(), script: lines(script) });
         self
     }
 
-    pub fn variable(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn variable(mut self, key: &str, value: &str) -> Self {
         self.job.variables.push(runner_core::job::Variable {
             key: key.into(),
             value: value.into(),
@@ -80,12 +82,8 @@ impl World {
         self
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
     /// Reserves and starts the job.
-    pub async fn start(&self) -> Box<dyn JobHandle> {
+    pub(crate) async fn start(&self) -> Box<dyn JobHandle> {
         let ticket = Ticket("ticket".into());
         let plan = plan(&self.job, &self.settings, Transfers::default()).unwrap();
         let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket };
@@ -95,7 +93,7 @@ impl World {
     }
 
     /// Runs the job to its end and removes it.
-    pub async fn run(&self) -> Seen {
+    pub(crate) async fn run(&self) -> Seen {
         let mut handle = self.start().await;
         let seen = follow(&mut *handle, Offset::ZERO).await;
         handle.dispose().await.unwrap();
@@ -104,7 +102,7 @@ impl World {
     }
 
     /// The pid file's process.
-    pub fn pid(&self, role: &str) -> rustix::process::Pid {
+    pub(crate) fn pid(&self, role: &str) -> rustix::process::Pid {
         let path = self.executor.directory(self.job.id).join(format!("{role}.pid"));
         let pid = std::fs::read_to_string(path).unwrap();
         rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()
@@ -116,7 +114,7 @@ fn lines(script: &[&str]) -> Vec<String> {
 }
 
 /// Follows a job from here to its end.
-pub async fn follow(handle: &mut dyn JobHandle, from: Offset) -> Seen {
+pub(crate) async fn follow(handle: &mut dyn JobHandle, from: Offset) -> Seen {
     handle.follow(from, Offset(u64::MAX)).await;
     let mut trace = Vec::new();
     let end = timeout(PATIENCE, async {
@@ -137,7 +135,7 @@ pub async fn follow(handle: &mut dyn JobHandle, from: Offset) -> Seen {
 }
 
 /// Reads events until the trace contains this text.
-pub async fn wait_for(handle: &mut dyn JobHandle, text: &str) -> Vec<u8> {
+pub(crate) async fn wait_for(handle: &mut dyn JobHandle, text: &str) -> Vec<u8> {
     handle.follow(Offset::ZERO, Offset(u64::MAX)).await;
     let mut trace = Vec::new();
     timeout(PATIENCE, async {
@@ -155,7 +153,7 @@ pub async fn wait_for(handle: &mut dyn JobHandle, text: &str) -> Vec<u8> {
 }
 
 /// Stops a job and follows it from the beginning to its end.
-pub async fn stop(handle: &mut dyn JobHandle, how: Stop) -> Seen {
+pub(crate) async fn stop(handle: &mut dyn JobHandle, how: Stop) -> Seen {
     handle.stop(how).await.unwrap();
     follow(handle, Offset::ZERO).await
 }

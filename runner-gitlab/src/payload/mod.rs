@@ -1,4 +1,4 @@
-//! The answer of `jobs/request`: from bytes to a neutral [`Job`](runner_core::job::Job).
+//! The answer of `jobs/request`: from bytes to a neutral [`Job`].
 
 mod identity;
 mod lenient;

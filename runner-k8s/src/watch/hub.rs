@@ -255,6 +255,8 @@ mod tests {
         for event in [Event::Init, Event::InitDone, Event::Apply(pod("a"))] {
             events.send(event).unwrap();
         }
+        // Before that the first list would decide that the pod is gone: it is older than the pod.
+        hub.synced().await;
         let mut watch = hub.follow("a");
         if *watch.borrow_and_update() == PodSight::Unseen {
             watch.changed().await.unwrap();
