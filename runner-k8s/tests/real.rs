@@ -171,18 +171,23 @@ async fn a_job_runs_and_is_five_requests() {
     assert!(trace.contains("hello from"), "{trace}");
     assert_eq!(end.outcome, Outcome::Exited(37), "{trace}");
     assert!(end.trace.is_some());
-    let count = |kind| executor.requests().get(kind);
-    assert_eq!(
-        (
-            count(RequestKind::Create),
-            count(RequestKind::Stream),
-            count(RequestKind::Delete),
-            count(RequestKind::Get),
-            count(RequestKind::Update),
-        ),
-        (2, 1, 2, 0, 0),
-        "create twice, one stream, delete twice"
-    );
+
+    // The first job of an executor finds out which transport the role allows.
+    world.job.id = JobId(world.job.id.0 + 500);
+    let kinds = [
+        RequestKind::Create,
+        RequestKind::Stream,
+        RequestKind::Delete,
+        RequestKind::Get,
+        RequestKind::Update,
+        RequestKind::Other,
+    ];
+    let count = || kinds.map(|kind| executor.requests().get(kind));
+    let before = count();
+    world.run(&executor).await;
+    let after = count();
+    let made: Vec<_> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    assert_eq!(made, [2, 1, 2, 0, 0, 0], "create twice, one stream, delete twice");
 }
 
 #[tokio::test]
