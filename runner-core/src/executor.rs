@@ -68,6 +68,8 @@ pub enum JobEvent {
     Finishing,
     /// It is over, and every trace byte that can be had has been handed out. The last event.
     Ended(JobEnd),
+    /// Another manager has the job: touch nothing any more. The last event.
+    Superseded,
 }
 
 /// How a job ended, with what there is of its trace.

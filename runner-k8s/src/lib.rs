@@ -8,6 +8,9 @@
 //! ```
 
 pub mod classify;
+pub mod client;
+mod executor;
+pub mod job;
 pub mod names;
 pub mod pod;
 pub mod record;
@@ -15,3 +18,7 @@ pub mod settings;
 pub mod stream;
 
 pub mod watch;
+
+pub use executor::KubernetesExecutor;
+pub use names::RunnerIdentity;
+pub use settings::{KubernetesSettings, RawSettings};

@@ -1,6 +1,6 @@
 //! What the executor makes of a real cluster's answers (`tests/recordings`, Kubernetes 1.36.2).
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 
 use std::path::Path;
 

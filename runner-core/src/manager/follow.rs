@@ -217,6 +217,7 @@ impl<'a> Follower<'a> {
             }
             JobEvent::Finishing => self.finishing = true,
             JobEvent::Ended(end) => self.on_end(end).await?,
+            JobEvent::Superseded => return Err(Followed::Superseded),
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use runner_core::planner::PlanLookup;
 use serde_json::{Map, Value, json};
 
 use super::images::{expand, policies};
-use super::volumes::Volumes;
-use super::{AgentDelivery, PodError, PodInput};
+use super::volumes::{self, Volumes};
+use super::{PodError, PodInput};
 use crate::settings::{PullPolicy, Resources};
 
 /// Name of the container with the supervisor and git.
@@ -31,16 +31,23 @@ pub(super) fn put_resources(container: &mut Map<String, Value>, resources: &Reso
     }
 }
 
-/// The policy that is this container's turn.
-pub(super) fn pull_policy(
-    input: &PodInput<'_>,
-    container: &str,
-    list: &[Option<PullPolicy>],
-) -> Result<Option<&'static str>, PodError> {
-    match input.pulls.current(container, list) {
-        Some(policy) => Ok(policy.map(PullPolicy::as_str)),
-        None => Err(PodError(format!("no pull policy for {container} is left to try"))),
-    }
+/// The first policy of a list, as Kubernetes spells it; the others are for when it fails.
+pub(super) fn first(list: &[Option<PullPolicy>]) -> Option<&'static str> {
+    list.first().copied().flatten().map(PullPolicy::as_str)
+}
+
+/// The policies of `helper`. It goes by the settings alone: GitLab Runner applies the policies of
+/// the job's image to it, but never moves on to the next one; here a failing helper image does
+/// (better). What jobs are allowed to ask for has no say.
+pub(super) fn helper_policies(input: &PodInput<'_>) -> Vec<Option<PullPolicy>> {
+    let own: Vec<_> = input.settings.pull_policies.iter().copied().map(Some).collect();
+    if own.is_empty() { vec![None] } else { own }
+}
+
+/// The policies of `build`.
+pub(super) fn build_policies(input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
+    let wanted = input.job.image.as_ref().map_or(&[][..], |image| &image.pull_policies);
+    policies(input.settings, wanted, BUILD)
 }
 
 /// A container's security context, with the user that the job asks for where the settings leave it
@@ -91,7 +98,7 @@ pub(super) fn helper(input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, P
     let settings = input.settings;
     let image = expand(&PlanLookup::new(input.plan), &settings.helper_image)?;
     let mut out = container(HELPER, &image, vec![layout::AGENT.into(), "supervise".into()]);
-    put(&mut out, "imagePullPolicy", helper_policy(input)?);
+    put(&mut out, "imagePullPolicy", first(&helper_policies(input)));
     put_resources(&mut out, &settings.helper);
     out.insert("securityContext".into(), Value::Object(settings.helper_security.clone()));
     // The verdict's compact copy; never the log, which GitLab Runner's users find there.
@@ -104,25 +111,14 @@ pub(super) fn helper(input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, P
         json!({ "name": volumes::LINK, "mountPath": layout::LINK_DIR }),
     ]);
     out.insert("volumeMounts".into(), Value::Array(mounts));
-    if input.abilities.restart_rules {
-        // 137: out of memory or killed by hand; 139: a crash. The stage journal lets the new
-        // supervisor go on. Nothing else restarts: an exit by itself is the job's end.
-        out.insert("restartPolicy".into(), json!("Never"));
-        out.insert(
-            "restartPolicyRules".into(),
-            json!([{
-                "action": "Restart",
-                "exitCodes": { "operator": "In", "values": [137, 139] },
-            }]),
-        );
-    }
+    // 137: out of memory or killed by hand; 139: a crash. The stage journal lets the new supervisor
+    // go on. Nothing else restarts: an exit by itself is the job's end.
+    out.insert("restartPolicy".into(), json!("Never"));
+    out.insert(
+        "restartPolicyRules".into(),
+        json!([{ "action": "Restart", "exitCodes": { "operator": "In", "values": [137, 139] } }]),
+    );
     Ok(Value::Object(out))
-}
-
-/// The helper goes by the settings alone. GitLab Runner applies the policies of the job's image to
-/// it, but never moves on to the next one; here a failing helper image does (better).
-fn helper_policy(input: &PodInput<'_>) -> Result<Option<&'static str>, PodError> {
-    pull_policy(input, HELPER, &policies(input.settings, &[], HELPER)?)
 }
 
 pub(super) fn build(
@@ -133,8 +129,7 @@ pub(super) fn build(
     let settings = input.settings;
     let mut out = container(BUILD, image, vec![layout::AGENT.into(), "serve".into()]);
     let wanted = input.job.image.as_ref();
-    let list = policies(settings, wanted.map_or(&[], |image| &image.pull_policies), BUILD)?;
-    put(&mut out, "imagePullPolicy", pull_policy(input, BUILD, &list)?);
+    put(&mut out, "imagePullPolicy", first(&build_policies(input)?));
     put_resources(&mut out, &settings.build);
     let context = security(&settings.build_security, wanted.and_then(|i| i.user.as_deref()))?;
     out.insert("securityContext".into(), Value::Object(context));
@@ -167,24 +162,22 @@ pub(super) fn build(
     Ok(Value::Object(out))
 }
 
-pub(super) fn init(input: &PodInput<'_>) -> Result<Value, PodError> {
-    debug_assert_eq!(input.abilities.agent, AgentDelivery::InitContainer);
-    let settings = input.settings;
-    let image = expand(&PlanLookup::new(input.plan), &settings.agent_image)?;
+/// Copies the agent where the cluster cannot mount its image.
+pub(super) fn init(image: &Value, policy: &Value, security: &Value, resources: &Value) -> Value {
     let command = vec!["/podwright-agent".into(), "install".into(), layout::BIN_DIR.into()];
-    let mut out = container(INIT, &image, command);
-    put(&mut out, "imagePullPolicy", helper_policy(input)?);
-    put_resources(&mut out, &settings.helper);
-    out.insert("securityContext".into(), Value::Object(settings.init_security.clone()));
+    let mut out = container(INIT, image.as_str().unwrap_or_default(), command);
+    for (key, value) in
+        [("imagePullPolicy", policy), ("securityContext", security), ("resources", resources)]
+    {
+        put(&mut out, key, (!value.is_null()).then(|| value.clone()));
+    }
     // Only what it needs: GitLab Runner mounts everything here, which breaks some CSI drivers.
     out.insert(
         "volumeMounts".into(),
         json!([{ "name": volumes::AGENT, "mountPath": layout::BIN_DIR }]),
     );
-    Ok(Value::Object(out))
+    Value::Object(out)
 }
-
-use super::volumes;
 
 /// Kubernetes replaces `$(NAME)` in values; `$$` is how to say `$`.
 pub(super) fn escape(value: &str) -> String {

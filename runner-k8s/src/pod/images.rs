@@ -1,7 +1,5 @@
 //! Which images, and how they are pulled.
 
-use std::collections::BTreeMap;
-
 use runner_core::glob::Glob;
 use runner_core::job::Job;
 use runner_core::planner::PlanLookup;
@@ -55,28 +53,6 @@ pub(super) fn check_allowed(
     }
     let list = allowed.join(", ");
     Err(PodError(format!("the {what} {image:?} is not allowed by this runner; allowed: {list}")))
-}
-
-/// How far each container's list of pull policies has been gone through.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PullPlan {
-    failures: BTreeMap<String, usize>,
-}
-
-impl PullPlan {
-    /// Notes that a container's image could not be pulled.
-    pub fn failed(&mut self, container: &str) {
-        *self.failures.entry(container.to_owned()).or_default() += 1;
-    }
-
-    /// The policy that is the container's turn. `None`: its list is at its end.
-    pub fn current(
-        &self,
-        container: &str,
-        list: &[Option<PullPolicy>],
-    ) -> Option<Option<PullPolicy>> {
-        list.get(self.failures.get(container).copied().unwrap_or_default()).copied()
-    }
 }
 
 /// The policies of a container in order; `None` in the list leaves it to the cluster.

@@ -10,7 +10,9 @@
 //!   all: repo, configured volumes; helper and build: agent
 //! ```
 
+mod adapt;
 mod containers;
+mod fallbacks;
 mod images;
 mod metadata;
 mod services;
@@ -29,8 +31,10 @@ use serde_json::{Map, Value, json};
 use crate::names::{Names, RunnerIdentity};
 use crate::settings::KubernetesSettings;
 
+pub use adapt::adapt;
 pub use containers::{BUILD, HELPER};
-pub use images::PullPlan;
+pub use fallbacks::Fallbacks;
+pub(crate) use fallbacks::with_policy;
 
 /// Where the agent program comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +69,6 @@ pub struct PodInput<'a> {
     pub names: &'a Names,
     /// How the plan is stored.
     pub items: &'a PlanItems,
-    /// What the cluster can do.
-    pub abilities: Abilities,
-    /// Which of each container's pull policies is tried.
-    pub pulls: &'a PullPlan,
 }
 
 /// Which Secrets hold the plan, and the pull credentials.
@@ -87,6 +87,8 @@ pub struct BuiltPod {
     pub pod: Value,
     /// Values of environment variables that may be secret, by key in the record's Secret.
     pub secret_environment: Vec<(String, Secret)>,
+    /// Pull policies that are left when the first one fails.
+    pub fallbacks: Fallbacks,
 }
 
 /// Why no pod can be made: the job or the settings ask for something that cannot be.
@@ -105,7 +107,7 @@ impl PodError {
 /// first to notice, because only it can write a verdict.
 const DEADLINE_SLACK: Duration = Duration::from_secs(60);
 
-/// Makes the pod of a job.
+/// Makes the pod of a job, for a cluster that can do everything; see [`adapt`].
 ///
 /// # Errors
 /// No image, an image that is not allowed, a pull policy that is not allowed, an alias that is no
@@ -128,9 +130,6 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     spec.insert("restartPolicy".into(), json!("Never"));
     spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
     spec.insert("volumes".into(), Value::Array(volumes.declared));
-    if input.abilities.agent == AgentDelivery::InitContainer {
-        spec.insert("initContainers".into(), json!([containers::init(input)?]));
-    }
     spec.insert("containers".into(), Value::Array(containers));
     scheduling(settings, &mut spec);
     if let Some(grace) = settings.termination_grace {
@@ -156,7 +155,14 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
         "metadata": metadata::metadata(input, &lookup),
         "spec": spec,
     });
-    Ok(BuiltPod { pod, secret_environment: services.secret_environment() })
+    let mut policies = services.pull_policies(input)?;
+    policies.push((HELPER.to_owned(), containers::helper_policies(input)));
+    policies.push((BUILD.to_owned(), containers::build_policies(input)?));
+    Ok(BuiltPod {
+        pod,
+        secret_environment: services.secret_environment(),
+        fallbacks: Fallbacks::after_first(policies),
+    })
 }
 
 fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {

@@ -8,11 +8,15 @@ use runner_core::planner::{PlanLookup, expand as expand_text};
 use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
-use super::containers::{escape, holds_secret, pull_policy, put_resources, security};
+use super::containers::{escape, first, holds_secret, put_resources, security};
 use super::images::{check_allowed, expand, policies};
 use super::volumes::Volumes;
 use super::{BUILD, HELPER, PodError, PodInput};
 use crate::names::{is_dns_label, is_dns_subdomain};
+use crate::settings::PullPolicy;
+
+/// A container and the pull policies to try for it.
+pub(super) type PolicyList = (String, Vec<Option<PullPolicy>>);
 
 pub(super) struct Services<'a> {
     list: Vec<Service<'a>>,
@@ -117,12 +121,15 @@ impl Service<'_> {
         Ok(())
     }
 
+    fn policies(&self, input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
+        policies(input.settings, &self.of_job.pull_policies, &self.name)
+    }
+
     fn container(&self, input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
         let mut out = Map::new();
         out.insert("name".into(), json!(self.name));
         out.insert("image".into(), json!(self.image));
-        let list = policies(input.settings, &self.of_job.pull_policies, &self.name)?;
-        if let Some(policy) = pull_policy(input, &self.name, &list)? {
+        if let Some(policy) = first(&self.policies(input)?) {
             out.insert("imagePullPolicy".into(), json!(policy));
         }
         for (key, words) in [("command", &self.of_job.entrypoint), ("args", &self.of_job.command)] {
@@ -193,6 +200,11 @@ impl Services<'_> {
         volumes: &Volumes,
     ) -> Result<Vec<Value>, PodError> {
         self.list.iter().map(|service| service.container(input, volumes)).collect()
+    }
+
+    pub(super) fn pull_policies(&self, input: &PodInput<'_>) -> Result<Vec<PolicyList>, PodError> {
+        let of = |service: &Service<'_>| Ok((service.name.clone(), service.policies(input)?));
+        self.list.iter().map(of).collect()
     }
 
     /// One entry for localhost. Services with `ports` are left out, as GitLab Runner does.

@@ -5,7 +5,7 @@ use runner_core::planner::PlanLookup;
 use serde_json::{Map, Value, json};
 
 use super::images::expand;
-use super::{AgentDelivery, PodError, PodInput};
+use super::{PodError, PodInput};
 use crate::settings::{PullPolicy, Volume, VolumeSource};
 
 /// The agent program.
@@ -60,18 +60,12 @@ impl Volumes {
 }
 
 fn own(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> Result<Vec<Value>, PodError> {
-    let agent = match input.abilities.agent {
-        AgentDelivery::ImageVolume => {
-            let reference = expand(lookup, &input.settings.agent_image)?;
-            let mut image = Map::new();
-            image.insert("reference".into(), json!(reference));
-            if let Some(policy) = input.settings.pull_policies.first() {
-                image.insert("pullPolicy".into(), json!(PullPolicy::as_str(*policy)));
-            }
-            json!({ "name": AGENT, "image": image })
-        }
-        AgentDelivery::InitContainer => json!({ "name": AGENT, "emptyDir": {} }),
-    };
+    let mut image = Map::new();
+    image.insert("reference".into(), json!(expand(lookup, &input.settings.agent_image)?));
+    if let Some(policy) = input.settings.pull_policies.first() {
+        image.insert("pullPolicy".into(), json!(PullPolicy::as_str(*policy)));
+    }
+    let agent = json!({ "name": AGENT, "image": image });
     // Readable by everyone in helper, where the uid is not known; no other container mounts it.
     let item = |key: &String| json!({ "key": key, "path": key });
     let plan = match input.items.secrets.as_slice() {

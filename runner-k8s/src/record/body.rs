@@ -9,8 +9,7 @@ use runner_core::outcome::Outcome;
 use runner_core::source::Ticket;
 use serde::{Deserialize, Serialize};
 
-/// The format that this build writes. Optional fields do not change it.
-pub(super) const RECORD_VERSION: u32 = 1;
+use crate::pod::Fallbacks;
 
 /// The key `record` of a job record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +31,19 @@ pub struct RecordBody {
     /// Secrets beside this one.
     #[serde(default)]
     pub others: Vec<String>,
+    /// Pull policies that are left to try.
+    #[serde(default, skip_serializing_if = "Fallbacks::is_empty")]
+    pub fallbacks: Fallbacks,
     /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
     pub patience: u64,
     /// What managers have said.
     #[serde(default)]
     pub remarks: StoredRemarks,
+}
+
+impl RecordBody {
+    /// The format that this build writes. Optional fields do not change it.
+    pub const VERSION: u32 = 1;
 }
 
 /// A manager's hold on a job.

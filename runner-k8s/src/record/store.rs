@@ -13,7 +13,7 @@ use runner_core::secret::Secret;
 use serde_json::Value;
 use tracing::warn;
 
-use super::body::{RECORD_VERSION, RecordBody};
+use super::body::{RecordBody, RecordPhase};
 use super::claim::{ClaimError, Claimed, Found};
 use super::content::{Content, gzip};
 use crate::names::{JOB_LABEL, MANAGED_LABEL, ROLE_LABEL, SOURCE_LABEL, source_hash};
@@ -104,7 +104,7 @@ impl RecordStore {
             let Some(found) = self.read(there) else { return Err(ClaimError::Foreign) };
             let known = &found.body;
             let ours = known.claim.manager == body.claim.manager;
-            if !ours && known.phase == super::RecordPhase::Started {
+            if !ours && known.phase == RecordPhase::Started {
                 return Err(ClaimError::Taken(known.claim.manager.clone()));
             }
             body.claim.epoch = runner_core::ids::Epoch(known.claim.epoch.0 + 1);
@@ -165,7 +165,7 @@ impl RecordStore {
             }
         };
         // A label is a hash of the source; the source itself decides.
-        if body.version != RECORD_VERSION || body.source != self.source {
+        if body.version != RecordBody::VERSION || body.source != self.source {
             warn!(record = name, version = body.version, "a job record is another release's");
             return None;
         }
@@ -173,12 +173,20 @@ impl RecordStore {
         Some(Found { secret, body })
     }
 
-    /// Takes a record over, unless somebody else is faster.
+    /// Takes a record over, unless somebody else is faster. `started`: its pod was seen.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when somebody is.
-    pub async fn claim(&self, found: Found, manager: &str) -> Result<Claimed, ClaimError> {
+    pub async fn claim(
+        &self,
+        found: Found,
+        started: bool,
+        manager: &str,
+    ) -> Result<Claimed, ClaimError> {
         let Found { mut secret, mut body } = found;
+        if started {
+            body.phase = RecordPhase::Started;
+        }
         body.claim.manager = manager.to_owned();
         body.claim.epoch = runner_core::ids::Epoch(body.claim.epoch.0 + 1);
         let name = secret.metadata.name.clone().unwrap_or_default();
@@ -197,14 +205,23 @@ impl RecordStore {
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another manager has claimed it since.
-    pub async fn update(&self, claimed: &mut Claimed, body: RecordBody) -> Result<(), ClaimError> {
+    pub async fn update(
+        &self,
+        claimed: &mut Claimed,
+        body: RecordBody,
+        pod: Option<&Value>,
+    ) -> Result<(), ClaimError> {
         let name = claimed.name().to_owned();
         loop {
             let mut secret = match claimed.take_secret() {
                 Some(secret) => secret,
                 None => self.current(claimed).await?,
             };
-            secret.data.get_or_insert_default().insert(BODY.to_owned(), encode(&body));
+            let data = secret.data.get_or_insert_default();
+            data.insert(BODY.to_owned(), encode(&body));
+            if let Some(pod) = pod {
+                data.insert(POD.to_owned(), ByteString(gzip(pod.to_string().as_bytes())));
+            }
             match self.api.replace(&name, &PostParams::default(), &secret).await {
                 Ok(stored) => {
                     claimed.updated(&stored, body, secret);

@@ -5,5 +5,6 @@ mod view;
 
 pub use hub::{PodHub, PodSight, PodWatch};
 pub use view::{
-    Condition, Container, ContainerState, PodSpecView, PodStatusView, PodView, Terminated, Waiting,
+    Condition, Container, ContainerSpec, ContainerState, PodSpecView, PodStatusView, PodView,
+    Terminated, VolumeSpec, Waiting,
 };
