@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use runner_agent::image::AgentImage;
 
 use crate::config::{self, Finding, Findings, LogFormat, Surroundings};
-use crate::{demo, logging};
+use crate::{demo, logging, run};
 
 /// Runs CI jobs on Kubernetes, a pod for each job.
 #[derive(Debug, Parser)]
@@ -31,8 +32,42 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// The program in the pod (`podwright agent` alone shows its help).
-    Agent,
+    /// Run jobs as config.toml says, until told to stop.
+    ///
+    /// SIGQUIT: finish the running jobs first. SIGTERM, SIGINT: leave them to the next manager; they
+    /// go on in their pods. A second one: end at once.
+    Run {
+        /// GitLab Runner's config.toml.
+        #[arg(long, short, env = "CONFIG_FILE", default_value = "/etc/gitlab-runner/config.toml")]
+        config: PathBuf,
+    },
+    /// The program in the pod, and its image.
+    Agent {
+        #[command(subcommand)]
+        command: AgentCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AgentCommand {
+    /// Make the agent's image, as an OCI layout in a tar file, without Docker or a registry.
+    Image {
+        /// Where to write it.
+        #[arg(long)]
+        out: PathBuf,
+        /// The static agent program (built for the pods' architecture).
+        #[arg(long)]
+        agent: PathBuf,
+        /// A static shell, e.g. busybox, for images that have none.
+        #[arg(long)]
+        sh: Option<PathBuf>,
+        /// The image's full name with tag.
+        #[arg(long)]
+        name: String,
+        /// Architecture in Go's words.
+        #[arg(long, default_value = "amd64")]
+        arch: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,7 +87,22 @@ pub(crate) fn run() -> ExitCode {
             demo::run()
         }
         Command::Config { command: ConfigCommand::Check { file } } => check(&file),
-        Command::Agent => runner_agent::cli::run([]),
+        Command::Run { config } => run::run(&config),
+        Command::Agent { command } => image(&command),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a person is watching")]
+fn image(command: &AgentCommand) -> ExitCode {
+    let AgentCommand::Image { out, agent, sh, name, arch } = command;
+    let image = AgentImage { agent, shell: sh.as_deref(), name, architecture: arch };
+    let result = std::fs::File::create(out).and_then(|file| image.write(file));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podwright agent image: {}: {error}", out.display());
+            ExitCode::FAILURE
+        }
     }
 }
 
