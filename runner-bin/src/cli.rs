@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use runner_agent::image::AgentImage;
 
 use crate::config::{self, Finding, Findings, LogFormat, Surroundings};
+use crate::demo::Cluster;
 use crate::{demo, logging, run};
 
 /// Runs CI jobs on Kubernetes, a pod for each job.
@@ -19,10 +20,29 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a two-job pipeline against a GitLab stand-in, without a cluster.
+    /// Run a two-job pipeline against a GitLab stand-in.
     ///
-    /// The jobs run as local processes of the agent. Exit code 0 only if all verdicts are right.
+    /// Without --kubeconfig the jobs run as local processes of the agent, with it in pods of that
+    /// cluster. Exit code 0 only if all verdicts are right.
     Demo {
+        /// Run on this cluster.
+        #[arg(long, requires = "agent_image")]
+        kubeconfig: Option<String>,
+        /// The agent's image, as the cluster knows it (see `podwright agent image`).
+        #[arg(long)]
+        agent_image: Option<String>,
+        /// Image of the jobs.
+        #[arg(long, default_value = "debian:12")]
+        image: String,
+        /// Image with git.
+        #[arg(long, default_value = "debian:12")]
+        helper_image: String,
+        /// Namespace of the pods.
+        #[arg(long, default_value = "default")]
+        namespace: String,
+        /// Where the GitLab stand-in listens; pods have to reach it.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: std::net::SocketAddr,
         /// Least severe lines of the manager's own log: error, warn, info, debug or trace.
         #[arg(long, default_value = "warn")]
         log_level: String,
@@ -82,9 +102,24 @@ enum ConfigCommand {
 /// Runs the command that was given.
 pub(crate) fn run() -> ExitCode {
     match Arguments::parse().command {
-        Command::Demo { log_level } => {
+        Command::Demo {
+            log_level,
+            kubeconfig,
+            agent_image,
+            image,
+            helper_image,
+            namespace,
+            listen,
+        } => {
             logging::start(&log_level, LogFormat::Text);
-            demo::run()
+            let cluster = kubeconfig.zip(agent_image).map(|(kubeconfig, agent_image)| Cluster {
+                kubeconfig,
+                agent_image,
+                image,
+                helper_image,
+                namespace,
+            });
+            demo::run(cluster, listen)
         }
         Command::Config { command: ConfigCommand::Check { file } } => check(&file),
         Command::Run { config } => run::run(&config),
