@@ -14,7 +14,7 @@ use runner_core::executor::{
     Executor as _, JobEnd, JobEvent, JobHandle, JobPhase, JobRequest, Stop,
 };
 use runner_core::ids::{JobId, Offset, SourceId};
-use runner_core::job::{Image, Job, Project, SourceFeatures, Step};
+use runner_core::job::{Image, Job, Project, RegistryLogin, SourceFeatures, Step};
 use runner_core::outcome::{InfraKind, Outcome, TraceSummary};
 use runner_core::planner::{PlanSettings, Transfers, plan};
 use runner_core::secret::Secret;
@@ -171,18 +171,23 @@ async fn a_job_runs_and_is_five_requests() {
     assert!(trace.contains("hello from"), "{trace}");
     assert_eq!(end.outcome, Outcome::Exited(37), "{trace}");
     assert!(end.trace.is_some());
-    let count = |kind| executor.requests().get(kind);
-    assert_eq!(
-        (
-            count(RequestKind::Create),
-            count(RequestKind::Stream),
-            count(RequestKind::Delete),
-            count(RequestKind::Get),
-            count(RequestKind::Update),
-        ),
-        (2, 1, 2, 0, 0),
-        "create twice, one stream, delete twice"
-    );
+
+    // The first job of an executor finds out which transport the role allows.
+    world.job.id = JobId(world.job.id.0 + 500);
+    let kinds = [
+        RequestKind::Create,
+        RequestKind::Stream,
+        RequestKind::Delete,
+        RequestKind::Get,
+        RequestKind::Update,
+        RequestKind::Other,
+    ];
+    let count = || kinds.map(|kind| executor.requests().get(kind));
+    let before = count();
+    world.run(&executor).await;
+    let after = count();
+    let made: Vec<_> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    assert_eq!(made, [2, 1, 2, 0, 0, 0], "create twice, one stream, delete twice");
 }
 
 #[tokio::test]
@@ -283,16 +288,27 @@ async fn an_image_name_that_is_none() {
     assert_eq!(infra(&end).0, InfraKind::Configuration);
 }
 
+/// `PODWRIGHT_E2E_PRIVATE_IMAGE` is an image that the node does not have and that only user `kube`
+/// with password `kube` gets from its registry.
 #[tokio::test]
-async fn the_next_pull_policy_gets_the_image() {
+async fn the_next_pull_policy_gets_an_image_with_the_jobs_own_login() {
     let Some(mut world) = World::new() else { return };
+    let Some(name) = variable("PODWRIGHT_E2E_PRIVATE_IMAGE") else {
+        eprintln!("PODWRIGHT_E2E_PRIVATE_IMAGE is not set: pulling was not tested");
+        return;
+    };
     world.script(&["echo pulled"]);
-    let image = world.settings.image.clone();
-    // A name that the node does not have under this policy order, but that can be had.
     world.settings.pull_policy = OneOrMany::Many(vec!["never".into(), "if-not-present".into()]);
-    world.job.image = Some(Image { name: image, ..Image::default() });
-    let (trace, end) = world.run(&world.executor("m1").await).await;
+    let registry = name.split('/').next().unwrap().to_owned();
+    world.job.registries =
+        vec![RegistryLogin { registry, username: "kube".into(), password: Secret::new("kube") }];
+    world.job.image = Some(Image { name, ..Image::default() });
+    let executor = world.executor("m1").await;
+    let (trace, end) = world.run(&executor).await;
     assert_eq!(end.outcome, Outcome::Exited(0), "{trace}");
+    assert!(trace.contains("pulled"));
+    // Record, credentials, two pods.
+    assert_eq!(executor.requests().get(RequestKind::Create), 4);
 }
 
 #[tokio::test]
