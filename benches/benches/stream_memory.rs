@@ -2,7 +2,7 @@
 //!
 //! Without a cluster the server is a second process that talks plain TCP. With
 //! `PODWRIGHT_E2E_KUBECONFIG` it is a real API server over TLS, and `PODWRIGHT_E2E_POD`
-//! (`namespace/pod/container`) names a running container with `cat`.
+//! (`namespace/pod/container`) names a running container with a shell.
 #![expect(clippy::print_stdout, reason = "the numbers are the point")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use runner_k8s::stream::{ExecTarget, Patience, Session, Transport};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-const SERVER: &str = "PODWRIGHT_BENCH_STREAM_SERVER";
+const ROLE: &str = "PODWRIGHT_BENCH_STREAM_ROLE";
 const SESSIONS: usize = 200;
 
 fn resident() -> usize {
@@ -73,6 +73,10 @@ fn serve() {
     }
 }
 
+/// The same bytes as [`serve`] sends, from a shell.
+const SCRIPT: &str =
+    r"printf '\000\000\177\357\310'; head -c 32750 /dev/zero; printf '\000\000\000\003\105{}'; cat";
+
 async fn measure(name: &str, client: &kube::Client, target: &ExecTarget, transport: Transport) {
     let mut kept = Vec::new();
     let mut first = 0;
@@ -83,57 +87,63 @@ async fn measure(name: &str, client: &kube::Client, target: &ExecTarget, transpo
         }
         let opened = Session::open(client, target, transport, Patience::default()).await;
         let mut session = opened.expect("a session");
-        if target.command != ["cat"] {
-            session.next().await.expect("the beat");
-        }
+        session.next().await.expect("the beat");
         kept.push(session);
     }
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let each = (resident() - first) as f64 / SESSIONS as f64;
     println!("{name}, {transport}: {each:.1} KiB for an idle session");
 }
 
+/// A process of its own for each transport: memory that one has given back would serve the other.
+async fn measure_here(transport: Transport) {
+    let Some(path) = std::env::var_os("PODWRIGHT_E2E_KUBECONFIG") else {
+        let mut server = Command::new(std::env::current_exe().expect("this program"))
+            .env(ROLE, "server")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server");
+        let mut address = String::new();
+        let output = server.stdout.take().expect("piped");
+        BufReader::new(output).read_line(&mut address).expect("its address");
+        let uri = format!("http://{}", address.trim()).parse().expect("a URL");
+        let client = kube::Client::try_from(kube::Config::new(uri)).expect("a client");
+        let target = ExecTarget {
+            namespace: "ci".into(),
+            pod: "job".into(),
+            container: "helper".into(),
+            command: vec!["relay".into()],
+        };
+        measure("plain TCP", &client, &target, transport).await;
+        server.kill().and_then(|()| server.wait()).expect("the server ends");
+        return;
+    };
+    let kubeconfig = kube::config::Kubeconfig::read_from(path).expect("a kubeconfig");
+    let options = kube::config::KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let client = kube::Client::try_from(config.expect("a config")).expect("a client");
+    let pod = std::env::var("PODWRIGHT_E2E_POD").expect("PODWRIGHT_E2E_POD");
+    let mut parts = pod.split('/').map(str::to_owned);
+    let mut next = || parts.next().expect("namespace/pod/container");
+    let (namespace, pod, container) = (next(), next(), next());
+    let command = ["sh", "-c", SCRIPT].map(str::to_owned).to_vec();
+    let target = ExecTarget { namespace, pod, container, command };
+    measure("TLS to a real API server", &client, &target, transport).await;
+}
+
 fn main() {
-    if std::env::var_os(SERVER).is_some() {
-        return serve();
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(async {
-        let transports = [Transport::WebSocket, Transport::Spdy];
-        if let Some(path) = std::env::var_os("PODWRIGHT_E2E_KUBECONFIG") {
-            let kubeconfig = kube::config::Kubeconfig::read_from(path).expect("a kubeconfig");
-            let options = kube::config::KubeConfigOptions::default();
-            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
-            let client = kube::Client::try_from(config.expect("a config")).expect("a client");
-            let pod = std::env::var("PODWRIGHT_E2E_POD").expect("PODWRIGHT_E2E_POD");
-            let mut parts = pod.split('/').map(str::to_owned);
-            let mut next = || parts.next().expect("namespace/pod/container");
-            let (namespace, pod, container) = (next(), next(), next());
-            let target = ExecTarget { namespace, pod, container, command: vec!["cat".into()] };
-            for transport in transports {
-                measure("TLS to a real API server", &client, &target, transport).await;
+    let transport = match std::env::var(ROLE).as_deref() {
+        Ok("server") => return serve(),
+        Ok("websocket") => Transport::WebSocket,
+        Ok(_) => Transport::Spdy,
+        Err(_) => {
+            for role in ["websocket", "SPDY"] {
+                let mut command = Command::new(std::env::current_exe().expect("this program"));
+                let status = command.env(ROLE, role).status().expect("a process");
+                assert!(status.success(), "{role}: {status}");
             }
             return;
         }
-        for transport in transports {
-            let mut server = Command::new(std::env::current_exe().expect("this program"))
-                .env(SERVER, "1")
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("the server");
-            let mut address = String::new();
-            let output = server.stdout.take().expect("piped");
-            BufReader::new(output).read_line(&mut address).expect("its address");
-            let uri = format!("http://{}", address.trim()).parse().expect("a URL");
-            let client = kube::Client::try_from(kube::Config::new(uri)).expect("a client");
-            let target = ExecTarget {
-                namespace: "ci".into(),
-                pod: "job".into(),
-                container: "helper".into(),
-                command: vec!["relay".into()],
-            };
-            measure("plain TCP", &client, &target, transport).await;
-            server.kill().and_then(|()| server.wait()).expect("the server ends");
-        }
-    });
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(measure_here(transport));
 }

@@ -17,6 +17,7 @@ podwright-agent: runs a CI job inside its pod
 
   supervise   in the helper container: run the plan, keep trace and verdict
   serve       in the build container: run the scripts
+  install DIR copy this program, and the sh beside it, into a directory (init container)
   relay       for managers: pass frames between standard streams and the supervisor
 
   --plan DIR  --state DIR  --link DIR  --shell FILE  --termination-log FILE
@@ -28,6 +29,9 @@ podwright-agent: runs a CI job inside its pod
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let command = arguments.next().unwrap_or_default();
+    if command == "install" {
+        return install(arguments.next());
+    }
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(message) => return fail(&message),
@@ -72,6 +76,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let _ = std::fs::write(&options.termination_log, format!("podwright-agent: {message}"));
             fail(&message)
         }
+    }
+}
+
+/// Copies what the agent's image holds to where all containers of the pod see it.
+fn install(directory: Option<OsString>) -> ExitCode {
+    let Some(directory) = directory.map(PathBuf::from) else {
+        return fail("install needs a directory");
+    };
+    let copy = || -> std::io::Result<()> {
+        let own = std::env::current_exe()?;
+        std::fs::copy(&own, directory.join("podwright-agent"))?;
+        let shell = own.with_file_name("sh");
+        if shell.is_file() {
+            std::fs::copy(shell, directory.join("sh"))?;
+        }
+        Ok(())
+    };
+    match copy() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot install into {}: {error}", directory.display())),
     }
 }
 

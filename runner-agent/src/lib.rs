@@ -17,6 +17,8 @@ pub mod builder;
 pub mod cli;
 pub mod clock;
 pub mod control;
+#[cfg(feature = "image")]
+pub mod image;
 pub mod journal;
 pub mod link;
 pub mod process;

@@ -4,16 +4,24 @@ mod cli;
 mod config;
 mod demo;
 mod logging;
+mod run;
+mod system_id;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // One crypto provider for the whole process; it fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut arguments = std::env::args_os().skip(1).peekable();
-    if arguments.peek().is_some_and(|first| first == "agent") {
-        // The agent has a command line of its own, so that the program in the pod stays small.
-        return runner_agent::cli::run(arguments.skip(1));
+    // The agent has a command line of its own, so that the program in the pod stays small. Making its
+    // image is not that program's business.
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [first, rest @ ..] = arguments.as_slice()
+        && first == "agent"
+        && rest.first().is_some_and(|second| {
+            ["supervise", "serve", "relay", "install"].iter().any(|role| second == role)
+        })
+    {
+        return runner_agent::cli::run(rest.iter().cloned());
     }
     cli::run()
 }

@@ -41,6 +41,8 @@ pub(crate) struct RunnerConfig {
     pub(crate) token: Secret,
     /// PEM text of `tls-ca-file`.
     pub(crate) tls_ca: Option<String>,
+    /// The file itself: it is read again when it changes.
+    pub(crate) tls_ca_file: Option<String>,
     pub(crate) limit: usize,
     pub(crate) output_limit: u64,
     pub(crate) environment: Vec<String>,
@@ -252,14 +254,15 @@ impl Check<'_> {
                 "is empty; without a runner authentication token (glrt-…) GitLab gives no job",
             );
         }
-        let tls_ca =
-            raw.tls_ca_file.and_then(|file| match (self.surroundings.file)(Path::new(&file)) {
+        let tls_ca = raw.tls_ca_file.as_ref().and_then(|file| {
+            match (self.surroundings.file)(Path::new(file)) {
                 Ok(pem) => Some(pem),
                 Err(error) => {
                     self.error(&key("tls-ca-file"), format_args!("cannot read {file}: {error}"));
                     None
                 }
-            });
+            }
+        });
         let limit = self.not_negative(&key("limit"), raw.limit);
         let output_limit = match self.not_negative(&key("output_limit"), raw.output_limit) {
             0 => 4096,
@@ -271,6 +274,7 @@ impl Check<'_> {
             clone_url: raw.clone_url,
             token: Secret::new(token),
             tls_ca,
+            tls_ca_file: raw.tls_ca_file,
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             output_limit: output_limit.saturating_mul(1024),
             environment: raw.environment,
@@ -317,6 +321,7 @@ impl Config {
                 clone_url,
                 token,
                 tls_ca,
+                tls_ca_file: _,
                 limit,
                 output_limit,
                 environment,

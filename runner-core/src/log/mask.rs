@@ -6,6 +6,7 @@ use super::phrase::{self, PhraseState};
 use super::prefix::{self, PrefixState};
 use super::scan::Scanner;
 use super::url::UrlState;
+use super::{MASK, Symbol};
 use crate::plan::LogSettings;
 
 /// What is masked, compiled once for all streams of a job.
@@ -32,7 +33,7 @@ pub(super) struct MaskState {
     url: UrlState,
     prefix: PrefixState,
     /// What the phrases let through; empty between calls, kept for its memory.
-    passed: Vec<u8>,
+    passed: Vec<Symbol>,
     /// What came out of all three; empty between calls, kept for its memory.
     masked: Vec<u8>,
 }
@@ -96,7 +97,7 @@ impl MaskState {
     fn step(&mut self, rules: &Rules, byte: u8) {
         match &rules.phrases {
             Some(phrases) => self.phrase.push(phrases, byte, &mut self.passed),
-            None => self.passed.push(byte),
+            None => self.passed.push(Symbol::Byte(byte)),
         }
         self.pass_on(rules);
     }
@@ -104,10 +105,11 @@ impl MaskState {
     #[inline]
     fn pass_on(&mut self, rules: &Rules) {
         let Self { url, prefix, passed, masked, .. } = self;
-        for &byte in passed.iter() {
-            url.push(byte, |byte| match &rules.prefixes {
-                Some(prefixes) => prefix.push(prefixes, byte, masked),
-                None => masked.push(byte),
+        for &symbol in passed.iter() {
+            url.push(symbol, |symbol| match (&rules.prefixes, symbol) {
+                (Some(prefixes), _) => prefix.push(prefixes, symbol, masked),
+                (None, Symbol::Byte(byte)) => masked.push(byte),
+                (None, Symbol::Mask) => masked.extend_from_slice(MASK),
             });
         }
         passed.clear();

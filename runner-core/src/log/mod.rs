@@ -45,4 +45,13 @@ pub use prefix::DEFAULT_TOKEN_PREFIXES;
 pub use stream::{Kind, Stream};
 
 /// What stands in place of something secret.
-pub(crate) const MASK: &[u8] = b"[MASKED]";
+const MASK: &[u8] = b"[MASKED]";
+
+/// What the masks hand to each other. A mask is no text: nothing is searched for in it, and nothing
+/// that was found goes across it. Otherwise a prefix such as `x[` would match or not depending on
+/// how much of the input was at hand.
+#[derive(Clone, Copy)]
+enum Symbol {
+    Byte(u8),
+    Mask,
+}

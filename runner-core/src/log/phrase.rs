@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::MASK;
+use super::Symbol;
 use super::automaton::{StateID, Trie};
 use super::checkpoint::is_default;
 use crate::secret::Secret;
@@ -77,7 +77,7 @@ impl PhraseState {
     }
 
     /// Takes one byte; what is decided goes to `out`.
-    pub(super) fn push(&mut self, trie: &Trie, byte: u8, out: &mut Vec<u8>) {
+    pub(super) fn push(&mut self, trie: &Trie, byte: u8, out: &mut Vec<Symbol>) {
         let state = trie.next(self.state.unwrap_or(trie.start()), byte);
         let node = trie.node(state);
         self.state = (node.depth > 0).then_some(state);
@@ -96,7 +96,7 @@ impl PhraseState {
     }
 
     /// At the stream's end: nothing can become a hit any more.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn finish(&mut self, out: &mut Vec<Symbol>) {
         self.release(self.base + self.held.len() as u64, out);
         *self = Self::new();
     }
@@ -108,12 +108,12 @@ impl PhraseState {
 
     /// Hands out what lies before `decided`. A marked run at the front goes at once and whole:
     /// whatever follows, there will be one mask for it.
-    fn release(&mut self, decided: u64, out: &mut Vec<u8>) {
+    fn release(&mut self, decided: u64, out: &mut Vec<Symbol>) {
         loop {
             match self.runs.front() {
                 Some(&(start, end)) if start == self.base => {
                     if !self.joined {
-                        out.extend_from_slice(MASK);
+                        out.push(Symbol::Mask);
                     }
                     self.joined = true;
                     self.runs.pop_front();
@@ -125,7 +125,8 @@ impl PhraseState {
                     if stop <= self.base {
                         return;
                     }
-                    out.extend(self.held.drain(..(stop - self.base) as usize));
+                    let clean = self.held.drain(..(stop - self.base) as usize);
+                    out.extend(clean.map(Symbol::Byte));
                     self.base = stop;
                     self.joined = false;
                 }

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MASK;
 use super::automaton::{StateID, Trie};
 use super::checkpoint::is_default;
+use super::{MASK, Symbol};
 
 /// Prefixes of GitLab's own tokens: `glpat-`, then those of `FF_MASK_ALL_DEFAULT_TOKENS`.
 pub const DEFAULT_TOKEN_PREFIXES: [&str; 14] = [
@@ -65,8 +65,13 @@ impl PrefixState {
         self.state.is_none() && !self.swallowing
     }
 
-    /// Takes one byte; what comes out of it goes to `out` at once.
-    pub(super) fn push(&mut self, trie: &Trie, byte: u8, out: &mut Vec<u8>) {
+    /// Takes one byte or mask; what comes out of it goes to `out` at once.
+    pub(super) fn push(&mut self, trie: &Trie, symbol: Symbol, out: &mut Vec<u8>) {
+        let Symbol::Byte(byte) = symbol else {
+            *self = Self::default();
+            out.extend_from_slice(MASK);
+            return;
+        };
         if self.swallowing {
             if is_token_byte(byte) {
                 return;

@@ -126,6 +126,17 @@ fn api_55_url_parameters(#[case] input: &str, #[case] expected: &str) {
     assert_eq!(masked(&settings(&[]), input), expected);
 }
 
+/// Found by fuzzing: the search by candidates never saw such a prefix, the automaton did.
+#[test]
+fn a_mask_is_no_text_to_search_in() {
+    let settings = LogSettings {
+        token_prefixes: vec!["l[MAS".to_owned(), "D]x".to_owned()],
+        ..settings(&["hunter22"])
+    };
+    assert_eq!(masked(&settings, "an l|hunter22xyz"), "an l[MASKED]xyz");
+    assert_eq!(masked(&settings, "an ?rss_token=|abc D]xyz"), "an ?rss_token=[MASKED] D]x[MASKED]");
+}
+
 #[test]
 fn the_masks_come_one_after_the_other() {
     let settings = settings(&["hunter22"]);

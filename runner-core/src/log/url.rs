@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MASK;
+use super::Symbol;
 
 /// Parameters whose values are masked, in lower case; the case does not matter in the log.
 /// Each ends with `=`, and none is the beginning of another one.
@@ -37,22 +37,24 @@ impl UrlState {
         self == Self::Idle
     }
 
-    /// Takes one byte; what comes out of it goes to `out` at once.
-    pub(super) fn push(&mut self, byte: u8, mut out: impl FnMut(u8)) {
+    /// Takes one byte or mask; what comes out of it goes to `out` at once.
+    pub(super) fn push(&mut self, symbol: Symbol, mut out: impl FnMut(Symbol)) {
         if let Self::Value { masked } = self {
-            if !ends_value(byte) {
+            if !matches!(symbol, Symbol::Byte(byte) if ends_value(byte)) {
                 if !*masked {
-                    MASK.iter().for_each(|&byte| out(byte));
+                    out(Symbol::Mask);
                     *masked = true;
                 }
                 return;
             }
             *self = Self::Idle;
         }
-        out(byte);
-        *self = match (*self, byte) {
-            (_, b'?' | b'&') => Self::Name { fits: ALL, len: 0 },
-            (Self::Name { fits, len }, _) => Self::after_name_byte(fits, len, byte),
+        out(symbol);
+        *self = match (*self, symbol) {
+            (_, Symbol::Byte(b'?' | b'&')) => Self::Name { fits: ALL, len: 0 },
+            (Self::Name { fits, len }, Symbol::Byte(byte)) => {
+                Self::after_name_byte(fits, len, byte)
+            }
             _ => Self::Idle,
         };
     }

@@ -30,7 +30,8 @@ use super::upgrade::{Raw, switches_to, upgrade};
 
 /// Longest message. The API server sends 32 KiB.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// Read buffer; it is kept for the session's whole life. Larger ones are not faster.
+/// Read buffer; it is kept for the session's whole life, and the library lets it grow to the longest
+/// message (the API server's are 32 KiB). Larger ones are not faster, smaller ones save little.
 const READ_BUFFER: usize = 16 * 1024;
 /// Unsent bytes after which nothing more is taken: two pieces of input, or many pings.
 const MAX_UNSENT: usize = 128 * 1024;

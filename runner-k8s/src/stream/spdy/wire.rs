@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,6 +15,14 @@ use super::headers::{HeadersError, open_streams};
 use crate::stream::drive::{Channel, Event, Wire};
 use crate::stream::error::LostError;
 use crate::stream::target::Transport;
+
+/// The SYN_STREAMs, which are the same for every connection because each begins a zlib stream of its
+/// own. Made once: zlib needs more memory for a moment than a session does for its whole life.
+static OPENING: LazyLock<Result<Bytes, HeadersError>> = LazyLock::new(|| {
+    let mut opening = BytesMut::new();
+    open_streams(STREAMS, &mut opening)?;
+    Ok(opening.freeze())
+});
 
 /// In the order in which kubectl opens them. The kubelet waits until all of them are there.
 const STREAMS: [(StreamId, &[(&str, &str)]); 4] = [
@@ -70,8 +79,10 @@ pub(in crate::stream) struct SpdyWire<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> SpdyWire<T> {
     /// Opens the streams on a fresh connection.
     pub(in crate::stream) fn new(io: T) -> Self {
-        let mut output = BytesMut::new();
-        let broken = open_streams(STREAMS, &mut output).err();
+        let (output, broken) = match &*OPENING {
+            Ok(opening) => (BytesMut::from(&opening[..]), None),
+            Err(error) => (BytesMut::new(), Some(*error)),
+        };
         Self {
             io,
             decoder: Decoder::default(),
