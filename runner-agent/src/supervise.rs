@@ -211,9 +211,6 @@ impl<'a> Supervisor<'a> {
         let first = self.begin()?;
         for (index, stage) in self.plan.stages.iter().enumerate().skip(first) {
             if self.standing.admits(stage) {
-                if is_user_step(stage) {
-                    self.standing.entered = true;
-                }
                 self.stage(index, stage).await?;
             }
         }
@@ -316,7 +313,9 @@ impl<'a> Supervisor<'a> {
     fn settle(&mut self, stage: &Stage, outcome: Outcome, wished: Option<Wish>) -> io::Result<()> {
         match (&outcome, wished) {
             (Outcome::Exited(0), _) => return Ok(()),
-            (_, Some(Wish::Cancel)) if is_user_step(stage) => {
+            // Before the build container is there, no step was entered and `after_script` has nowhere
+            // to run.
+            (_, Some(Wish::Cancel)) if is_user_step(stage) && self.standing.entered => {
                 self.cancelled = true;
                 self.standing.failure.get_or_insert(outcome);
             }
@@ -467,16 +466,25 @@ impl<'a> Supervisor<'a> {
             script: script.clone(),
             grace: self.plan.grace,
         };
-        let (end_it, ending) = watch::channel(Ending::default());
-        let builder = &mut self.builder;
-        let project = PathBuf::from(&self.plan.directories.project);
-        let run = async {
-            builder.connect(BUILD_STARTS).await?;
-            if let Some(user) = builder.user() {
-                hand_over(&project, user);
+        // Nothing of the script exists yet: whatever ends the job ends this wait at once.
+        tokio::select! {
+            connected = self.builder.connect(BUILD_STARTS) => {
+                if let Err(outcome) = connected {
+                    return Attempt::Failed(outcome);
+                }
             }
-            builder.run(&order, ending).await
-        };
+            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => {
+                return end;
+            }
+        }
+        if is_user_step(stage) {
+            self.standing.entered = true;
+        }
+        if let Some(user) = self.builder.user() {
+            hand_over(Path::new(&self.plan.directories.project), user);
+        }
+        let (end_it, ending) = watch::channel(Ending::default());
+        let run = self.builder.run(&order, ending);
         tokio::pin!(run);
         let mut ended_by = None;
         loop {

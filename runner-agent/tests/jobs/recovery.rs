@@ -1,13 +1,12 @@
 //! Managers and supervisors that die, and what is left of the job then: everything.
 
-use runner_core::executor::{Executor, JobEvent};
+use runner_core::executor::{Executor, JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::Outcome;
-use runner_testkit::local::LocalExecutor;
 use rustix::process::{Signal, kill_process};
 use tokio::time::timeout;
 
-use crate::world::{PATIENCE, World, follow, wait_for};
+use crate::world::{PATIENCE, World, follow, stop, wait_for};
 
 #[tokio::test]
 async fn a_job_whose_manager_is_gone_goes_on_and_the_next_one_reads_all_of_it() {
@@ -122,5 +121,20 @@ async fn a_job_whose_processes_are_gone_is_a_system_failure_and_never_a_success(
     assert_eq!(seen.end.trace, None);
     assert!(!seen.end.explained);
     handle.dispose().await.unwrap();
-    let _: &LocalExecutor = &world.executor;
+}
+
+#[tokio::test]
+async fn a_job_whose_build_container_never_comes_can_be_stopped_at_once() {
+    for how in [Stop::Cancel, Stop::Abort] {
+        let world = World::new(&["echo not reached"]).after_script(&["echo not reached either"]);
+        let mut handle = world.reserve().await;
+        // The helper alone, as while the build image is pulled.
+        world.executor.restart_supervisor(world.job.id).await.unwrap();
+        wait_for(&mut *handle, "Executing \"step_script\"").await;
+        let seen = stop(&mut *handle, how).await;
+        assert_eq!(seen.end.outcome, Outcome::Cancelled);
+        assert!(seen.end.trace.is_some());
+        assert!(!seen.text().contains("Running after_script"), "{}", seen.text());
+        handle.dispose().await.unwrap();
+    }
 }

@@ -84,12 +84,17 @@ impl World {
 
     /// Reserves and starts the job.
     pub(crate) async fn start(&self) -> Box<dyn JobHandle> {
+        let mut handle = self.reserve().await;
+        handle.start().await.unwrap();
+        handle
+    }
+
+    /// Writes the job down, and no more.
+    pub(crate) async fn reserve(&self) -> Box<dyn JobHandle> {
         let ticket = Ticket("ticket".into());
         let plan = plan(&self.job, &self.settings, Transfers::default()).unwrap();
         let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket };
-        let mut handle = self.executor.reserve(request).await.unwrap();
-        handle.start().await.unwrap();
-        handle
+        self.executor.reserve(request).await.unwrap()
     }
 
     /// Runs the job to its end and removes it.

@@ -50,12 +50,16 @@ impl JobTask {
         let project_slot = self.numbers.take(job.project.id.saturating_add(1));
         let reserved = match self.plan(&job, &ticket, &slot, &project_slot).await {
             Ok(plan) => self.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await,
-            Err(outcome) => Err(outcome),
+            Err(outcome) => Err(NotStarted::Refused(outcome)),
         };
         let mut handle = match reserved {
             Ok(handle) => handle,
-            Err(outcome) => {
+            Err(NotStarted::Refused(outcome)) => {
                 self.refuse(&label, job.id, ticket, outcome).await;
+                return;
+            }
+            Err(NotStarted::Superseded | NotStarted::Leaving) => {
+                info!("another manager has the job, or this one stops");
                 return;
             }
         };
@@ -212,27 +216,32 @@ impl JobTask {
         planner::plan(job, &settings, transfers).map_err(|error| Outcome::Infra(error.infra()))
     }
 
-    async fn reserve(&self, request: JobRequest<'_>) -> Result<Box<dyn JobHandle>, Outcome> {
+    async fn reserve(&mut self, request: JobRequest<'_>) -> Result<Box<dyn JobHandle>, NotStarted> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
             let again = JobRequest { job: request.job, plan: request.plan, ticket: request.ticket };
-            match self.runner.executor.reserve(again).await {
+            let error = match self.runner.executor.reserve(again).await {
                 Ok(handle) => return Ok(handle),
-                Err(ExecutorError {
-                    kind: ExecutorErrorKind::Refused(outcome), message, ..
-                }) => {
-                    warn!(message, "the executor refuses the job");
-                    return Err(outcome);
+                Err(error) => error,
+            };
+            match error.kind {
+                ExecutorErrorKind::Refused(outcome) => {
+                    warn!(message = error.message, "the executor refuses the job");
+                    return Err(NotStarted::Refused(outcome));
                 }
-                Err(error) => {
-                    let wait = backoff.wait(error.retry_after);
-                    if Instant::now() + wait > give_up {
-                        warn!(%error, "the executor could not take the job");
-                        return Err(unavailable(&error));
-                    }
-                    sleep(wait).await;
-                }
+                ExecutorErrorKind::Superseded => return Err(NotStarted::Superseded),
+                ExecutorErrorKind::Unavailable => {}
+            }
+            let wait = backoff.wait(error.retry_after);
+            if Instant::now() + wait > give_up {
+                warn!(%error, "the executor could not take the job");
+                return Err(NotStarted::Refused(unavailable(&error)));
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                // Nothing is written down and nothing accepted: the source takes the job back.
+                () = self.shutdown.leave() => return Err(NotStarted::Leaving),
             }
         }
     }
