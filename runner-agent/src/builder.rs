@@ -20,6 +20,10 @@ use crate::process::ExitStatus;
 const COME_BACK: Duration = Duration::from_secs(60);
 /// How long a connection may take to say `Hello`.
 const HELLO: Duration = Duration::from_secs(5);
+/// How much output is acknowledged at once. `serve` keeps 256 KiB, so at most eight of these are on
+/// their way: too few to fill the socket, or both ends could wait for the other one to read (a small
+/// frame costs a socket buffer as much as a large one: 277 of them filled it).
+const ACKNOWLEDGE_EVERY: u64 = 32 * 1024;
 /// How long after KILL an end is waited for.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
@@ -180,6 +184,7 @@ impl Builder {
             *ordered = true;
             self.known_run = Some(order.run);
         }
+        let mut acknowledged = self.control.recorder.borrow().state().input;
         let mut said = Ending::default();
         let mut give_up: Option<Instant> = None;
         loop {
@@ -222,7 +227,10 @@ impl Builder {
                         .borrow_mut()
                         .script_output(&fresh, end)
                         .map_err(Broken::Recorder)?;
-                    connection.send(Piece::Word(ToServe::Ack { offset: end })).await?;
+                    if end - acknowledged >= ACKNOWLEDGE_EVERY {
+                        acknowledged = end;
+                        connection.send(Piece::Word(ToServe::Ack { offset: end })).await?;
+                    }
                 }
                 Piece::Word(FromServe::Exited { run, status, length }) if run == order.run => {
                     if self.control.recorder.borrow().state().input < length {
