@@ -447,7 +447,7 @@ impl Cluster {
     fn server(&self, order: ServerOrder) {
         if let Some(orders) = &self.orders {
             // The server runs as long as this handle.
-            drop(orders.send(order));
+            let _ = orders.send(order);
         }
     }
 

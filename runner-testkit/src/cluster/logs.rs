@@ -37,7 +37,8 @@ pub(super) fn container(pod: &Value, asked: &str) -> Result<String, Refusal> {
             .as_str()
             .filter(|d| mains.contains(d));
         return match (default, mains.as_slice()) {
-            (Some(one), _) | (None, [one]) => Ok((*one).into()),
+            (Some(one), _) => Ok(one.into()),
+            (None, [one]) => Ok((*one).into()),
             _ => Err(Refusal::bad_request(format!(
                 "a container name must be specified for pod {name}, choose one of: [{}]",
                 mains.join(" ")

@@ -90,8 +90,7 @@ fn secret(name: &str, object: &mut Value) -> Result<(), Refusal> {
             Ok(bytes) => size += bytes.len(),
             Err(error) => {
                 let at = match error {
-                    base64::DecodeError::InvalidByte(at, _)
-                    | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                    base64::DecodeError::InvalidByte(at, _) => at,
                     _ => 0,
                 };
                 return Err(Refusal::bad_request(format!(

@@ -331,6 +331,10 @@ impl Worker {
         status.state = report.state;
         status.done = report.done;
         let (name, state) = (status.name.clone(), status.state.clone());
+        if self.deleting.is_some() || self.facts.reason.is_some() {
+            // A kubelet that ends a whole pod tells about it once, when all of it has ended.
+            return;
+        }
         self.note(&name, &state);
         self.write();
     }

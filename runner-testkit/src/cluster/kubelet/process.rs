@@ -142,7 +142,7 @@ fn run(program: &Program, tx: oneshot::Sender<Result<Raw, StartError>>) {
         drop(child.kill());
     }
     if let Ok(status) = child.wait() {
-        drop(exit_tx.send(status));
+        let _ = exit_tx.send(status);
     }
 }
 
@@ -223,7 +223,7 @@ fn enter(place: &Place) -> Result<(), StartError> {
             // A thread that shares its root directory with others may not change mount namespaces.
             unshare(UnshareFlags::FS)?;
             for (file, kind) in
-                [("pid", LinkNameSpaceType::Process), ("mnt", LinkNameSpaceType::Mount)]
+                [("pid", LinkNameSpaceType::ProcessID), ("mnt", LinkNameSpaceType::Mount)]
             {
                 let space = File::open(format!("/proc/{pid}/ns/{file}"))
                     .map_err(because("open the container's namespace"))?;
@@ -261,11 +261,12 @@ fn build_root(scratch: &Path, mounts: &[Mount], read_only: bool) -> Result<(), S
         let inside = root.join(point.strip_prefix("/").unwrap_or(&point));
         // A mount point that the lower root does not have is not worth a failure.
         if directory == inside.is_dir() && inside.exists() {
-            drop(mount_bind_recursive(&point, &inside));
+            let _ = mount_bind_recursive(&point, &inside);
         }
     }
     build_dev(&root.join("dev"))?;
-    drop(mount_bind_recursive("/sys", root.join("sys")));
+    // Without it a program that looks at devices sees none.
+    let _ = mount_bind_recursive("/sys", root.join("sys"));
     let old = root.join(".old");
     fs::create_dir(&old).map_err(because("make the root"))?;
     rustix::process::pivot_root(&root, &old).map_err(errno("change the root"))?;
@@ -312,7 +313,8 @@ fn build_dev(dev: &Path) -> Result<(), StartError> {
     for name in ["pts", "shm"] {
         fs::create_dir(dev.join(name)).map_err(&fail)?;
     }
-    drop(mount_bind("/dev/pts", dev.join("pts")));
+    // Without it there are no terminals.
+    let _ = mount_bind("/dev/pts", dev.join("pts"));
     for (name, target) in [
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),

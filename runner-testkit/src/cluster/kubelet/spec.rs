@@ -21,7 +21,7 @@ pub(super) fn environment(
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("");
     let name = pod["metadata"]["name"].as_str().unwrap_or("");
     let mut env: Vec<(String, String)> = vec![("PATH".into(), DEFAULT_PATH.into())];
-    let mut set = |env: &mut Vec<(String, String)>, key: &str, value: String| {
+    let set = |env: &mut Vec<(String, String)>, key: &str, value: String| {
         env.retain(|(k, _)| k != key);
         env.push((key.into(), value));
     };

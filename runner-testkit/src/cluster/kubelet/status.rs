@@ -121,7 +121,7 @@ pub(super) fn write(pod: &mut Value, facts: &PodFacts, containers: &[ContainerSt
     let began = mains.iter().any(|c| {
         c.restarts > 0
             || matches!(&c.state, State::Running { .. })
-            || c.state.end().is_some_and(|e| e.started.is_some())
+            || c.state.end().is_some_and(|e| e.started.is_some() && e.reason != "StartError")
     });
     let phase = facts.final_phase.unwrap_or(if began { "Running" } else { "Pending" });
     let why_not = match (over || facts.reason.is_some(), failed) {

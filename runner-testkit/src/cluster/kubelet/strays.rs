@@ -63,6 +63,7 @@ pub(in super::super) fn kill(marker: &str) {
 /// Sends a signal to one process, if it is still there.
 pub(in super::super) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        drop(kill_process(pid, signal));
+        // It may have ended.
+        let _ = kill_process(pid, signal);
     }
 }

@@ -1,0 +1,12 @@
+//! The simulated cluster behaves as its documentation and the recordings of a real one say.
+
+mod answers;
+mod exec;
+mod faults;
+mod kube_client;
+mod lifecycle;
+mod load;
+mod spdy;
+mod support;
+mod volumes;
+mod watches;
