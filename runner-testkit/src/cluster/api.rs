@@ -427,6 +427,9 @@ fn update(
             };
             return Err(Refusal::invalid(kind, name, &[cause]));
         }
+        if let Some(meta) = object["metadata"].as_object_mut() {
+            meta.remove("managedFields");
+        }
         for key in ["uid", "creationTimestamp", "namespace", "resourceVersion"] {
             object["metadata"][key] = meta[key].clone();
         }

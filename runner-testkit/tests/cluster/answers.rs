@@ -13,7 +13,7 @@ fn recordings() -> Vec<Value> {
 fn plain(text: &str) -> String {
     let mut out = String::new();
     let mut word = String::new();
-    let mut end = |word: &mut String, out: &mut String| {
+    let end = |word: &mut String, out: &mut String| {
         let number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit());
         let uid = word.len() == 36 && word.chars().filter(|&c| c == '-').count() == 4;
         if number || uid { out.push('#') } else { out.push_str(word) }

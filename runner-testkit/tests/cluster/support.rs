@@ -17,14 +17,14 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// Longer than anything here takes, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const IMAGE: &str = "busybox:test";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const IMAGE: &str = "busybox:test";
 
-pub struct Sim {
-    pub cluster: Cluster,
+pub(crate) struct Sim {
+    pub(crate) cluster: Cluster,
 }
 
-pub fn settings(isolation: Isolation) -> ClusterSettings {
+pub(crate) fn settings(isolation: Isolation) -> ClusterSettings {
     ClusterSettings {
         isolation,
         crash_backoff: Duration::from_millis(200),
@@ -33,18 +33,18 @@ pub fn settings(isolation: Isolation) -> ClusterSettings {
     }
 }
 
-pub fn sim() -> Sim {
+pub(crate) fn sim() -> Sim {
     Sim::start(settings(Isolation::Auto))
 }
 
 impl Sim {
-    pub fn start(settings: ClusterSettings) -> Self {
+    pub(crate) fn start(settings: ClusterSettings) -> Self {
         let cluster = Cluster::start(settings).unwrap();
         cluster.register_image(IMAGE, ImageSpec::present());
         Sim { cluster }
     }
 
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         token: &str,
         method: Method,
@@ -67,7 +67,7 @@ impl Sim {
         sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await
     }
 
-    pub async fn call_as(
+    pub(crate) async fn call_as(
         &self,
         token: &str,
         method: Method,
@@ -84,21 +84,21 @@ impl Sim {
     }
 
     /// As the admin.
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.call_as(&self.cluster.admin_token().to_owned(), method, path, body).await
     }
 
-    pub fn path(&self, rest: &str) -> String {
+    pub(crate) fn path(&self, rest: &str) -> String {
         format!("/api/v1/namespaces/{}/{rest}", self.cluster.namespace())
     }
 
-    pub async fn create(&self, pod: &Value) -> Value {
+    pub(crate) async fn create(&self, pod: &Value) -> Value {
         let (code, body) = self.call(Method::POST, &self.path("pods"), Some(pod)).await;
         assert_eq!(code, 201, "{body}");
         body
     }
 
-    pub async fn watch(&self, query: &str) -> Watch {
+    pub(crate) async fn watch(&self, query: &str) -> Watch {
         let path = self.path(&format!("pods?watch=true&allowWatchBookmarks=true&{query}"));
         let token = self.cluster.admin_token().to_owned();
         let response = self.send(&token, Method::GET, &path, &[], Vec::new()).await.unwrap();
@@ -107,7 +107,7 @@ impl Sim {
     }
 
     /// Waits until a pod satisfies this, and returns it.
-    pub async fn until(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut watch = self.watch(&format!("fieldSelector=metadata.name%3D{name}")).await;
         let mut last = Value::Null;
         loop {
@@ -121,11 +121,11 @@ impl Sim {
         }
     }
 
-    pub async fn until_running(&self, name: &str) -> Value {
+    pub(crate) async fn until_running(&self, name: &str) -> Value {
         self.until(name, |p| p["status"]["phase"] == "Running").await
     }
 
-    pub async fn until_ended(&self, name: &str) -> Value {
+    pub(crate) async fn until_ended(&self, name: &str) -> Value {
         let ended = |p: &Value| {
             matches!(p["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
         };
@@ -133,7 +133,7 @@ impl Sim {
     }
 
     /// Runs a pod to its end and returns it with the log of its container `main`.
-    pub async fn run(&self, pod: &Value) -> (Value, String) {
+    pub(crate) async fn run(&self, pod: &Value) -> (Value, String) {
         let name = pod["metadata"]["name"].as_str().unwrap();
         self.create(pod).await;
         let pod = self.until_ended(name).await;
@@ -143,7 +143,7 @@ impl Sim {
         (pod, log.as_str().map_or_else(|| log.to_string(), str::to_owned))
     }
 
-    pub async fn upgrade(
+    pub(crate) async fn upgrade(
         &self,
         token: &str,
         path: &str,
@@ -170,14 +170,14 @@ impl Sim {
     }
 
     /// Runs `sh -c SCRIPT` in a container by exec.
-    pub async fn exec(&self, pod: &str, container: &str, script: &str) -> Exec {
+    pub(crate) async fn exec(&self, pod: &str, container: &str, script: &str) -> Exec {
         let path = exec_path(pod, container, &["sh", "-c", script]);
         let token = self.cluster.admin_token().to_owned();
         self.upgrade(&token, &path, "v5.channel.k8s.io").await.unwrap().1
     }
 }
 
-pub fn exec_path(pod: &str, container: &str, command: &[&str]) -> String {
+pub(crate) fn exec_path(pod: &str, container: &str, command: &[&str]) -> String {
     let mut path =
         format!("pods/{pod}/exec?container={container}&stdin=true&stdout=true&stderr=true");
     for word in command {
@@ -189,13 +189,13 @@ pub fn exec_path(pod: &str, container: &str, command: &[&str]) -> String {
     path
 }
 
-pub struct Watch {
+pub(crate) struct Watch {
     body: Incoming,
     buffer: BytesMut,
 }
 
 impl Watch {
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(at) = self.buffer.iter().position(|&b| b == b'\n') {
                 let line = self.buffer.split_to(at + 1);
@@ -207,31 +207,31 @@ impl Watch {
     }
 }
 
-pub struct Exec(pub WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>);
+pub(crate) struct Exec(pub(crate) WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>);
 
 /// What came over a stream.
 #[derive(Debug, Default)]
-pub struct Came {
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub status: Option<Value>,
+pub(crate) struct Came {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) status: Option<Value>,
     /// Channel and length of each message, and "close".
-    pub order: Vec<String>,
-    pub closed: bool,
+    pub(crate) order: Vec<String>,
+    pub(crate) closed: bool,
 }
 
 impl Exec {
-    pub async fn input(&mut self, bytes: &[u8]) {
+    pub(crate) async fn input(&mut self, bytes: &[u8]) {
         let mut message = vec![0];
         message.extend_from_slice(bytes);
         self.0.send(Message::binary(message)).await.unwrap();
     }
 
-    pub async fn close_input(&mut self) {
+    pub(crate) async fn close_input(&mut self) {
         self.0.send(Message::binary(vec![255, 0])).await.unwrap();
     }
 
-    pub async fn read(&mut self) -> Came {
+    pub(crate) async fn read(&mut self) -> Came {
         let mut came = Came::default();
         timeout(PATIENCE, async {
             while let Some(message) = self.0.next().await {
@@ -254,7 +254,7 @@ impl Exec {
 }
 
 impl Came {
-    pub fn take(&mut self, bytes: &[u8]) {
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
         let (channel, bytes) = (bytes[0], &bytes[1..]);
         self.order.push(format!("{channel}:{}", if bytes.is_empty() { "" } else { "x" }));
         match channel {
@@ -267,7 +267,7 @@ impl Came {
 }
 
 /// A pod with one container `main` that runs a script.
-pub fn pod(name: &str, script: &str) -> Value {
+pub(crate) fn pod(name: &str, script: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": name}},
@@ -281,6 +281,6 @@ pub fn pod(name: &str, script: &str) -> Value {
     })
 }
 
-pub fn state(pod: &Value) -> &Value {
+pub(crate) fn state(pod: &Value) -> &Value {
     &pod["status"]["containerStatuses"][0]["state"]
 }

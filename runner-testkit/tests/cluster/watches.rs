@@ -205,7 +205,10 @@ async fn history_is_as_long_as_set() {
     let sim = Sim::start(ClusterSettings { history: 2, ..settings(Isolation::Plain) });
     let (_, list) = sim.call(Method::GET, &sim.path("pods"), None).await;
     let version = list["metadata"]["resourceVersion"].as_str().unwrap();
-    sim.run(&pod("p", "true")).await;
+    for name in ["a", "b", "c"] {
+        let secret = json!({"metadata": {"name": name}});
+        assert_eq!(sim.call(Method::POST, &sim.path("secrets"), Some(&secret)).await.0, 201);
+    }
     let event = sim.watch(&format!("resourceVersion={version}")).await.next().await.unwrap();
     assert_eq!(event["object"]["code"], 410);
 }

@@ -248,10 +248,6 @@ impl Container {
         );
         self.report(State::Running { since: started.clone() }, id, restarts, false);
         let (status, reason, stopped) = self.follow(&mut process, &log).await;
-        // Whatever the program has left behind goes with it, as in a process namespace.
-        if plain {
-            strays::kill(&self.marker());
-        }
         self.shared.running.lock().remove(&(uid, name));
         log.close();
         self.shared.keep_log(&self.pod, self.text("name"), &log);
@@ -290,7 +286,13 @@ impl Container {
                         stopped = true;
                         let at = Instant::now() + grace;
                         kill_at = Some(kill_at.map_or(at, |k| k.min(at)));
-                        strays::signal(pid, if grace.is_zero() { Signal::KILL } else { Signal::TERM });
+                        if grace.is_zero() {
+                            strays::signal(pid, Signal::KILL);
+                        } else if self.shared.namespaces || strays::catches_term(pid) {
+                            // The kernel keeps a signal from a PID 1 that has no handler for it;
+                            // without namespaces nobody else does.
+                            strays::signal(pid, Signal::TERM);
+                        }
                     }
                     Some(Order::Kill(why)) => {
                         reason = Some(why);
@@ -308,7 +310,8 @@ impl Container {
                 }
             }
         };
-        if matches!(self.place_is_plain(), Some(true)) {
+        if !self.shared.namespaces {
+            // Whatever the program has left behind goes with it, as in a process namespace.
             strays::kill(&self.marker());
         }
         if !copied {
@@ -316,10 +319,6 @@ impl Container {
             drop(tokio::time::timeout(Duration::from_secs(2), output).await);
         }
         (if vanished { None } else { status }, reason, stopped)
-    }
-
-    fn place_is_plain(&self) -> Option<bool> {
-        Some(!self.shared.namespaces)
     }
 
     fn mounts(&self) -> std::io::Result<Vec<Mount>> {

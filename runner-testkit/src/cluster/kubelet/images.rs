@@ -77,10 +77,15 @@ fn invalid(name: &str) -> Option<String> {
     };
     let word = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let parts: Vec<&str> = path.split('/').collect();
-    let host = parts.len() > 1 && (parts[0].contains(['.', ':']) || parts[0] == "localhost");
+    let upper = |p: &&str| p.chars().any(|c| c.is_ascii_uppercase());
+    // Names in upper case cannot be repositories, so such a first part is taken for a host.
+    let host = parts.len() > 1
+        && (parts[0].contains(['.', ':']) || parts[0] == "localhost" || upper(&parts[0]));
     let repository = &parts[usize::from(host)..];
-    if repository.iter().any(|p| p.chars().any(|c| c.is_ascii_uppercase())) {
-        return Some(format!("repository name ({}) must be lowercase", repository.join("/")));
+    if repository.iter().any(upper) {
+        let repository = repository.join("/");
+        let name = repository.split(':').next().unwrap_or_default();
+        return Some(format!("repository name ({name}) must be lowercase"));
     }
     let bad = repository.iter().any(|p| p.is_empty() || !p.chars().all(word))
         || tag.is_some_and(|t| t.is_empty() || t.len() > 128 || !t.chars().all(word))

@@ -60,6 +60,14 @@ pub(in super::super) fn kill(marker: &str) {
     }
 }
 
+/// Whether a process has a handler for TERM.
+pub(in super::super) fn catches_term(pid: u32) -> bool {
+    const TERM: u64 = 1 << (15 - 1);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+    caught.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).is_some_and(|c| c & TERM != 0)
+}
+
 /// Sends a signal to one process, if it is still there.
 pub(in super::super) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
