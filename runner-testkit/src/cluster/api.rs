@@ -115,7 +115,9 @@ fn discovery(path: &str) -> Result<Response<Body>, Refusal> {
             "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "",
             "compiler": "", "platform": "linux/amd64",
         }),
-        "/api" => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        "/api" => {
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
+        }
         "/apis" => {
             let group = |name: &str| {
                 let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
@@ -187,7 +189,8 @@ async fn authorised(
         }
         "delete" => {
             let options = read(request).await?;
-            let options = if options.is_empty() { json!({}) } else { parse(&options, "DeleteOptions")? };
+            let options =
+                if options.is_empty() { json!({}) } else { parse(&options, "DeleteOptions")? };
             delete(shared, kind, route, &options)
         }
         _ => Err(Refusal::method()),
@@ -490,16 +493,16 @@ pub(super) fn delete_pod(
         let ended = matches!(phase, "Succeeded" | "Failed");
         let unscheduled = pod["spec"]["nodeName"].is_null();
         let own = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
-        let mut seconds =
-            if ended || unscheduled { 0 } else { grace.unwrap_or(own) };
+        let mut seconds = if ended || unscheduled { 0 } else { grace.unwrap_or(own) };
         let before = pod["metadata"]["deletionGracePeriodSeconds"].as_u64();
         // A second deletion can only shorten the first one's time.
         seconds = before.map_or(seconds, |b| b.min(seconds));
         at_once = seconds == 0;
         given = seconds;
         if before != Some(seconds) {
-            let deadline = jiff::Timestamp::now()
-                .saturating_add(jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0)));
+            let deadline = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_secs(
+                i64::try_from(seconds).unwrap_or(0),
+            ));
             if let Ok(deadline) = deadline {
                 let text = deadline.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
                 pod["metadata"]["deletionTimestamp"] = text.into();

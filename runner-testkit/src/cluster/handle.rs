@@ -145,27 +145,28 @@ impl Cluster {
         let (orders, inbox) = mpsc::unbounded_channel();
         let own_dir = dir.clone();
         let tokens = tokens(&settings, &token, &admin_token);
-        let thread = std::thread::Builder::new().name("simulated-cluster".into()).spawn(move || {
-            let runtime =
-                match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        // The starter waits for exactly one message.
-                        drop(ready_tx.send(Err(error.into())));
-                        return;
+        let thread =
+            std::thread::Builder::new().name("simulated-cluster".into()).spawn(move || {
+                let runtime =
+                    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                        Ok(runtime) => runtime,
+                        Err(error) => {
+                            // The starter waits for exactly one message.
+                            drop(ready_tx.send(Err(error.into())));
+                            return;
+                        }
+                    };
+                runtime.block_on(async move {
+                    match prepare(settings, id, dir, tokens).await {
+                        Ok((shared, listener, address)) => {
+                            drop(ready_tx.send(Ok((shared.clone(), address))));
+                            server::serve(shared.clone(), listener, address, inbox).await;
+                            end(&shared).await;
+                        }
+                        Err(error) => drop(ready_tx.send(Err(error))),
                     }
-                };
-            runtime.block_on(async move {
-                match prepare(settings, id, dir, tokens).await {
-                    Ok((shared, listener, address)) => {
-                        drop(ready_tx.send(Ok((shared.clone(), address))));
-                        server::serve(shared.clone(), listener, address, inbox).await;
-                        end(&shared).await;
-                    }
-                    Err(error) => drop(ready_tx.send(Err(error))),
-                }
-            });
-        })?;
+                });
+            })?;
         let started = ready.recv().unwrap_or_else(|_| Err(io::Error::other("thread died").into()));
         let (shared, address) = match started {
             Ok(started) => started,
@@ -350,7 +351,8 @@ impl Cluster {
     /// # Errors
     /// When there is no such pod.
     pub fn evict(&self, pod: &str) -> Result<(), NoSuchPod> {
-        let message = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. ";
+        let message =
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. ";
         self.order(pod, PodOrder::Evict { message: message.into() })
     }
 
@@ -624,4 +626,3 @@ impl Shared {
         *self.counts.lock().entry((verb.into(), resource.into())).or_default() += 1;
     }
 }
-

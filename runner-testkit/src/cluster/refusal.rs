@@ -108,8 +108,7 @@ impl Refusal {
     pub(super) fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Self {
         let each: Vec<String> =
             causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
-        let list =
-            if each.len() == 1 { each[0].clone() } else { format!("[{}]", each.join(", ")) };
+        let list = if each.len() == 1 { each[0].clone() } else { format!("[{}]", each.join(", ")) };
         let message = format!("{} {name:?} is invalid: {list}", kind.kind);
         let mut details = details(kind.kind, kind.group, name);
         details["causes"] = causes
@@ -141,7 +140,8 @@ impl Refusal {
     }
 
     pub(super) fn too_many(retry_after: Duration) -> Self {
-        let message = "the server has received too many requests and has asked us to try again later";
+        let message =
+            "the server has received too many requests and has asked us to try again later";
         let details = json!({"retryAfterSeconds": retry_after.as_secs()});
         let mut refusal = Self::status(429, "TooManyRequests", message, Some(details));
         refusal.retry_after = Some(retry_after);
@@ -150,12 +150,7 @@ impl Refusal {
 
     pub(super) fn internal(why: &str) -> Self {
         let details = json!({"causes": [{"message": why}]});
-        Self::status(
-            500,
-            "InternalError",
-            format!("Internal error occurred: {why}"),
-            Some(details),
-        )
+        Self::status(500, "InternalError", format!("Internal error occurred: {why}"), Some(details))
     }
 
     pub(super) fn unavailable() -> Self {
@@ -182,8 +177,11 @@ pub(super) struct Cause {
 
 impl Cause {
     pub(super) fn required(field: impl Into<String>, more: &str) -> Self {
-        let message =
-            if more.is_empty() { "Required value".into() } else { format!("Required value: {more}") };
+        let message = if more.is_empty() {
+            "Required value".into()
+        } else {
+            format!("Required value: {more}")
+        };
         Cause { reason: "FieldValueRequired", field: field.into(), message }
     }
 
@@ -204,7 +202,8 @@ impl Cause {
 
     pub(super) fn unsupported(field: impl Into<String>, value: &str, known: &[&str]) -> Self {
         let known: Vec<String> = known.iter().map(|k| format!("{k:?}")).collect();
-        let message = format!("Unsupported value: {value:?}: supported values: {}", known.join(", "));
+        let message =
+            format!("Unsupported value: {value:?}: supported values: {}", known.join(", "));
         Cause { reason: "FieldValueNotSupported", field: field.into(), message }
     }
 

@@ -96,7 +96,9 @@ impl Store {
             .objects
             .iter()
             .filter(|((r, n, _), o)| {
-                *r == kind.resource && (namespace.is_empty() || n == namespace) && selector.matches(o)
+                *r == kind.resource
+                    && (namespace.is_empty() || n == namespace)
+                    && selector.matches(o)
             })
             .map(|(_, o)| o.clone())
             .collect();

@@ -133,9 +133,7 @@ fn defaults(object: &mut Value) {
     let account = spec["serviceAccountName"].as_str().unwrap_or("default").to_owned();
     spec["serviceAccountName"] = account.as_str().into();
     spec["serviceAccount"] = account.into();
-    let not = |key: &str| {
-        json!({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": 300})
-    };
+    let not = |key: &str| json!({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": 300});
     if !spec["tolerations"].is_array() {
         spec["tolerations"] =
             json!([not("node.kubernetes.io/not-ready"), not("node.kubernetes.io/unreachable")]);

@@ -16,7 +16,11 @@ fn plain(text: &str) -> String {
     let end = |word: &mut String, out: &mut String| {
         let number = !word.is_empty() && word.chars().all(|c| c.is_ascii_digit());
         let uid = word.len() == 36 && word.chars().filter(|&c| c == '-').count() == 4;
-        if number || uid { out.push('#') } else { out.push_str(word) }
+        if number || uid {
+            out.push('#')
+        } else {
+            out.push_str(word)
+        }
         word.clear();
     };
     for c in text.chars() {
@@ -35,7 +39,8 @@ fn plain(text: &str) -> String {
 fn shape(code: u64, body: &Value) -> Value {
     if body["kind"] != "Status" {
         let text = body.as_str().map(str::to_owned);
-        let meta: Vec<&String> = body["metadata"].as_object().into_iter().flat_map(|m| m.keys()).collect();
+        let meta: Vec<&String> =
+            body["metadata"].as_object().into_iter().flat_map(|m| m.keys()).collect();
         return json!({
             "code": code, "kind": body["kind"], "apiVersion": body["apiVersion"], "text": text,
             "metadata": meta, "data": body["data"], "type": body["type"], "status": body["status"],
@@ -67,7 +72,11 @@ async fn answers_are_those_of_a_real_server() {
     });
     let skipped = [
         // Contents that a simulation has no reason to share.
-        "version", "api", "apis", "pod_running", "log_empty",
+        "version",
+        "api",
+        "apis",
+        "pod_running",
+        "log_empty",
         // Words of Go's JSON decoder.
         "body_not_json",
         // Depends on how much history there is; shown in `watches`.

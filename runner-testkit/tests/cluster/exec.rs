@@ -69,11 +69,27 @@ async fn status_frames_are_those_of_a_real_cluster(
 }
 
 #[rstest]
-#[case("no_such_pod", "pods/nope/exec?command=true&container=main&stdout=true", "v5.channel.k8s.io")]
-#[case("no_such_container", "pods/p/exec?command=true&container=zzz&stdout=true", "v5.channel.k8s.io")]
+#[case(
+    "no_such_pod",
+    "pods/nope/exec?command=true&container=main&stdout=true",
+    "v5.channel.k8s.io"
+)]
+#[case(
+    "no_such_container",
+    "pods/p/exec?command=true&container=zzz&stdout=true",
+    "v5.channel.k8s.io"
+)]
 #[case("no_streams", "pods/p/exec?command=true&container=main", "v5.channel.k8s.io")]
-#[case("unknown_protocol", "pods/p/exec?command=true&container=main&stdout=true", "v9.channel.k8s.io")]
-#[case("container_not_running", "pods/ended/exec?command=true&container=main&stdout=true", "v5.channel.k8s.io")]
+#[case(
+    "unknown_protocol",
+    "pods/p/exec?command=true&container=main&stdout=true",
+    "v9.channel.k8s.io"
+)]
+#[case(
+    "container_not_running",
+    "pods/ended/exec?command=true&container=main&stdout=true",
+    "v5.channel.k8s.io"
+)]
 #[tokio::test]
 async fn refusals_are_those_of_a_real_cluster(
     #[case] name: &str,
@@ -140,8 +156,8 @@ async fn a_program_whose_stream_is_gone_has_its_input_closed(
     #[values(Isolation::Auto, Isolation::Plain)] isolation: Isolation,
 ) {
     let sim = idle(isolation).await;
-    let mut exec = sim.exec("p", "main", "echo begun; cat >/dev/null; touch /tmp/x 2>/dev/null").await;
-    exec.input(b"x").await;
+    let mut exec = sim.exec("p", "main", "echo begun; cat >/dev/null; true").await;
+    exec.begun().await;
     let before = sim.cluster.leftovers().processes.len();
     drop(exec);
     // The processes of the exec go; what is left is the container's own.
@@ -160,7 +176,7 @@ async fn a_program_whose_stream_is_gone_has_its_input_closed(
 async fn the_end_of_the_container_ends_its_streams() {
     let sim = idle(Isolation::Auto).await;
     let mut exec = sim.exec("p", "main", "echo begun; sleep 1000").await;
-    exec.input(b"x").await;
+    exec.begun().await;
     sim.cluster.delete_pod("p", Some(std::time::Duration::ZERO)).unwrap();
     let came = exec.read().await;
     let (_, real) = recorded("pod_deleted_meanwhile");

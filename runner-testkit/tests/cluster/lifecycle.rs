@@ -56,7 +56,8 @@ async fn with_namespaces_the_program_is_pid_1_and_takes_everything_with_it() {
         // Here plain mode is all there is, and the next test shows what it does instead.
         return;
     }
-    let script = "setsid sleep 1000 & echo $$; ls /.old 2>&1 | wc -l; touch /seen-by-nobody-else";
+    let script =
+        "setsid sleep 1000 & sh -c 'echo $PPID'; ls /.old 2>&1 | wc -l; touch /seen-by-nobody-else";
     let (_, log) = sim.run(&pod("p", script)).await;
     assert_eq!(log.lines().next(), Some("1"));
     assert!(!std::path::Path::new("/seen-by-nobody-else").exists());
@@ -69,7 +70,8 @@ async fn nothing_that_a_container_started_survives_it(
     #[values(Isolation::Auto, Isolation::Plain)] isolation: Isolation,
 ) {
     let sim = Sim::start(settings(isolation));
-    let script = "(setsid sleep 1000 >/dev/null 2>&1 &) ; (nohup sleep 1000 >/dev/null 2>&1 &); true";
+    let script =
+        "(setsid sleep 1000 >/dev/null 2>&1 &) ; (nohup sleep 1000 >/dev/null 2>&1 &); true";
     sim.run(&pod("p", script)).await;
     assert_eq!(sim.cluster.leftovers().processes, [0; 0]);
     sim.create(&pod("q", "sleep 1000 & sleep 1000")).await;
@@ -152,7 +154,10 @@ async fn a_pod_without_a_node_waits_until_there_is_one() {
     sim.create(&pod("p", "true")).await;
     let waiting = sim.until("p", |p| p["status"]["conditions"].is_array()).await;
     let condition = &waiting["status"]["conditions"][0];
-    assert_eq!((&condition["status"], &condition["reason"]), (&"False".into(), &"Unschedulable".into()));
+    assert_eq!(
+        (&condition["status"], &condition["reason"]),
+        (&"False".into(), &"Unschedulable".into())
+    );
     sim.cluster.set_schedulable(true);
     assert_eq!(sim.until_ended("p").await["status"]["phase"], "Succeeded");
 }
@@ -174,7 +179,12 @@ async fn two_containers_share_volumes_and_the_network(
     let sim = Sim::start(settings(isolation));
     let server = "import socket, sys\ns = socket.create_server(('127.0.0.1', 0))\nopen('/v/port.new', 'w').write(str(s.getsockname()[1]))\nimport os\nos.rename('/v/port.new', '/v/port')\nc, _ = s.accept()\nc.sendall(b'hello from the service\\n')\nc.close()";
     let client = "import os, socket, time\nwhile not os.path.exists('/v/port'): time.sleep(0.02)\nc = socket.create_connection(('localhost', int(open('/v/port').read())))\nprint(c.recv(100).decode(), end='')";
-    if !std::process::Command::new("/usr/bin/python3").arg("-c").arg("").status().is_ok_and(|s| s.success()) {
+    if !std::process::Command::new("/usr/bin/python3")
+        .arg("-c")
+        .arg("")
+        .status()
+        .is_ok_and(|s| s.success())
+    {
         // The same without a network is shown by the tests of volumes.
         return;
     }
@@ -195,7 +205,8 @@ async fn two_containers_share_volumes_and_the_network(
 #[tokio::test]
 async fn a_pod_that_restarts_keeps_its_volumes() {
     let sim = sim();
-    let mut pod = pod("p", "echo run >> /v/runs; test $(wc -l < /v/runs) = 3 || exit 137; cat /v/runs");
+    let mut pod =
+        pod("p", "echo run >> /v/runs; test $(wc -l < /v/runs) = 3 || exit 137; cat /v/runs");
     pod["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
     let container = &mut pod["spec"]["containers"][0];
     container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
@@ -211,7 +222,8 @@ async fn a_pod_that_restarts_keeps_its_volumes() {
 fn a_cluster_needs_no_runtime_and_leaves_no_directory() {
     let dir = tempfile::tempdir().unwrap();
     let work_dir = Some(dir.path().to_owned());
-    let cluster = Cluster::start(ClusterSettings { work_dir, ..settings(Isolation::Auto) }).unwrap();
+    let cluster =
+        Cluster::start(ClusterSettings { work_dir, ..settings(Isolation::Auto) }).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     let address = cluster.address();
     drop(cluster);

@@ -84,7 +84,12 @@ impl Sim {
     }
 
     /// As the admin.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
         self.call_as(&self.cluster.admin_token().to_owned(), method, path, body).await
     }
 
@@ -126,9 +131,8 @@ impl Sim {
     }
 
     pub(crate) async fn until_ended(&self, name: &str) -> Value {
-        let ended = |p: &Value| {
-            matches!(p["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
-        };
+        let ended =
+            |p: &Value| matches!(p["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
         self.until(name, ended).await
     }
 
@@ -229,6 +233,20 @@ impl Exec {
 
     pub(crate) async fn close_input(&mut self) {
         self.0.send(Message::binary(vec![255, 0])).await.unwrap();
+    }
+
+    /// Reads until something has come on stdout.
+    pub(crate) async fn begun(&mut self) {
+        let mut came = Came::default();
+        timeout(PATIENCE, async {
+            while came.stdout.is_empty() {
+                if let Message::Binary(bytes) = self.0.next().await.unwrap().unwrap() {
+                    came.take(&bytes);
+                }
+            }
+        })
+        .await
+        .expect("nothing came");
     }
 
     pub(crate) async fn read(&mut self) -> Came {

@@ -16,11 +16,15 @@ async fn volumes_are_found_at_their_mount_paths(
     let host = tempfile::tempdir().unwrap();
     std::fs::write(host.path().join("tool"), "from the image\n").unwrap();
     sim.cluster.register_image("agent:1", ImageSpec::volume(host.path()));
-    let secret = json!({"metadata": {"name": "s"}, "stringData": {"plan.0": "zero\n", "ticket": "no\n"}});
+    let secret =
+        json!({"metadata": {"name": "s"}, "stringData": {"plan.0": "zero\n", "ticket": "no\n"}});
     sim.call(Method::POST, &sim.path("secrets"), Some(&secret)).await;
     let map = json!({"metadata": {"name": "c"}, "data": {"key": "configured\n"}});
     sim.call(Method::POST, &sim.path("configmaps"), Some(&map)).await;
-    let mut pod = pod("p", "cat /bin-of/tool /plan/plan.0 /conf/key; ls /plan; echo x > /scratch/deep/file; cat /scratch/deep/file /host/tool");
+    let mut pod = pod(
+        "p",
+        "cat /bin-of/tool /plan/plan.0 /conf/key; ls /plan; echo x > /scratch/deep/file; cat /scratch/deep/file /host/tool",
+    );
     pod["spec"]["volumes"] = json!([
         {"name": "bin", "image": {"reference": "agent:1"}},
         {"name": "plan", "secret": {"secretName": "s", "items": [{"key": "plan.0", "path": "plan.0"}]}},
@@ -48,7 +52,10 @@ async fn with_namespaces_read_only_is_read_only() {
     }
     let host = tempfile::tempdir().unwrap();
     sim.cluster.register_image("agent:1", ImageSpec::volume(host.path()));
-    let mut pod = pod("p", "touch /image/x || echo refused; touch /empty/x || echo refused; touch /root-fs || echo refused; touch /rw/x && echo fine");
+    let mut pod = pod(
+        "p",
+        "touch /image/x || echo refused; touch /empty/x || echo refused; touch /root-fs || echo refused; touch /rw/x && echo fine",
+    );
     pod["spec"]["volumes"] = json!([
         {"name": "image", "image": {"reference": "agent:1"}}, {"name": "empty", "emptyDir": {}},
     ]);
@@ -97,7 +104,8 @@ async fn a_missing_key_in_the_environment_is_a_configuration_error() {
         {"name": "A", "valueFrom": {"secretKeyRef": {"name": "none", "key": "k"}}},
     ]);
     sim.create(&pod).await;
-    let waiting = |p: &serde_json::Value| p["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    let waiting =
+        |p: &serde_json::Value| p["status"]["containerStatuses"][0]["state"]["waiting"].clone();
     let seen = sim.until("p", |p| waiting(p)["reason"] == "CreateContainerConfigError").await;
     assert_eq!(waiting(&seen)["message"], "secret \"none\" not found");
 }

@@ -26,7 +26,12 @@ fn summary(event: &Value) -> String {
         let Some((kind, inner)) = s.as_object().and_then(|m| m.iter().next()) else {
             return "-".into();
         };
-        format!("{kind}({} {} {})", text(&inner["reason"]), inner["exitCode"], inner["message"].is_string())
+        format!(
+            "{kind}({} {} {})",
+            text(&inner["reason"]),
+            inner["exitCode"],
+            inner["message"].is_string()
+        )
     };
     let containers: Vec<String> = ["initContainerStatuses", "containerStatuses"]
         .iter()
@@ -144,7 +149,8 @@ async fn k8s_18_image_errors_wait_with_the_reasons_of_a_real_kubelet(
         (reason != "ContainerCreating").then(|| (reason, waiting["message"].clone()))
     };
     let recording = recording(name);
-    let mut real: Vec<_> = recording["events"].as_array().unwrap().iter().filter_map(waiting).collect();
+    let mut real: Vec<_> =
+        recording["events"].as_array().unwrap().iter().filter_map(waiting).collect();
     real.dedup();
     real.truncate(reasons.len());
     let mut watch = sim.watch("").await;
@@ -181,7 +187,10 @@ async fn a_watch_goes_on_where_a_list_ended() {
     let mut watch = sim.watch(&format!("resourceVersion={version}")).await;
     sim.create(&pod("after", "true")).await;
     let event = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
-    assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&"ADDED".into(), &"after".into()));
+    assert_eq!(
+        (&event["type"], &event["object"]["metadata"]["name"]),
+        (&"ADDED".into(), &"after".into())
+    );
 }
 
 #[tokio::test]
@@ -195,7 +204,10 @@ async fn a_watch_from_a_forgotten_version_gets_410_and_so_does_one_that_runs() {
     for watch in [&mut running, &mut late] {
         let event = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
         assert_eq!(event["type"], "ERROR");
-        assert_eq!((&event["object"]["code"], &event["object"]["reason"]), (&410.into(), &"Expired".into()));
+        assert_eq!(
+            (&event["object"]["code"], &event["object"]["reason"]),
+            (&410.into(), &"Expired".into())
+        );
         assert!(timeout(PATIENCE, watch.next()).await.unwrap().is_none());
     }
 }
@@ -256,7 +268,8 @@ async fn pulls_take_their_time_and_fail_as_told() {
     let mut pod = pod("p", "echo done");
     pod["spec"]["containers"][0]["image"] = "slow/image:1".into();
     sim.create(&pod).await;
-    let waiting = |p: &Value| p["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
+    let waiting =
+        |p: &Value| p["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
     let failed = sim.until("p", |p| waiting(p) == "ErrImagePull").await;
     let state = &failed["status"]["containerStatuses"][0]["state"]["waiting"];
     assert_eq!(state["message"], "registry said: 503");

@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::super::settings::ImageSpec;
 use super::super::shared::Shared;
 use super::super::store::{now, unique};
-use super::super::settings::ImageSpec;
 use super::images::Need;
 use super::log::Log;
 use super::process::{self, Mount, Place, Process, Program, StartError};
@@ -345,8 +345,7 @@ impl Container {
         let place = if self.shared.namespaces {
             let scratch = self.dir.join("scratch");
             fs::create_dir_all(&scratch).map_err(io)?;
-            let read_only_root =
-                self.spec["securityContext"]["readOnlyRootFilesystem"] == true;
+            let read_only_root = self.spec["securityContext"]["readOnlyRootFilesystem"] == true;
             Place::New { scratch, mounts, read_only_root }
         } else {
             let root = self.dir.parent().unwrap_or(&self.dir).join("root");

@@ -17,9 +17,15 @@ pub(in super::super) struct Images {
 pub(super) enum Need {
     Present,
     /// A pull that takes this long, and then fails with a message or not.
-    Pull { delay: Duration, failure: Option<String> },
+    Pull {
+        delay: Duration,
+        failure: Option<String>,
+    },
     /// Waiting reason and message that no pull will change.
-    Refused { reason: &'static str, message: String },
+    Refused {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 impl Images {
@@ -49,7 +55,8 @@ impl Images {
             return Need::Present;
         }
         if policy == "Never" {
-            let message = format!("Container image {name:?} is not present with pull policy of Never");
+            let message =
+                format!("Container image {name:?} is not present with pull policy of Never");
             return Need::Refused { reason: "ErrImageNeverPull", message };
         }
         let Some(spec) = self.specs.get_mut(name) else {
@@ -58,8 +65,7 @@ impl Images {
             );
             return Need::Pull { delay: Duration::ZERO, failure: Some(failure) };
         };
-        let failure =
-            (!spec.pull.failures.is_empty()).then(|| spec.pull.failures.remove(0));
+        let failure = (!spec.pull.failures.is_empty()).then(|| spec.pull.failures.remove(0));
         Need::Pull { delay: spec.pull.delay, failure }
     }
 
@@ -99,7 +105,13 @@ mod tests {
 
     #[test]
     fn image_names_are_judged_as_references() {
-        for good in ["a", "a/b:1", "127.0.0.1:5000/a/b:x", "a@sha256:00", "ghcr.io/X".to_lowercase().as_str()] {
+        for good in [
+            "a",
+            "a/b:1",
+            "127.0.0.1:5000/a/b:x",
+            "a@sha256:00",
+            "ghcr.io/X".to_lowercase().as_str(),
+        ] {
             assert_eq!(invalid(good), None, "{good}");
         }
         for bad in ["UPPER/Case:x:y", "a b", "", "a:", "a//b", "a@x"] {

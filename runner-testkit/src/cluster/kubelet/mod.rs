@@ -47,12 +47,6 @@ impl Running {
             command
         };
         let place = if self.plain { Place::Host } else { Place::Of(self.pid) };
-        Program {
-            argv,
-            env: self.env.clone(),
-            working_dir: self.working_dir.clone(),
-            stdin,
-            place,
-        }
+        Program { argv, env: self.env.clone(), working_dir: self.working_dir.clone(), stdin, place }
     }
 }

@@ -104,7 +104,8 @@ impl Worker {
             let now = now();
             self.change(|pod| {
                 let before = pod["status"]["conditions"].clone();
-                let c = status::condition(&before, "PodScheduled", false, "Unschedulable", &why, &now);
+                let c =
+                    status::condition(&before, "PodScheduled", false, "Unschedulable", &why, &now);
                 pod["status"]["conditions"] = json!([c]);
             });
             self.event("Warning", "FailedScheduling", &why);
@@ -151,20 +152,17 @@ impl Worker {
         }
         let labels = &self.shared.settings.node_labels;
         let wanted = self.pod["spec"]["nodeSelector"].as_object();
-        let fits = wanted.into_iter().flatten().all(|(key, value)| {
-            labels.iter().any(|(k, v)| k == key && value.as_str() == Some(v))
-        });
+        let fits = wanted
+            .into_iter()
+            .flatten()
+            .all(|(key, value)| labels.iter().any(|(k, v)| k == key && value.as_str() == Some(v)));
         (!fits).then(|| {
             "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.".into()
         })
     }
 
     /// From the first container's start to the pod's end and removal.
-    async fn live(
-        mut self,
-        volumes: Arc<Volumes>,
-        inbox: &mut mpsc::UnboundedReceiver<PodOrder>,
-    ) {
+    async fn live(mut self, volumes: Arc<Volumes>, inbox: &mut mpsc::UnboundedReceiver<PodOrder>) {
         let (reports, mut incoming) = mpsc::unbounded_channel();
         let mut orders: Vec<Option<mpsc::UnboundedSender<Order>>> =
             vec![None; self.containers.len()];

@@ -251,8 +251,7 @@ fn build_root(scratch: &Path, mounts: &[Mount], read_only: bool) -> Result<(), S
     for dir in [&upper, &work, &root] {
         fs::create_dir(dir).map_err(because("make the root"))?;
     }
-    let options =
-        format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
+    let options = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
     let options = std::ffi::CString::new(options)
         .map_err(|_| because("make the root")(io::ErrorKind::InvalidInput.into()))?;
     mount("overlay", &root, "overlay", none, Some(options.as_c_str()))

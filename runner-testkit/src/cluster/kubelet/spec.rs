@@ -70,7 +70,10 @@ pub(super) fn environment(
                 None if source["optional"] == true => continue,
                 None => {
                     let holder = source["name"].as_str().unwrap_or("");
-                    return Err(format!("couldn't find key {item} in {} {namespace}/{holder}", kind.kind));
+                    return Err(format!(
+                        "couldn't find key {item} in {} {namespace}/{holder}",
+                        kind.kind
+                    ));
                 }
             }
         } else {
@@ -90,9 +93,9 @@ pub(super) fn argv(container: &Value, image: &ImageSpec, env: &[(String, String)
     let (command, args) = (list("command"), list("args"));
     let mut argv = command.clone().unwrap_or_else(|| image.entrypoint.clone());
     // The image's CMD belongs to its ENTRYPOINT only.
-    argv.extend(args.unwrap_or_else(|| {
-        if command.is_some() { Vec::new() } else { image.cmd.clone() }
-    }));
+    argv.extend(
+        args.unwrap_or_else(|| if command.is_some() { Vec::new() } else { image.cmd.clone() }),
+    );
     argv
 }
 

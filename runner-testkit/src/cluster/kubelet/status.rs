@@ -116,8 +116,8 @@ pub(super) fn write(pod: &mut Value, facts: &PodFacts, containers: &[ContainerSt
     let failed = init_failed
         || facts.reason.is_some()
         || mains.iter().any(|c| c.done && c.state.end().is_some_and(|e| e.exit_code != 0));
-    let ready = mains.iter().all(|c| matches!(c.state, State::Running { .. }))
-        && facts.reason.is_none();
+    let ready =
+        mains.iter().all(|c| matches!(c.state, State::Running { .. })) && facts.reason.is_none();
     let began = mains.iter().any(|c| {
         c.restarts > 0
             || matches!(&c.state, State::Running { .. })

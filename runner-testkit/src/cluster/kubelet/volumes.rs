@@ -126,7 +126,11 @@ fn write_source(
                 let key = item["key"].as_str().unwrap_or_default();
                 let Some(bytes) = files.get(key) else {
                     let name = format!("{name}, key {key}");
-                    return Err(VolumeError::Missing { volume: volume.into(), kind: "key of", name });
+                    return Err(VolumeError::Missing {
+                        volume: volume.into(),
+                        kind: "key of",
+                        name,
+                    });
                 };
                 let path = item["path"].as_str().unwrap_or(key);
                 write(path, bytes, item["mode"].as_u64().unwrap_or(mode))?;
@@ -144,9 +148,8 @@ fn write_source(
 /// The data of a Secret or a ConfigMap.
 pub(super) fn contents(object: &Value) -> HashMap<String, Vec<u8>> {
     let secret = object["kind"] == "Secret";
-    let decode = |text: &str| {
-        base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
-    };
+    let decode =
+        |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
     let mut files = HashMap::new();
     for (key, value) in object["data"].as_object().into_iter().flatten() {
         let text = value.as_str().unwrap_or_default();

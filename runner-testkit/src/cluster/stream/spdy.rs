@@ -55,11 +55,7 @@ enum Frame {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn run(
-    upgraded: Upgraded,
-    wanted: Wanted,
-    begin: impl Future<Output = Session>,
-) {
+pub(super) async fn run(upgraded: Upgraded, wanted: Wanted, begin: impl Future<Output = Session>) {
     let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
     let mut decoder = Decompress::new(true);
     let mut encoder = Compress::new(Compression::fast(), true);

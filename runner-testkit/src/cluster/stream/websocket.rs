@@ -2,9 +2,7 @@
 
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
-use http::header::{
-    HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-};
+use http::header::{HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, Response};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -33,8 +31,7 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
     };
     let offered = offers(headers, SEC_WEBSOCKET_PROTOCOL.as_str());
     // Real servers answer an unknown protocol with an empty 403.
-    let (version, name) =
-        offered.iter().find_map(known).ok_or_else(|| Refusal::text(403, ""))?;
+    let (version, name) = offered.iter().find_map(known).ok_or_else(|| Refusal::text(403, ""))?;
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| Refusal::text(400, "missing key"))?;
     let mut response = switching("websocket");
     let accept = derive_accept_key(key.as_bytes());
