@@ -201,6 +201,6 @@ pub(super) fn mounts(container: &Value, volumes: &Volumes, pod: &Value) -> io::R
                 || volume.is_some_and(|v| always.iter().any(|k| v[k].is_object())),
         });
     }
-    mounts.sort_by(|a, b| a.path.components().count().cmp(&b.path.components().count()));
+    mounts.sort_by_key(|m| m.path.components().count());
     Ok(mounts)
 }
