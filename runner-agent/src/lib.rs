@@ -1,1 +1,32 @@
-//! See `ARCHITECTURE.md`.
+//! The program that runs a job inside its pod, as a library.
+//!
+//! ```text
+//!   helper container                           build container
+//!   ┌──────────────────────────────┐           ┌──────────────────────┐
+//!   │ supervise (PID 1)            │  unix     │ serve (PID 1)        │
+//!   │   stages: git, archives      │◄─────────►│   the user's scripts │
+//!   │   Recorder: pipeline, spool, │  socket   └──────────────────────┘
+//!   │             journal          │
+//!   │   sessions ◄── relay ◄───────┼── a manager
+//!   └──────────────────────────────┘
+//! ```
+//!
+//! Nothing here knows Kubernetes.
+
+pub mod builder;
+pub mod cli;
+pub mod clock;
+pub mod control;
+#[cfg(feature = "image")]
+pub mod image;
+pub mod journal;
+pub mod link;
+pub mod process;
+pub mod recorder;
+pub mod relay;
+pub mod serve;
+pub mod session;
+pub mod spool;
+pub mod stages;
+pub mod standing;
+pub mod supervise;

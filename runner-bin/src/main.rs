@@ -1,2 +1,27 @@
 //! Runs CI jobs on Kubernetes, a pod for each job.
-fn main() {}
+
+mod cli;
+mod config;
+mod demo;
+mod logging;
+mod run;
+mod system_id;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One crypto provider for the whole process; it fails only when there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // The agent has a command line of its own, so that the program in the pod stays small. Making its
+    // image is not that program's business.
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [first, rest @ ..] = arguments.as_slice()
+        && first == "agent"
+        && rest.first().is_some_and(|second| {
+            ["supervise", "serve", "relay", "install"].iter().any(|role| second == role)
+        })
+    {
+        return runner_agent::cli::run(rest.iter().cloned());
+    }
+    cli::run()
+}

@@ -63,8 +63,13 @@ pub enum JobEvent {
         /// Its bytes.
         bytes: Bytes,
     },
+    /// The job's own program is done, but there is more trace than was asked for: ask for all of it
+    /// now rather than at the next turn. Sent at most once.
+    Finishing,
     /// It is over, and every trace byte that can be had has been handed out. The last event.
     Ended(JobEnd),
+    /// Another manager has the job: touch nothing any more. The last event.
+    Superseded,
 }
 
 /// How a job ended, with what there is of its trace.
@@ -77,6 +82,8 @@ pub struct JobEnd {
     pub trace: Option<TraceSummary>,
     /// What the stages came to, as far as known.
     pub stages: Vec<StageReport>,
+    /// Whether the job's own trace says how it ended. If not, the manager adds a line that does.
+    pub explained: bool,
     /// For the operator: what was seen, in the infrastructure's terms.
     pub detail: Option<String>,
 }

@@ -76,6 +76,10 @@ pub struct Sources {
     pub depth: u32,
     /// Object format, `sha1` or `sha256`.
     pub object_format: ObjectFormat,
+    /// An earlier checkout may be reused unless the job says otherwise (GitLab's
+    /// `allow_git_fetch`): the default of `GIT_STRATEGY` is `fetch` then, else `clone`.
+    #[serde(default)]
+    pub allow_fetch: bool,
 }
 
 /// Git's object format.

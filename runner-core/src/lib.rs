@@ -11,11 +11,16 @@
 
 pub mod artifact;
 pub mod executor;
+pub mod glob;
 pub mod ids;
 pub mod job;
 pub mod layout;
+pub mod log;
+pub mod manager;
 pub mod outcome;
 pub mod plan;
+pub mod planner;
 pub mod secret;
+pub mod shell;
 pub mod source;
 pub mod wire;

@@ -25,8 +25,8 @@ pub struct Plan {
     pub version: u32,
     /// The job, for messages.
     pub job: JobId,
-    /// Plain lines that the trace begins with.
-    pub header: Vec<String>,
+    /// Lines that the trace begins with.
+    pub header: Vec<HeaderLine>,
     /// Variables of all stages, expanded, in order; a later one wins.
     pub variables: Vec<PlanVariable>,
     /// Where things lie in the containers.
@@ -41,6 +41,43 @@ pub struct Plan {
     pub hold: Duration,
     /// How long a process may take to end after TERM before it is killed. Default 10 s.
     pub grace: Duration,
+}
+
+/// A line at the beginning of the trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderLine {
+    /// What it says, without colours and line end.
+    pub text: String,
+    /// How it looks.
+    #[serde(default)]
+    pub level: LineLevel,
+}
+
+impl HeaderLine {
+    /// A line without colour.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), level: LineLevel::Plain }
+    }
+
+    /// A warning to the job's author.
+    pub fn warning(text: impl Into<String>) -> Self {
+        Self { text: text.into(), level: LineLevel::Warning }
+    }
+}
+
+/// How a line of the runner's own looks in the trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineLevel {
+    /// No colour.
+    #[default]
+    Plain,
+    /// Green.
+    Info,
+    /// Yellow, with `WARNING: ` before it.
+    Warning,
+    /// Red, with `ERROR: ` before it.
+    Error,
 }
 
 /// A variable as the stages see it.
@@ -140,8 +177,11 @@ pub enum OnFailure {
 #[serde(rename_all = "snake_case", tag = "operation")]
 #[non_exhaustive]
 pub enum Operation {
-    /// Says where the job runs and makes the directories.
-    Prepare,
+    /// Says where the job runs (`Running on … via …`) and makes the directories.
+    Prepare {
+        /// Host name of the manager that planned the job.
+        via: String,
+    },
     /// Brings the checkout into the state that the job wants.
     GetSources(GetSources),
     /// Fetches and unpacks archives of earlier jobs.

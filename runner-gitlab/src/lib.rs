@@ -1,1 +1,42 @@
-//! See `ARCHITECTURE.md`.
+//! GitLab as a source of jobs and a store of artifacts: its runner API, spoken over HTTP.
+//!
+//! [`GitLabSource`] implements [`JobSource`](runner_core::source::JobSource) and
+//! [`ArtifactStore`](runner_core::artifact::ArtifactStore). Everything that decides is a pure
+//! function in a module of its own; [`client`](crate::GitLabSource) code only moves bytes.
+//!
+//! ```text
+//!   jobs/request ──bytes──► payload ──Job, Ticket──► Offer
+//!   append, touch, finish ──► client (retry) ──Answer──► reply ──Reply, Finished──► manager
+//! ```
+//!
+//! Not here: when to poll, how many jobs to run, when to send the next piece of trace (the manager's
+//! business), and the transfer of archives itself (the agent's).
+//!
+//! A rustls crypto provider has to be installed before [`GitLabSource::new`], once per process:
+//! `rustls::crypto::ring::default_provider().install_default()`.
+
+mod answer;
+mod artifacts;
+mod client;
+mod health;
+mod info;
+mod message;
+pub mod payload;
+mod reason;
+mod reply;
+mod retry;
+mod settings;
+mod source;
+mod ticket;
+mod tls;
+mod token;
+mod trace;
+mod url;
+
+pub use health::Health;
+pub use info::{Features, ReleaseInfo};
+pub use settings::{
+    GitLabSettings, HealthSettings, RetrySettings, SettingsError, Timeouts, TlsSettings,
+};
+pub use source::GitLabSource;
+pub use token::short_token;

@@ -1,1 +1,24 @@
-//! See `ARCHITECTURE.md`.
+//! Runs each job in a Kubernetes pod of its own.
+//!
+//! ```text
+//!   KubernetesExecutor ── reserve ──► record (Secret)          what survives every manager
+//!          │                └─ start ─► pod                    built by a pure function
+//!          ├─ one watch for all pods ──► classify ──┐
+//!          └─ JobHandle ◄── machine (pure) ◄────────┴── stream to the agent
+//! ```
+
+pub mod classify;
+pub mod client;
+mod executor;
+pub mod job;
+pub mod names;
+pub mod pod;
+pub mod record;
+pub mod settings;
+pub mod stream;
+
+pub mod watch;
+
+pub use executor::KubernetesExecutor;
+pub use names::RunnerIdentity;
+pub use settings::{KubernetesSettings, RawSettings};

@@ -1,0 +1,36 @@
+# The daily commands. `just` lists them; `.ci/run` runs what CI runs.
+
+_default:
+    @just --list
+
+# Formatting, lints and docs, as CI wants them.
+check:
+    .ci/run core_tree fmt clippy docs
+
+# All tests.
+test:
+    .ci/run test
+
+# All tests, end-to-end ones on a real cluster too.
+test-cluster kubeconfig:
+    PODWRIGHT_E2E_KUBECONFIG={{ kubeconfig }} cargo test --workspace
+
+# A two-job pipeline without a cluster and without GitLab.
+demo *args:
+    cargo run --release -- demo {{ args }}
+
+# Benches, with numbers worth quoting.
+bench *args:
+    cargo bench -p benches {{ args }}
+
+# One fuzz target for a while.
+fuzz target seconds="60":
+    cargo fuzz run -s none {{ target }} -- -max_total_time={{ seconds }}
+
+# Licences, sources and duplicate versions.
+deny:
+    cargo deny check bans licenses sources
+
+# Everything that CI runs.
+ci:
+    .ci/run

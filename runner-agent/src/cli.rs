@@ -1,0 +1,169 @@
+//! The command line of the program in the pod.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use runner_core::layout;
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
+
+use crate::process::Reaper;
+use crate::serve::{ServeOptions, serve};
+use crate::supervise::{SuperviseOptions, supervise};
+
+const HELP: &str = "\
+podwright-agent: runs a CI job inside its pod
+
+  supervise   in the helper container: run the plan, keep trace and verdict
+  serve       in the build container: run the scripts
+  install DIR copy this program, and the sh beside it, into a directory (init container)
+  relay       for managers: pass frames between standard streams and the supervisor
+
+  --plan DIR  --state DIR  --link DIR  --shell FILE  --termination-log FILE
+              where things lie (defaults are the pod's)
+  --root DIR  put before all directories of the plan, outside of containers
+";
+
+/// Runs a command; `arguments` come without the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let command = arguments.next().unwrap_or_default();
+    if command == "install" {
+        return install(arguments.next());
+    }
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(message) => return fail(&message),
+    };
+    let work = async {
+        let local = LocalSet::new();
+        let reaper = Reaper::default();
+        local
+            .run_until(async {
+                if command != "relay" {
+                    tokio::task::spawn_local(reaper.clone().run());
+                }
+                match command.to_str() {
+                    Some("supervise") => {
+                        supervise(&options.supervise(), reaper).await.map_err(|error| chain(&error))
+                    }
+                    Some("serve") => {
+                        serve(&options.serve(), reaper).await.map_err(|error| chain(&error))
+                    }
+                    Some("relay") => {
+                        let socket = options.state.join(layout::CONTROL);
+                        crate::relay::relay(&socket, tokio::io::stdin(), tokio::io::stdout())
+                            .await
+                            .map_err(|error| chain(&error))
+                    }
+                    _ => Err(HELP.to_owned()),
+                }
+            })
+            .await
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot set up this process: {error}")),
+    };
+    let result = runtime.block_on(work);
+    // A read of standard input that is still blocked must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // The kubelet shows it where the container's end is shown.
+            let _ = std::fs::write(&options.termination_log, format!("podwright-agent: {message}"));
+            fail(&message)
+        }
+    }
+}
+
+/// Copies what the agent's image holds to where all containers of the pod see it.
+fn install(directory: Option<OsString>) -> ExitCode {
+    let Some(directory) = directory.map(PathBuf::from) else {
+        return fail("install needs a directory");
+    };
+    let copy = || -> std::io::Result<()> {
+        let own = std::env::current_exe()?;
+        std::fs::copy(&own, directory.join("podwright-agent"))?;
+        let shell = own.with_file_name("sh");
+        if shell.is_file() {
+            std::fs::copy(shell, directory.join("sh"))?;
+        }
+        Ok(())
+    };
+    match copy() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot install into {}: {error}", directory.display())),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the container's log is where an operator looks")]
+fn fail(message: &str) -> ExitCode {
+    eprintln!("podwright-agent: {message}");
+    ExitCode::from(2)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+struct Options {
+    plan: PathBuf,
+    state: PathBuf,
+    link: PathBuf,
+    shell: PathBuf,
+    termination_log: PathBuf,
+    root: Option<String>,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let mut options = Self {
+            plan: layout::PLAN_DIR.into(),
+            state: layout::STATE_DIR.into(),
+            link: layout::LINK_DIR.into(),
+            shell: layout::SHELL.into(),
+            termination_log: "/dev/termination-log".into(),
+            // The environment, for executors whose containers have no file system of their own.
+            root: std::env::var("PODWRIGHT_ROOT").ok().filter(|root| !root.is_empty()),
+        };
+        while let Some(name) = arguments.next() {
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{} needs a value\n{HELP}", name.to_string_lossy()))?;
+            match name.to_str() {
+                Some("--plan") => options.plan = value.into(),
+                Some("--state") => options.state = value.into(),
+                Some("--link") => options.link = value.into(),
+                Some("--shell") => options.shell = value.into(),
+                Some("--termination-log") => options.termination_log = value.into(),
+                Some("--root") => options.root = Some(value.to_string_lossy().into_owned()),
+                _ => return Err(format!("{} is no option\n{HELP}", name.to_string_lossy())),
+            }
+        }
+        Ok(options)
+    }
+
+    fn supervise(&self) -> SuperviseOptions {
+        SuperviseOptions {
+            plan: self.plan.clone(),
+            state: self.state.clone(),
+            link: self.link.clone(),
+            root: self.root.clone(),
+            termination_log: self.termination_log.clone(),
+        }
+    }
+
+    fn serve(&self) -> ServeOptions {
+        ServeOptions { socket: self.link.join(layout::SOCKET), bundled_shell: self.shell.clone() }
+    }
+}

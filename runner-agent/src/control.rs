@@ -1,0 +1,105 @@
+//! What everybody in a supervisor shares: the recorder, the wish to stop, the release.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use runner_core::ids::{Epoch, JobId};
+use runner_core::wire::StopMode;
+use tokio::sync::{Notify, watch};
+
+use crate::recorder::Recorder;
+
+/// Why the job is to stop early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wish {
+    /// Somebody cancelled it; `after_script` may still run.
+    Cancel,
+    /// The container was told to end.
+    Interrupt,
+    /// Somebody wants nothing more of it.
+    Abort,
+}
+
+impl From<StopMode> for Wish {
+    fn from(mode: StopMode) -> Self {
+        match mode {
+            StopMode::Cancel => Self::Cancel,
+            StopMode::Abort => Self::Abort,
+        }
+    }
+}
+
+/// Shared by the tasks of one supervisor, all on one thread.
+#[derive(Debug)]
+pub struct Control {
+    /// The job this pod runs.
+    pub job: JobId,
+    /// The one writer. Borrowed for a moment at a time, never across an await.
+    pub recorder: RefCell<Recorder>,
+    wish: watch::Sender<Option<Wish>>,
+    epoch: watch::Sender<Epoch>,
+    released: Notify,
+    is_released: Cell<bool>,
+}
+
+impl Control {
+    /// For this job, with what an earlier supervisor left.
+    pub fn new(job: JobId, recorder: Recorder) -> Rc<Self> {
+        let epoch = recorder.state().epoch;
+        Rc::new(Self {
+            job,
+            recorder: RefCell::new(recorder),
+            wish: watch::Sender::new(None),
+            epoch: watch::Sender::new(epoch),
+            released: Notify::new(),
+            is_released: Cell::new(false),
+        })
+    }
+
+    /// Says that the job is to stop; a stronger wish replaces a weaker one.
+    pub fn wish(&self, wish: Wish) {
+        self.wish.send_if_modified(|current| {
+            let stronger = current.is_none_or(|current| wish > current);
+            if stronger {
+                *current = Some(wish);
+            }
+            stronger
+        });
+    }
+
+    /// For whoever has to obey.
+    pub fn wishes(&self) -> watch::Receiver<Option<Wish>> {
+        self.wish.subscribe()
+    }
+
+    /// Takes a manager's claim; `false` when there is a higher one.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn claim(&self, epoch: Epoch) -> std::io::Result<bool> {
+        let taken = self.recorder.borrow_mut().claim(epoch)?;
+        if taken {
+            self.epoch.send_replace(epoch);
+        }
+        Ok(taken)
+    }
+
+    /// The highest claim.
+    pub fn epochs(&self) -> watch::Receiver<Epoch> {
+        self.epoch.subscribe()
+    }
+
+    /// The source has everything.
+    pub fn release(&self) {
+        self.is_released.set(true);
+        self.released.notify_waiters();
+    }
+
+    /// Waits for [`release`](Self::release).
+    pub async fn released(&self) {
+        let released = self.released.notified();
+        if !self.is_released.get() {
+            released.await;
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One manager's session with the supervisor, through a relay or directly.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::{SinkExt, StreamExt};
+use runner_core::ids::Offset;
+use runner_core::wire::{
+    AgentCodec, AgentFrame, Beat, FrameError, Hello, MAX_TRACE, ManagerFrame, RefusalReason,
+    Refused, StageFrame, WIRE_VERSION, Welcome,
+};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::codec::Framed;
+
+use crate::control::Control;
+use crate::recorder::Progress;
+use crate::spool::SpoolReader;
+
+/// How long a new connection may take to say `Hello`.
+const HELLO: Duration = Duration::from_secs(10);
+/// The agent speaks at least this often.
+const BEAT: Duration = Duration::from_secs(15);
+/// A manager that says nothing for this long is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Most sessions at once. A manager has one; a few more are half-open leftovers.
+const MOST_SESSIONS: usize = 16;
+
+/// Serves managers for as long as it is polled.
+pub async fn serve_managers(listener: UnixListener, control: Rc<Control>) {
+    // Owns the sessions; they end with the supervisor.
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
+            accepted = listener.accept(), if sessions.len() < MOST_SESSIONS => {
+                if let Ok((stream, _)) = accepted {
+                    let control = Rc::clone(&control);
+                    sessions.spawn_local(async move {
+                        // Whatever ends a session, the manager opens another one.
+                        let _ = Session::run(stream, &control).await;
+                    });
+                }
+            }
+        }
+    }
+}
+
+struct Session<'a> {
+    framed: Framed<UnixStream, AgentCodec>,
+    control: &'a Control,
+    progress: watch::Receiver<Progress>,
+    spool: SpoolReader,
+    position: Offset,
+    until: Offset,
+    stages_sent: usize,
+    verdict_sent: bool,
+    buffer: BytesMut,
+}
+
+impl<'a> Session<'a> {
+    async fn run(stream: UnixStream, control: &'a Control) -> Result<(), FrameError> {
+        let mut framed = Framed::new(stream, AgentCodec);
+        let hello = match timeout(HELLO, framed.next()).await {
+            Ok(Some(Ok(ManagerFrame::Hello(hello)))) => hello,
+            Ok(Some(Ok(_))) => {
+                return refuse(framed, RefusalReason::BadRequest, "the first frame must be Hello")
+                    .await;
+            }
+            _ => return Ok(()),
+        };
+        let (progress, spool) = control.recorder.borrow().subscribe();
+        let length = progress.borrow().length;
+        if let Some((reason, message)) = objection(&hello, control, length)? {
+            return refuse(framed, reason, &message).await;
+        }
+        let epoch = hello.epoch;
+        let mut epochs = control.epochs();
+        let mut session = Session {
+            framed,
+            control,
+            progress,
+            spool,
+            position: hello.from,
+            until: hello.until,
+            stages_sent: 0,
+            verdict_sent: false,
+            buffer: BytesMut::new(),
+        };
+        let welcome = Welcome {
+            version: WIRE_VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            length,
+        };
+        session.framed.send(AgentFrame::Welcome(welcome)).await?;
+        let superseded = async {
+            // The sender lives in `control`, so this cannot fail.
+            let _ = epochs.wait_for(|highest| *highest > epoch).await;
+        };
+        let ended = tokio::select! {
+            result = session.speak() => Some(result),
+            () = superseded => None,
+        };
+        match ended {
+            Some(result) => result,
+            None => {
+                refuse(session.framed, RefusalReason::Superseded, "another manager has the job")
+                    .await
+            }
+        }
+    }
+
+    async fn speak(&mut self) -> Result<(), FrameError> {
+        let mut heard = Instant::now();
+        let mut beat = heard + BEAT;
+        loop {
+            if self.send_news().await? {
+                beat = Instant::now() + BEAT;
+            }
+            tokio::select! {
+                frame = self.framed.next() => {
+                    let Some(frame) = frame else { return Ok(()) };
+                    heard = Instant::now();
+                    if !self.on_frame(frame?) {
+                        return Ok(());
+                    }
+                }
+                changed = self.progress.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                () = sleep_until(beat) => {
+                    beat = Instant::now() + BEAT;
+                    let length = Some(self.progress.borrow().length);
+                    self.framed.send(AgentFrame::Beat(Beat { length })).await?;
+                }
+                () = sleep_until(heard + SILENCE) => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends what there is; the result says whether there was anything.
+    async fn send_news(&mut self) -> Result<bool, FrameError> {
+        let mut sent = false;
+        let (length, stages, verdict) = {
+            let progress = self.progress.borrow_and_update();
+            let stages: Vec<StageFrame> = progress.stages[self.stages_sent..].to_vec();
+            (progress.length, stages, progress.verdict.clone())
+        };
+        self.stages_sent += stages.len();
+        for stage in stages {
+            self.framed.send(AgentFrame::Stage(stage)).await?;
+            sent = true;
+        }
+        let end = self.until.min(length);
+        while self.position < end {
+            // At most MAX_TRACE, so it fits usize.
+            let piece = (end.0 - self.position.0).min(MAX_TRACE as u64) as usize;
+            self.buffer.resize(piece, 0);
+            self.spool.read(self.position, &mut self.buffer)?;
+            let bytes = self.buffer.split().freeze();
+            let offset = self.position;
+            self.position = offset.advance(piece);
+            self.framed.send(AgentFrame::Trace { offset, bytes }).await?;
+            sent = true;
+        }
+        if let Some(verdict) = verdict
+            && !self.verdict_sent
+        {
+            self.verdict_sent = true;
+            self.framed.send(AgentFrame::Verdict(verdict)).await?;
+            sent = true;
+        }
+        Ok(sent)
+    }
+
+    /// Obeys a frame; `false` when the session is over.
+    fn on_frame(&mut self, frame: ManagerFrame) -> bool {
+        match frame {
+            ManagerFrame::Want(want) => {
+                if let Some(from) = want.from {
+                    self.position = from;
+                }
+                self.until = want.until;
+                self.position <= self.progress.borrow().length
+            }
+            ManagerFrame::Stop(stop) => {
+                self.control.wish(stop.mode.into());
+                true
+            }
+            ManagerFrame::Release => {
+                self.control.release();
+                false
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Why this manager is not served, if so.
+fn objection(
+    hello: &Hello,
+    control: &Control,
+    length: Offset,
+) -> io::Result<Option<(RefusalReason, String)>> {
+    if hello.job != control.job {
+        let message = format!("this pod runs job {}, not {}", control.job, hello.job);
+        return Ok(Some((RefusalReason::WrongJob, message)));
+    }
+    if !control.claim(hello.epoch)? {
+        return Ok(Some((RefusalReason::Superseded, "another manager has the job".to_owned())));
+    }
+    if hello.from > length {
+        let message = format!("the trace has {length} bytes, {} were asked for", hello.from);
+        return Ok(Some((RefusalReason::BadRequest, message)));
+    }
+    Ok(None)
+}
+
+async fn refuse(
+    mut framed: Framed<UnixStream, AgentCodec>,
+    reason: RefusalReason,
+    message: &str,
+) -> Result<(), FrameError> {
+    framed.send(AgentFrame::Refused(Refused { reason, message: message.to_owned() })).await
+}

@@ -1,0 +1,617 @@
+//! PID 1 of the helper container: runs the job.
+//!
+//! ```text
+//!   plan ──► Supervisor::run ──► stages in helper ─┐
+//!                 │       └────► Builder (scripts) ─┼─► Recorder ──► sessions ──► managers
+//!                 └─ deadlines, wishes ─────────────┘
+//! ```
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use flate2::read::MultiGzDecoder;
+use runner_core::layout;
+use runner_core::log::Message;
+use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TimeLimit, Verdict};
+use runner_core::plan::{LineLevel, OnFailure, Operation, Place, Plan, PlanReadError, Stage, When};
+use rustix::process::Signal;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::builder::{Builder, Ending};
+use crate::clock::{in_words, now_ms};
+use crate::control::{Control, Wish};
+use crate::journal::Running;
+use crate::link::{Order, RunId};
+use crate::process::{ExitStatus, Reaper, protect_memory, signal_group};
+use crate::recorder::Recorder;
+use crate::session::serve_managers;
+use crate::stages::{Context, StageFailure};
+use crate::standing::Standing;
+
+/// How long the build container may take to start after the helper: its image may still be pulled.
+/// The executor's own limit for that is shorter; this one only bounds the wait.
+const BUILD_STARTS: Duration = Duration::from_secs(60 * 60);
+/// Longest termination message that the kubelet keeps.
+const TERMINATION_MESSAGE: usize = 4096;
+
+/// How `supervise` is set up.
+#[derive(Clone, Debug)]
+pub struct SuperviseOptions {
+    /// Directory with `plan.0`, `plan.1`, ….
+    pub plan: PathBuf,
+    /// Directory for spool, journal and control socket.
+    pub state: PathBuf,
+    /// Directory for the build container's socket.
+    pub link: PathBuf,
+    /// Put before all directories of the plan, when this is not a container.
+    pub root: Option<String>,
+    /// Where the kubelet reads the last words.
+    pub termination_log: PathBuf,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SuperviseError {
+    /// The plan's files cannot be read.
+    #[error("cannot read the plan in {path}")]
+    PlanFiles {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The plan is none.
+    #[error(transparent)]
+    Plan(#[from] PlanReadError),
+    /// Trace or journal cannot be written.
+    #[error("cannot keep the job's log and state")]
+    Keep(#[from] io::Error),
+}
+
+/// Runs the job, keeps trace and verdict until a manager says that the source has them, or until
+/// the plan's time for that is over.
+///
+/// # Errors
+/// When there is no usable plan or no place for the trace.
+pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
+    protect_memory()?;
+    let plan = read_plan(options)?;
+    fs::create_dir_all(&options.state)?;
+    let recorder = Recorder::open(&options.state, &plan.log)?;
+    let control = Control::new(plan.job, recorder);
+
+    let socket = options.state.join(layout::CONTROL);
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket)?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let interrupted = async {
+        while terminated.recv().await.is_some() {
+            control.wish(Wish::Interrupt);
+        }
+    };
+    let job = async {
+        let known = control.recorder.borrow().state().verdict.clone();
+        let verdict = match known {
+            Some(verdict) => verdict,
+            None => {
+                let builder = Builder::new(options.link.join(layout::SOCKET), Rc::clone(&control));
+                Supervisor::new(&plan, &control, &reaper, builder).run().await?
+            }
+        };
+        // The watch on the pod shows it even to a manager that may not exec.
+        let _ = fs::write(&options.termination_log, last_words(&verdict));
+        let _ = timeout(plan.hold, control.released()).await;
+        Ok(())
+    };
+    tokio::select! {
+        result = job => result,
+        () = serve_managers(listener, Rc::clone(&control)) => Ok(()),
+        () = interrupted => Ok(()),
+    }
+}
+
+/// The verdict for the termination message: without the stages where they do not fit.
+fn last_words(verdict: &Verdict) -> Vec<u8> {
+    let whole = serde_json::to_vec(verdict).unwrap_or_default();
+    if whole.len() <= TERMINATION_MESSAGE {
+        return whole;
+    }
+    let mut short = Verdict { stages: Vec::new(), ..verdict.clone() };
+    if let Outcome::Infra(infra) = &mut short.outcome {
+        let end = infra.message.floor_char_boundary(1024);
+        infra.message.truncate(end);
+    }
+    serde_json::to_vec(&short).unwrap_or_default()
+}
+
+fn read_plan(options: &SuperviseOptions) -> Result<Plan, SuperviseError> {
+    let failed = |source| SuperviseError::PlanFiles { path: options.plan.clone(), source };
+    let bytes = read_items(&options.plan).map_err(failed)?;
+    let json = if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut json = Vec::new();
+        MultiGzDecoder::new(&bytes[..]).read_to_end(&mut json).map_err(failed)?;
+        json
+    } else {
+        bytes
+    };
+    let plan = Plan::from_json(&json)?;
+    Ok(match &options.root {
+        Some(root) => plan.relocated(root),
+        None => plan,
+    })
+}
+
+/// `plan.0`, `plan.1`, … joined.
+fn read_items(directory: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = fs::read(directory.join("plan.0"))?;
+    for item in 1.. {
+        match fs::read(directory.join(format!("plan.{item}"))) {
+            Ok(more) => bytes.extend_from_slice(&more),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+struct Supervisor<'a> {
+    plan: &'a Plan,
+    control: &'a Rc<Control>,
+    reaper: &'a Reaper,
+    builder: Builder,
+    standing: Standing,
+    deadline: Instant,
+    wishes: watch::Receiver<Option<Wish>>,
+    /// A wish to cancel that has been obeyed; it is obeyed once.
+    cancelled: bool,
+}
+
+/// How one attempt at a stage ended.
+enum Attempt {
+    Done,
+    Failed(Outcome),
+    /// The stage's own deadline.
+    StageTime(Duration),
+    /// The job's deadline.
+    JobTime,
+    /// Somebody wants the job to end.
+    Wished(Wish),
+    /// There is nowhere to write to: no verdict can be kept either.
+    Lost(io::Error),
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(plan: &'a Plan, control: &'a Rc<Control>, reaper: &'a Reaper, builder: Builder) -> Self {
+        let wishes = control.wishes();
+        Self {
+            plan,
+            control,
+            reaper,
+            builder,
+            standing: Standing::default(),
+            deadline: Instant::now() + plan.timeout,
+            wishes,
+            cancelled: false,
+        }
+    }
+
+    async fn run(mut self) -> io::Result<Verdict> {
+        let first = self.begin()?;
+        for (index, stage) in self.plan.stages.iter().enumerate().skip(first) {
+            if self.standing.admits(stage) {
+                self.stage(index, stage).await?;
+            }
+        }
+        self.builder.sweep().await;
+        let outcome = self.standing.outcome();
+        let line = self.last_line(&outcome);
+        let mut recorder = self.control.recorder.borrow_mut();
+        recorder.say(&line)?;
+        recorder.conclude(outcome)
+    }
+
+    /// Writes the header, or goes on where another supervisor was killed. The result is the first
+    /// stage that is not over.
+    fn begin(&mut self) -> io::Result<usize> {
+        let mut recorder = self.control.recorder.borrow_mut();
+        let state = recorder.state().clone();
+        if let Some(began) = state.began_ms {
+            let spent = Duration::from_millis(now_ms().saturating_sub(began));
+            self.deadline = Instant::now() + self.plan.timeout.saturating_sub(spent);
+            self.standing.failure = state.outcome;
+            let over = state.finished.last().map(|(index, _)| index + 1);
+            let first = state.running.map(|running| running.index).or(over).unwrap_or(0);
+            self.standing.entered = self.plan.stages[..first].iter().any(is_user_step)
+                && state
+                    .finished
+                    .iter()
+                    .any(|(index, _)| self.plan.stages.get(*index).is_some_and(is_user_step));
+            return Ok(first);
+        }
+        recorder.note(|state| state.began_ms = Some(now_ms()))?;
+        for line in &self.plan.header {
+            recorder.say(&match line.level {
+                LineLevel::Plain => Message::plain(&line.text),
+                LineLevel::Info => Message::info(&line.text),
+                LineLevel::Warning => Message::warning(&line.text),
+                LineLevel::Error => Message::error(&line.text),
+            })?;
+        }
+        Ok(0)
+    }
+
+    /// Runs a stage as often as it may be tried.
+    async fn stage(&mut self, index: usize, stage: &Stage) -> io::Result<()> {
+        let resumed = self.control.recorder.borrow().state().running.clone();
+        let mut attempt = resumed.as_ref().map_or(1, |running| running.attempt);
+        let mut resume = resumed.is_some();
+        let mut pause = Duration::from_secs(5);
+        let stage_deadline = stage.timeout.map(|limit| {
+            let spent = self.spent(limit.shared);
+            (Instant::now() + limit.limit.saturating_sub(spent), limit.limit)
+        });
+        loop {
+            let began = now_ms();
+            let clock = Instant::now();
+            let end = self.attempt(index, stage, attempt, resume, stage_deadline).await;
+            resume = false;
+            let took = clock.elapsed();
+            let (outcome, wished) = match end {
+                Attempt::Lost(error) => return Err(error),
+                Attempt::Done => (Outcome::Exited(0), None),
+                Attempt::Failed(outcome) => (outcome, None),
+                Attempt::StageTime(limit) => (Outcome::TimedOut(TimeLimit::Stage(limit)), None),
+                Attempt::JobTime => (Outcome::TimedOut(TimeLimit::Job(self.plan.timeout)), None),
+                Attempt::Wished(wish) => (wished_outcome(wish), Some(wish)),
+            };
+            self.explain(stage, &outcome, wished)?;
+            let report = StageReport {
+                name: stage.name.clone(),
+                started_ms: began,
+                took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                outcome: outcome.clone(),
+            };
+            self.control.recorder.borrow_mut().stage_finished(
+                index,
+                report,
+                stage.title.is_some(),
+            )?;
+            self.spend(stage, took)?;
+            let again = matches!(outcome, Outcome::Exited(code) if code != 0)
+                && attempt < stage.attempts
+                && wished.is_none();
+            if !again {
+                return self.settle(stage, outcome, wished);
+            }
+            self.control.recorder.borrow_mut().say(&Message::warning("Retrying..."))?;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = sleep_until(self.deadline) => {}
+                wish = next_wish(&mut self.wishes, self.cancelled) => {
+                    return self.settle(stage, wished_outcome(wish), Some(wish));
+                }
+            }
+            // GitLab Runner's pauses: 5, 10, 20 … seconds, 5 minutes at most.
+            pause = (pause * 2).min(Duration::from_secs(300));
+            attempt += 1;
+        }
+    }
+
+    /// Takes note of how a stage ended.
+    fn settle(&mut self, stage: &Stage, outcome: Outcome, wished: Option<Wish>) -> io::Result<()> {
+        match (&outcome, wished) {
+            (Outcome::Exited(0), _) => return Ok(()),
+            // Before the build container is there, no step was entered and `after_script` has nowhere
+            // to run.
+            (_, Some(Wish::Cancel)) if is_user_step(stage) && self.standing.entered => {
+                self.cancelled = true;
+                self.standing.failure.get_or_insert(outcome);
+            }
+            (_, Some(wish)) => {
+                self.cancelled |= wish == Wish::Cancel;
+                self.standing.halt(outcome);
+            }
+            (Outcome::TimedOut(TimeLimit::Job(_)) | Outcome::Infra(_), _) => {
+                self.standing.halt(outcome);
+            }
+            (Outcome::TimedOut(_), _) if stage.name == "get_sources" => self.standing.halt(outcome),
+            _ => self.standing.failed(stage, outcome),
+        }
+        let failure = self.standing.failure.clone();
+        self.control.recorder.borrow_mut().note(|state| state.outcome = failure)
+    }
+
+    /// Says in the trace what the author should know beyond the stage's own output.
+    fn explain(&self, stage: &Stage, outcome: &Outcome, wished: Option<Wish>) -> io::Result<()> {
+        let mut recorder = self.control.recorder.borrow_mut();
+        if matches!(outcome, Outcome::TimedOut(_)) {
+            recorder.say(&Message::warning(format_args!(
+                "{} could not run to completion because the timeout was exceeded. For more control \
+                 over job and script timeouts see: https://docs.gitlab.com/ci/runners/\
+                 configure_runners/#set-script-and-after_script-timeouts",
+                stage.name
+            )))?;
+        }
+        if wished == Some(Wish::Cancel) && is_user_step(stage) {
+            recorder.say(&Message::warning("script canceled externally (UI, API)"))?;
+        }
+        if stage.on_failure == OnFailure::Warns && !outcome.is_success() && wished.is_none() {
+            recorder.say(&Message::warning(format_args!(
+                "{} failed, but job will continue unaffected: {}",
+                stage.name,
+                describe(outcome)
+            )))?;
+        }
+        Ok(())
+    }
+
+    fn spent(&self, shared: Option<u32>) -> Duration {
+        let recorder = self.control.recorder.borrow();
+        let spent = recorder.state().spent_ms.iter().find(|(group, _)| Some(*group) == shared);
+        Duration::from_millis(spent.map_or(0, |(_, spent)| *spent))
+    }
+
+    fn spend(&self, stage: &Stage, took: Duration) -> io::Result<()> {
+        let Some(group) = stage.timeout.and_then(|limit| limit.shared) else { return Ok(()) };
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.control.recorder.borrow_mut().note(|state| {
+            match state.spent_ms.iter_mut().find(|(known, _)| *known == group) {
+                Some((_, spent)) => *spent = spent.saturating_add(took),
+                None => state.spent_ms.push((group, took)),
+            }
+        })
+    }
+
+    /// One attempt, with its deadlines and the wish to stop.
+    async fn attempt(
+        &mut self,
+        index: usize,
+        stage: &Stage,
+        attempt: u32,
+        resume: bool,
+        stage_deadline: Option<(Instant, Duration)>,
+    ) -> Attempt {
+        let in_build =
+            matches!(stage.operation, Operation::Script(_)) && stage.place == Place::Build;
+        let started = {
+            let mut recorder = self.control.recorder.borrow_mut();
+            if resume && in_build {
+                Ok(())
+            } else {
+                let running = Running { index, attempt, since_ms: now_ms() };
+                let warned = match resume {
+                    true => recorder.say(&Message::warning(format_args!(
+                        "the helper container was restarted; {} runs again",
+                        stage.name
+                    ))),
+                    false => Ok(()),
+                };
+                warned.and_then(|()| {
+                    recorder.stage_started(running, &stage.name, stage.title.as_deref())
+                })
+            }
+        };
+        if let Err(error) = started {
+            return Attempt::Lost(error);
+        }
+        // After an abort or a deadline, what always runs gets the grace and nothing else.
+        let job_deadline = match self.standing.halted {
+            true => Instant::now() + self.plan.grace,
+            false => self.deadline,
+        };
+        let obeys = !self.standing.halted;
+        // A cancel after the user's steps has no effect on what follows them.
+        self.cancelled |= self.standing.entered && !is_user_step(stage);
+        if in_build {
+            self.script(index, stage, attempt, job_deadline, stage_deadline, obeys).await
+        } else {
+            self.helper(stage, attempt, job_deadline, stage_deadline, obeys).await
+        }
+    }
+
+    async fn helper(
+        &mut self,
+        stage: &Stage,
+        attempt: u32,
+        job_deadline: Instant,
+        stage_deadline: Option<(Instant, Duration)>,
+        obeys: bool,
+    ) -> Attempt {
+        let context = Context {
+            plan: self.plan,
+            control: self.control,
+            reaper: self.reaper,
+            group: Cell::new(None),
+        };
+        let end = tokio::select! {
+            result = crate::stages::run(&context, &stage.operation, attempt) => match result {
+                Ok(()) => Attempt::Done,
+                Err(StageFailure(outcome)) => Attempt::Failed(outcome),
+            },
+            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => end,
+        };
+        if let Some(group) = context.group.take() {
+            signal_group(group, Signal::KILL);
+        }
+        end
+    }
+
+    async fn script(
+        &mut self,
+        index: usize,
+        stage: &Stage,
+        attempt: u32,
+        job_deadline: Instant,
+        stage_deadline: Option<(Instant, Duration)>,
+        obeys: bool,
+    ) -> Attempt {
+        let Operation::Script(script) = &stage.operation else { return Attempt::Done };
+        let order = Order {
+            run: RunId { stage: index, attempt },
+            variables: self.plan.variables.clone(),
+            directories: self.plan.directories.clone(),
+            job_status: self.standing.job_status(stage),
+            script: script.clone(),
+            grace: self.plan.grace,
+        };
+        // Nothing of the script exists yet: whatever ends the job ends this wait at once.
+        tokio::select! {
+            connected = self.builder.connect(BUILD_STARTS) => {
+                if let Err(outcome) = connected {
+                    return Attempt::Failed(outcome);
+                }
+            }
+            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => {
+                return end;
+            }
+        }
+        if is_user_step(stage) {
+            self.standing.entered = true;
+        }
+        if let Some(user) = self.builder.user() {
+            hand_over(Path::new(&self.plan.directories.project), user);
+        }
+        let (end_it, ending) = watch::channel(Ending::default());
+        let run = self.builder.run(&order, ending);
+        tokio::pin!(run);
+        let mut ended_by = None;
+        loop {
+            tokio::select! {
+                result = &mut run => {
+                    return match (ended_by, result) {
+                        // Why it was ended says more than how it then ended.
+                        (Some(end), _) => end,
+                        (None, Ok(Ok(ExitStatus::Exited(0)))) => Attempt::Done,
+                        (None, Ok(Ok(ExitStatus::Exited(code)))) => Attempt::Failed(Outcome::Exited(code)),
+                        (None, Ok(Ok(ExitStatus::Signalled(signal)))) => Attempt::Failed(Outcome::Signalled(signal)),
+                        (None, Ok(Err(message))) => Attempt::Failed(Outcome::Infra(Infra::new(InfraKind::Configuration, message))),
+                        (None, Err(outcome)) => Attempt::Failed(outcome),
+                    };
+                }
+                end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys),
+                    if ended_by.is_none() =>
+                {
+                    let kill = matches!(end, Attempt::Wished(Wish::Abort));
+                    end_it.send_replace(Ending { stop: true, kill });
+                    ended_by = Some(end);
+                }
+            }
+        }
+    }
+
+    fn last_line(&self, outcome: &Outcome) -> Message {
+        match outcome {
+            Outcome::Exited(0) => Message::info("Job succeeded"),
+            Outcome::Infra(infra) if infra.kind == InfraKind::System => {
+                Message::error(format_args!("Job failed (system failure): {infra}"))
+            }
+            other => Message::error(format_args!("Job failed: {}", describe(other))),
+        }
+    }
+}
+
+fn is_user_step(stage: &Stage) -> bool {
+    stage.place == Place::Build
+        && stage.when == When::Success
+        && matches!(stage.operation, Operation::Script(_))
+}
+
+/// Waits until something ends the stage from outside.
+async fn interruption(
+    job_deadline: Instant,
+    stage_deadline: Option<(Instant, Duration)>,
+    wishes: &mut watch::Receiver<Option<Wish>>,
+    cancelled: bool,
+    obeys: bool,
+) -> Attempt {
+    let stage_time = async {
+        match stage_deadline {
+            Some((deadline, limit)) => {
+                sleep_until(deadline).await;
+                limit
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let wish = async {
+        if obeys { next_wish(wishes, cancelled).await } else { std::future::pending().await }
+    };
+    tokio::select! {
+        biased;
+        () = sleep_until(job_deadline) => Attempt::JobTime,
+        limit = stage_time => Attempt::StageTime(limit),
+        wish = wish => Attempt::Wished(wish),
+    }
+}
+
+/// Waits for a wish that has not been obeyed yet.
+async fn next_wish(wishes: &mut watch::Receiver<Option<Wish>>, cancelled: bool) -> Wish {
+    let fresh = |wish: &Option<Wish>| match wish {
+        None => false,
+        Some(Wish::Cancel) => !cancelled,
+        Some(_) => true,
+    };
+    match wishes.wait_for(fresh).await.map(|wish| *wish) {
+        Ok(Some(wish)) => wish,
+        // The sender lives as long as the supervisor.
+        _ => std::future::pending().await,
+    }
+}
+
+fn wished_outcome(wish: Wish) -> Outcome {
+    match wish {
+        Wish::Cancel | Wish::Abort => Outcome::Cancelled,
+        Wish::Interrupt => Outcome::Infra(Infra::new(
+            InfraKind::Interrupted,
+            "the pod was told to end (its node is drained or shut down, or somebody deleted it)",
+        )),
+    }
+}
+
+/// An outcome in GitLab Runner's words.
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exited(code) => format!("command terminated with exit code {code}"),
+        Outcome::Signalled(signal) => format!("command terminated by signal {signal}"),
+        Outcome::TimedOut(TimeLimit::Job(limit)) => {
+            format!("execution took longer than {} seconds", in_words(*limit))
+        }
+        Outcome::TimedOut(TimeLimit::Stage(_)) => {
+            "script timeout: context deadline exceeded".into()
+        }
+        Outcome::Cancelled => "canceled".into(),
+        Outcome::Infra(infra) => infra.message.clone(),
+        _ => "how it ended is not known".into(),
+    }
+}
+
+/// Gives the checkout to the user that the job runs as, where this process may.
+fn hand_over(project: &Path, (uid, gid): (u32, u32)) {
+    if !rustix::process::geteuid().is_root() || uid == 0 {
+        return;
+    }
+    let mut pending = vec![project.to_owned()];
+    while let Some(path) = pending.pop() {
+        // Links are changed themselves, never what they point to.
+        if std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).is_err() {
+            return;
+        }
+        if fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir())
+            && let Ok(children) = fs::read_dir(&path)
+        {
+            pending.extend(children.flatten().map(|child| child.path()));
+        }
+    }
+}

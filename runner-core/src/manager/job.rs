@@ -1,0 +1,323 @@
+//! One job from the source's hands back into them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
+
+use super::backoff::Backoff;
+use super::follow::{Followed, Follower};
+use super::never_started::NeverStarted;
+use super::numbers::{Number, Numbers};
+use super::observer::{JobLabel, JobUpdate, Observer};
+use super::runner::Runner;
+use super::shutdown::Shutdown;
+use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
+use crate::ids::JobId;
+use crate::job::Job;
+use crate::outcome::{Infra, InfraKind, Outcome};
+use crate::plan::Plan;
+use crate::planner::{self, PlanSettings, Transfers};
+use crate::source::{Directive, Offer, SourceError, Ticket};
+
+/// How long an executor that does not answer is asked to take a job before the job is failed.
+const START_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long it is tried to remove what is left of a job. After that the next manager does it.
+const DISPOSE_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// What a job's task needs besides the job.
+pub(super) struct JobTask {
+    pub(super) runner: Arc<Runner>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) shutdown: Shutdown,
+    /// Numbers of the runner's jobs (group 0) and of its projects' (group: project + 1).
+    pub(super) numbers: Numbers,
+}
+
+impl JobTask {
+    /// Takes a job that was just handed out to its end.
+    pub(super) async fn run_offer(mut self, offer: Offer) {
+        let began = Instant::now();
+        let Offer { job, ticket } = offer;
+        let label =
+            JobLabel { runner: self.runner.name.clone(), id: job.id, name: Some(job.name.clone()) };
+        info!(name = job.name, project = job.project.path, url = job.url, "job received");
+        self.observer.update(&label, &JobUpdate::Received);
+
+        // Held until the job is over: a directory or name made of them is this job's alone.
+        let slot = self.numbers.take(0);
+        let project_slot = self.numbers.take(job.project.id.saturating_add(1));
+        let reserved = match self.plan(&job, &ticket, &slot, &project_slot).await {
+            Ok(plan) => self.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await,
+            Err(outcome) => Err(NotStarted::Refused(outcome)),
+        };
+        let mut handle = match reserved {
+            Ok(handle) => handle,
+            Err(NotStarted::Refused(outcome)) => {
+                self.refuse(&label, job.id, ticket, outcome).await;
+                return;
+            }
+            Err(NotStarted::Superseded | NotStarted::Leaving) => {
+                info!("another manager has the job, or this one stops");
+                return;
+            }
+        };
+        match self.runner.source.accept(&ticket).await {
+            Ok(reply) => match reply.directive {
+                Directive::Continue => {}
+                Directive::Abort => {
+                    info!("the source took the job back");
+                    self.dispose(&label, &mut *handle, began).await;
+                    return;
+                }
+                Directive::Cancel => {
+                    self.refuse(&label, job.id, ticket, Outcome::Cancelled).await;
+                    self.dispose(&label, &mut *handle, began).await;
+                    return;
+                }
+            },
+            // GitLab Runner runs the job all the same, and so must we: the source thinks we do.
+            Err(error) => warn!(%error, "could not accept the job; running it all the same"),
+        }
+        drop(job);
+        self.start_and_follow(&label, &mut *handle, began).await;
+    }
+
+    /// Takes a job that another manager left behind to its end.
+    pub(super) async fn run_adopted(mut self, mut handle: Box<dyn JobHandle>) {
+        let began = Instant::now();
+        let label = JobLabel { runner: self.runner.name.clone(), id: handle.id(), name: None };
+        let place = handle.place();
+        info!(place, phase = ?handle.phase(), "job adopted");
+        self.observer.update(&label, &JobUpdate::Adopted { place });
+
+        if !self.is_still_wanted(handle.phase(), handle.ticket()).await {
+            info!("the source no longer wants this job");
+            self.dispose(&label, &mut *handle, began).await;
+            return;
+        }
+        self.start_and_follow(&label, &mut *handle, began).await;
+    }
+
+    /// Asks the source whether an adopted job is still this runner's. A source that does not answer
+    /// is asked again by the relay; but a job that was never started needs a clear yes.
+    async fn is_still_wanted(&mut self, phase: JobPhase, ticket: Ticket) -> bool {
+        if phase == JobPhase::Started {
+            return match self.runner.source.touch(&ticket).await {
+                Ok(reply) => reply.directive != Directive::Abort,
+                Err(error) => {
+                    warn!(%error, "could not ask the source about the job; following it");
+                    true
+                }
+            };
+        }
+        let mut backoff = Backoff::new(Duration::from_secs(1), self.runner.relay.longest_pause);
+        let give_up = Instant::now() + self.runner.relay.give_up;
+        loop {
+            match self.runner.source.accept(&ticket).await {
+                Ok(reply) => return reply.directive == Directive::Continue,
+                Err(error) if Instant::now() > give_up => {
+                    warn!(%error, "the source did not say whether it still wants the job");
+                    return false;
+                }
+                Err(error) => sleep(backoff.wait(error.retry_after)).await,
+            }
+        }
+    }
+
+    async fn start_and_follow(
+        &mut self,
+        label: &JobLabel,
+        handle: &mut dyn JobHandle,
+        began: Instant,
+    ) {
+        self.observer.update(label, &JobUpdate::Starting { place: handle.place() });
+        match self.start(handle).await {
+            Ok(()) => {}
+            Err(NotStarted::Refused(outcome)) => {
+                self.refuse(label, handle.id(), handle.ticket(), outcome).await;
+                self.dispose(label, handle, began).await;
+                return;
+            }
+            Err(NotStarted::Superseded) => {
+                info!("another manager has the job");
+                return;
+            }
+            Err(NotStarted::Leaving) => {
+                self.observer.update(label, &JobUpdate::LeftBehind);
+                return;
+            }
+        }
+        let followed = Follower::new(
+            handle,
+            Arc::clone(&self.runner.source),
+            &*self.observer,
+            label,
+            &self.runner.relay,
+        )
+        .run(&mut self.shutdown)
+        .await;
+        match followed {
+            Followed::Concluded { outcome, delivered: true } => {
+                info!(?outcome, seconds = began.elapsed().as_secs(), "job finished");
+            }
+            Followed::Concluded { outcome, delivered: false } => {
+                error!(
+                    ?outcome,
+                    place = handle.place(),
+                    "the source did not take the verdict; giving up"
+                );
+            }
+            Followed::Aborted => info!("job aborted by the source"),
+            Followed::Superseded => {
+                info!("another manager has the job");
+                return;
+            }
+            Followed::LeftBehind => {
+                info!(place = handle.place(), "job left to the next manager");
+                self.observer.update(label, &JobUpdate::LeftBehind);
+                return;
+            }
+        }
+        self.dispose(label, handle, began).await;
+    }
+
+    async fn plan(
+        &self,
+        job: &Job,
+        ticket: &Ticket,
+        slot: &Number,
+        project_slot: &Number,
+    ) -> Result<Plan, Outcome> {
+        let unreachable = |error: SourceError| {
+            warn!(%error, "no place for the job's archives");
+            Outcome::Infra(Infra::new(
+                InfraKind::System,
+                "the artifact store could not be asked where to put or find archives",
+            ))
+        };
+        let mut transfers = Transfers::default();
+        if let Some(store) = &self.runner.artifacts {
+            for dependency in job.dependencies.iter().filter(|job| !job.filename.is_empty()) {
+                let from = store.download(job, ticket, dependency).await.map_err(unreachable)?;
+                transfers.downloads.push(from);
+            }
+            for artifact in &job.artifacts {
+                let to = store.upload(job, ticket, artifact).await.map_err(unreachable)?;
+                transfers.uploads.push(to);
+            }
+        }
+        let settings = PlanSettings {
+            slot: slot.value(),
+            project_slot: project_slot.value(),
+            ..self.runner.plan.clone()
+        };
+        planner::plan(job, &settings, transfers).map_err(|error| Outcome::Infra(error.infra()))
+    }
+
+    async fn reserve(&mut self, request: JobRequest<'_>) -> Result<Box<dyn JobHandle>, NotStarted> {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let give_up = Instant::now() + START_PATIENCE;
+        loop {
+            let again = JobRequest { job: request.job, plan: request.plan, ticket: request.ticket };
+            let error = match self.runner.executor.reserve(again).await {
+                Ok(handle) => return Ok(handle),
+                Err(error) => error,
+            };
+            match error.kind {
+                ExecutorErrorKind::Refused(outcome) => {
+                    warn!(message = error.message, "the executor refuses the job");
+                    return Err(NotStarted::Refused(outcome));
+                }
+                ExecutorErrorKind::Superseded => return Err(NotStarted::Superseded),
+                ExecutorErrorKind::Unavailable => {}
+            }
+            let wait = backoff.wait(error.retry_after);
+            if Instant::now() + wait > give_up {
+                warn!(%error, "the executor could not take the job");
+                return Err(NotStarted::Refused(unavailable(&error)));
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                // Nothing is written down and nothing accepted: the source takes the job back.
+                () = self.shutdown.leave() => return Err(NotStarted::Leaving),
+            }
+        }
+    }
+
+    async fn start(&mut self, handle: &mut dyn JobHandle) -> Result<(), NotStarted> {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let give_up = Instant::now() + START_PATIENCE;
+        loop {
+            let error = match handle.start().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match error.kind {
+                ExecutorErrorKind::Refused(outcome) => {
+                    warn!(message = error.message, "the executor refuses to start the job");
+                    return Err(NotStarted::Refused(outcome));
+                }
+                ExecutorErrorKind::Superseded => return Err(NotStarted::Superseded),
+                ExecutorErrorKind::Unavailable => {}
+            }
+            let wait = backoff.wait(error.retry_after);
+            if Instant::now() + wait > give_up {
+                warn!(%error, "the executor could not start the job");
+                return Err(NotStarted::Refused(unavailable(&error)));
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.shutdown.leave() => return Err(NotStarted::Leaving),
+            }
+        }
+    }
+
+    /// Reports a job that never ran.
+    async fn refuse(&mut self, label: &JobLabel, id: JobId, ticket: Ticket, outcome: Outcome) {
+        let mut handle = NeverStarted::new(id, ticket, outcome);
+        let source = Arc::clone(&self.runner.source);
+        let followed =
+            Follower::new(&mut handle, source, &*self.observer, label, &self.runner.relay)
+                .run(&mut self.shutdown)
+                .await;
+        if followed == Followed::LeftBehind {
+            warn!("stopped before the source could be told that the job cannot run");
+        }
+    }
+
+    async fn dispose(&mut self, label: &JobLabel, handle: &mut dyn JobHandle, began: Instant) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        let give_up = Instant::now() + DISPOSE_PATIENCE;
+        while let Err(error) = handle.dispose().await {
+            if error.kind == ExecutorErrorKind::Superseded {
+                return;
+            }
+            let wait = backoff.wait(error.retry_after);
+            if Instant::now() + wait > give_up {
+                warn!(%error, place = handle.place(), "could not remove what is left of the job; the next manager will");
+                return;
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.shutdown.leave() => return,
+            }
+        }
+        self.observer.update(label, &JobUpdate::Disposed { after: began.elapsed() });
+    }
+}
+
+/// Why a job did not start.
+enum NotStarted {
+    Refused(Outcome),
+    Superseded,
+    Leaving,
+}
+
+fn unavailable(error: &ExecutorError) -> Outcome {
+    Outcome::Infra(Infra::new(
+        InfraKind::System,
+        format!("the job could not be started within 5 minutes: {}", error.message),
+    ))
+}

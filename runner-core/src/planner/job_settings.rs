@@ -1,0 +1,216 @@
+//! What a job's variables tell the runner to do.
+
+use std::time::Duration;
+
+use super::settings::PlanSettings;
+use super::values::{GoDuration, parse_bool, parse_duration, shown};
+use super::variables::VariableSet;
+use crate::job::Job;
+use crate::plan::GitStrategy;
+
+/// The job's timeout where the source gives none: GitLab's default for a payload without one.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
+/// `RUNNER_AFTER_SCRIPT_TIMEOUT` where there is none.
+const DEFAULT_AFTER_SCRIPT: Duration = Duration::from_secs(5 * 60);
+const ATTEMPTS: std::ops::RangeInclusive<i64> = 1..=10;
+
+/// Settings of a job, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct JobSettings {
+    pub(super) strategy: GitStrategy,
+    pub(super) checkout: bool,
+    pub(super) clean_flags: Vec<String>,
+    pub(super) fetch_flags: Vec<String>,
+    pub(super) get_sources_attempts: u32,
+    pub(super) artifact_download_attempts: u32,
+    pub(super) script_timeout: Option<Duration>,
+    pub(super) after_script_timeout: Duration,
+    pub(super) after_script_ignore_errors: bool,
+    pub(super) debug_trace: bool,
+}
+
+impl JobSettings {
+    /// Reads them; what cannot be used leaves the default and a warning. Settings that have no
+    /// effect here are checked too, so that an author learns of a slip anywhere.
+    pub(super) fn read(
+        job: &Job,
+        settings: &PlanSettings,
+        variables: &VariableSet,
+        warnings: &mut Vec<String>,
+    ) -> Self {
+        let timeout = job_timeout(job);
+        let mut reader = Reader { variables, warnings };
+        let strategy = reader.strategy(job);
+        let checkout = reader.bool("GIT_CHECKOUT", true);
+        let get_sources_attempts = reader.attempts("GET_SOURCES_ATTEMPTS");
+        let artifact_download_attempts = reader.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS");
+        for name in [
+            "RESTORE_CACHE_ATTEMPTS",
+            "EXECUTOR_JOB_SECTION_ATTEMPTS",
+            "SECRETS_RETRIEVAL_ATTEMPTS",
+        ] {
+            reader.attempts(name);
+        }
+        for name in ["GIT_SUBMODULE_FORCE_HTTPS", "GIT_LFS_SKIP_SMUDGE", "CI_DEBUG_SERVICES"] {
+            reader.bool(name, false);
+        }
+        reader.submodules();
+        let script_timeout = reader.timeout("RUNNER_SCRIPT_TIMEOUT", timeout);
+        let after_script_timeout =
+            reader.timeout("RUNNER_AFTER_SCRIPT_TIMEOUT", timeout).unwrap_or(DEFAULT_AFTER_SCRIPT);
+        let after_script_ignore_errors = reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true);
+        let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
+        if debug_trace && settings.debug_trace_disabled {
+            debug_trace = false;
+            warnings.push("CI_DEBUG_TRACE: usage is disabled on this Runner".to_owned());
+        }
+        Self {
+            strategy,
+            checkout: checkout && !matches!(strategy, GitStrategy::None | GitStrategy::Empty),
+            clean_flags: words(variables, "GIT_CLEAN_FLAGS", "-ffdx"),
+            fetch_flags: words(variables, "GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"),
+            get_sources_attempts,
+            artifact_download_attempts,
+            script_timeout,
+            after_script_timeout,
+            after_script_ignore_errors,
+            debug_trace,
+        }
+    }
+}
+
+/// The job's timeout, never zero.
+pub(super) fn job_timeout(job: &Job) -> Duration {
+    if job.timeout.is_zero() { DEFAULT_TIMEOUT } else { job.timeout }
+}
+
+/// A limit from the runner's configuration, where it is one.
+pub(super) fn stage_limit(limit: Option<Duration>, job: &Job) -> Option<Duration> {
+    limit.filter(|limit| !limit.is_zero() && *limit <= job_timeout(job))
+}
+
+/// How the checkout is brought about, given what `GIT_STRATEGY` says; a word that is no strategy
+/// counts as none.
+pub(super) fn strategy(job: &Job, raw: Option<&str>) -> GitStrategy {
+    chosen_strategy(raw).and_then(Result::ok).unwrap_or_else(|| default_strategy(job))
+}
+
+fn default_strategy(job: &Job) -> GitStrategy {
+    match &job.sources {
+        Some(sources) if sources.allow_fetch => GitStrategy::Fetch,
+        _ => GitStrategy::Clone,
+    }
+}
+
+/// `None`: nothing is said. `Err`: what is said is no strategy.
+fn chosen_strategy(raw: Option<&str>) -> Option<Result<GitStrategy, &str>> {
+    Some(match raw.filter(|raw| !raw.is_empty())? {
+        "fetch" => Ok(GitStrategy::Fetch),
+        "clone" => Ok(GitStrategy::Clone),
+        "none" => Ok(GitStrategy::None),
+        "empty" => Ok(GitStrategy::Empty),
+        other => Err(other),
+    })
+}
+
+/// Words between white space; the word `none` alone means no words.
+fn words(variables: &VariableSet, name: &str, default: &str) -> Vec<String> {
+    match variables.setting(name).filter(|raw| !raw.is_empty()).unwrap_or(default) {
+        "none" => Vec::new(),
+        raw => raw.split_whitespace().map(str::to_owned).collect(),
+    }
+}
+
+struct Reader<'a> {
+    variables: &'a VariableSet,
+    warnings: &'a mut Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn raw(&self, name: &str) -> Option<&'a str> {
+        self.variables.setting(name).filter(|raw| !raw.is_empty())
+    }
+
+    fn bool(&mut self, name: &str, default: bool) -> bool {
+        let Some(raw) = self.raw(name) else { return default };
+        parse_bool(raw).unwrap_or_else(|| {
+            self.unusable(name, "bool", raw, &default.to_string());
+            default
+        })
+    }
+
+    fn attempts(&mut self, name: &str) -> u32 {
+        let Some(raw) = self.raw(name) else { return 1 };
+        let Ok(number) = raw.parse::<i64>() else {
+            self.unusable(name, "int", raw, "1");
+            return 1;
+        };
+        let clamped = number.clamp(*ATTEMPTS.start(), *ATTEMPTS.end());
+        if clamped != number {
+            self.warnings.push(format!(
+                "{name}: number of attempts out of the range [1, 10], clamping to: {clamped}"
+            ));
+        }
+        // Within 1 to 10.
+        clamped as u32
+    }
+
+    fn strategy(&mut self, job: &Job) -> GitStrategy {
+        let default = default_strategy(job);
+        match chosen_strategy(self.raw("GIT_STRATEGY")) {
+            None => default,
+            Some(Ok(strategy)) => strategy,
+            Some(Err(raw)) => {
+                let name = if default == GitStrategy::Fetch { "fetch" } else { "clone" };
+                self.unusable("GIT_STRATEGY", "one of [clone fetch none empty]", raw, name);
+                default
+            }
+        }
+    }
+
+    /// A job that counts on its submodules must not learn from a strange error that they are
+    /// missing.
+    fn submodules(&mut self) {
+        match self.raw("GIT_SUBMODULE_STRATEGY") {
+            None | Some("none") => {}
+            Some(raw @ ("normal" | "recursive")) => self.warnings.push(format!(
+                "GIT_SUBMODULE_STRATEGY: {raw} is not supported by this version, submodules are \
+                 not fetched"
+            )),
+            Some(raw) => self.unusable(
+                "GIT_SUBMODULE_STRATEGY",
+                "one of [none normal recursive]",
+                raw,
+                "none",
+            ),
+        }
+    }
+
+    /// GitLab Runner compares with what is left of the job's time when the script begins; the plan
+    /// is made before, so with all of it. The job's own deadline applies in either case.
+    fn timeout(&mut self, name: &str, job: Duration) -> Option<Duration> {
+        let raw = self.raw(name)?.trim();
+        if raw.is_empty() {
+            return None;
+        }
+        let quoted = super::values::cut(raw);
+        match parse_duration(raw) {
+            None => self.warnings.push(format!("Ignoring malformed {name} timeout: {quoted}")),
+            Some(GoDuration::Backward) => {
+                self.warnings.push(format!("Ignoring relative {name} timeout: {quoted}"));
+            }
+            Some(GoDuration::Forward(limit)) if limit > job => self.warnings.push(format!(
+                "{name} timeout: {quoted} is longer than job timeout. Setting to job timeout"
+            )),
+            Some(GoDuration::Forward(limit)) => return (!limit.is_zero()).then_some(limit),
+        }
+        None
+    }
+
+    fn unusable(&mut self, name: &str, expected: &str, raw: &str, default: &str) {
+        self.warnings.push(format!(
+            "{name}: expected {expected} got {}, using default value: {default}",
+            shown(raw)
+        ));
+    }
+}

@@ -1,0 +1,252 @@
+//! The stages of a plan, in order. A stage that has nothing to do is not there.
+//!
+//! ```text
+//!   prepare_script → get_sources → (restore_cache) → download_artifacts
+//!     → step_… → after_script
+//!     → (archive_cache_on_failure) → upload_artifacts_on_failure
+//!     → (archive_cache) → upload_artifacts_on_success → cleanup_file_variables
+//! ```
+//!
+//! Names in brackets have no operation yet; their places are marked below. Resolving secrets comes
+//! before planning, since the plan carries their values.
+
+use std::time::Duration;
+
+use super::error::PlanError;
+use super::job_settings::{JobSettings, stage_limit};
+use super::repository::remote;
+use super::settings::{PlanSettings, Transfers};
+use super::variables::VariableSet;
+use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources, Step};
+use crate::plan::{
+    Download, GetSources, OnFailure, Operation, Place, Script, Stage, StageTimeout, Transfer,
+    Upload, When,
+};
+
+/// The step that runs whatever became of the others.
+const AFTER_SCRIPT: &str = "after_script";
+/// The number under which all user steps share one timeout.
+const USER_STEPS: u32 = 0;
+
+pub(super) struct Stages<'a> {
+    pub(super) job: &'a Job,
+    pub(super) settings: &'a PlanSettings,
+    pub(super) job_settings: &'a JobSettings,
+    pub(super) variables: &'a VariableSet,
+}
+
+impl Stages<'_> {
+    pub(super) fn plan(&self, transfers: Transfers) -> Result<Vec<Stage>, PlanError> {
+        let Transfers { downloads, uploads } = transfers;
+        let mut stages = vec![self.prepare()];
+        stages.extend(self.job.sources.as_ref().map(|sources| self.get_sources(sources)));
+        // restore_cache comes here.
+        stages.extend(self.download_artifacts(downloads)?);
+        for step in self.job.steps.iter().filter(|step| step.name != AFTER_SCRIPT) {
+            stages.extend(self.user_step(step)?);
+        }
+        stages.extend(self.after_script());
+        // The variant for failures first: if it came second, a failed upload of a successful job
+        // would count as the failure that it waits for. Whatever archives caches here must not
+        // change which variant of the uploads runs either.
+        stages.extend(self.upload_artifacts(&uploads)?);
+        stages.push(Stage {
+            when: When::Always,
+            on_failure: OnFailure::Ignored,
+            ..stage(
+                "cleanup_file_variables",
+                "Cleaning up project directory and file based variables",
+                Place::Helper,
+                Operation::Cleanup,
+            )
+        });
+        Ok(stages)
+    }
+
+    fn prepare(&self) -> Stage {
+        let operation = Operation::Prepare { via: self.settings.manager_host.clone() };
+        Stage {
+            timeout: own(stage_limit(self.settings.prepare_timeout, self.job)),
+            ..stage("prepare_script", "Preparing environment", Place::Helper, operation)
+        }
+    }
+
+    fn get_sources(&self, sources: &Sources) -> Stage {
+        let (url, login) = remote(sources, self.settings, self.variables);
+        let operation = Operation::GetSources(GetSources {
+            strategy: self.job_settings.strategy,
+            url,
+            login,
+            reference: sources.reference.clone(),
+            sha: sources.sha.clone(),
+            refspecs: sources.refspecs.clone(),
+            depth: sources.depth,
+            object_format: sources.object_format,
+            checkout: self.job_settings.checkout,
+            clean_flags: self.job_settings.clean_flags.clone(),
+            fetch_flags: self.job_settings.fetch_flags.clone(),
+            user_agent: self.settings.git_user_agent.clone(),
+            tls_ca: self.settings.tls_ca.clone(),
+        });
+        Stage {
+            attempts: self.job_settings.get_sources_attempts,
+            timeout: own(stage_limit(self.settings.get_sources_timeout, self.job)),
+            ..stage("get_sources", "Getting source from Git repository", Place::Helper, operation)
+        }
+    }
+
+    fn download_artifacts(&self, transfers: Vec<Transfer>) -> Result<Option<Stage>, PlanError> {
+        let wanted: Vec<_> =
+            self.job.dependencies.iter().filter(|d| !d.filename.is_empty()).collect();
+        if wanted.len() != transfers.len() {
+            return Err(PlanError::Transfers { expected: wanted.len(), found: transfers.len() });
+        }
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let archives = wanted
+            .into_iter()
+            .zip(transfers)
+            .map(|(dependency, from)| Download {
+                job: dependency.id,
+                name: dependency.name.clone(),
+                size: dependency.size,
+                from,
+            })
+            .collect();
+        let operation = Operation::DownloadArtifacts { archives };
+        Ok(Some(Stage {
+            attempts: self.job_settings.artifact_download_attempts,
+            ..stage("download_artifacts", "Downloading artifacts", Place::Helper, operation)
+        }))
+    }
+
+    fn user_step(&self, step: &Step) -> Result<Option<Stage>, PlanError> {
+        // Only a release's commands are the runner's to expand; the shell does it for all others.
+        let expand = |line: &String| self.variables.expand(line);
+        let own: Vec<_> = match step.name.as_str() {
+            "release" => step.script.iter().map(expand).collect::<Result<_, _>>()?,
+            _ => step.script.clone(),
+        };
+        let wrap = |script: &Option<String>| script.clone().filter(|s| !s.trim().is_empty());
+        let commands: Vec<_> = wrap(&self.settings.pre_build_script)
+            .into_iter()
+            .chain(own)
+            .chain(wrap(&self.settings.post_build_script))
+            .collect();
+        if commands.is_empty() {
+            return Ok(None);
+        }
+        let name = format!("step_{}", section_name(&step.name));
+        let title = format!("Executing \"{name}\" stage of the job script");
+        let operation = Operation::Script(self.script(commands, None));
+        let timeout = self.job_settings.script_timeout;
+        Ok(Some(Stage {
+            timeout: timeout.map(|limit| StageTimeout { limit, shared: Some(USER_STEPS) }),
+            ..stage(&name, &title, Place::Build, operation)
+        }))
+    }
+
+    fn after_script(&self) -> Option<Stage> {
+        let of_steps = self.job.steps.iter().filter(|step| step.name == AFTER_SCRIPT);
+        let commands: Vec<_> = of_steps.flat_map(|step| step.script.clone()).collect();
+        if commands.is_empty() {
+            return None;
+        }
+        let announce = Some("Running after script...".to_owned());
+        let operation = Operation::Script(self.script(commands, announce));
+        let ignored = self.job_settings.after_script_ignore_errors;
+        Some(Stage {
+            when: When::AfterScript,
+            on_failure: if ignored { OnFailure::Warns } else { OnFailure::FailsJob },
+            timeout: own(Some(self.job_settings.after_script_timeout)),
+            ..stage(AFTER_SCRIPT, "Running after_script", Place::Build, operation)
+        })
+    }
+
+    fn script(&self, commands: Vec<String>, announce: Option<String>) -> Script {
+        Script { commands, announce, xtrace: self.job_settings.debug_trace }
+    }
+
+    fn upload_artifacts(&self, transfers: &[Option<Transfer>]) -> Result<Vec<Stage>, PlanError> {
+        let artifacts = &self.job.artifacts;
+        if artifacts.len() != transfers.len() {
+            return Err(PlanError::Transfers { expected: artifacts.len(), found: transfers.len() });
+        }
+        let variant = |name, title, when, skipped| {
+            let archives: Vec<_> = artifacts
+                .iter()
+                .zip(transfers)
+                .filter(|(artifact, _)| artifact.when != skipped && has_content(artifact))
+                .filter_map(|(artifact, to)| Some(upload(artifact, to.clone()?)))
+                .collect();
+            let operation = Operation::UploadArtifacts { archives };
+            Stage { when, ..stage(name, title, Place::Helper, operation) }
+        };
+        let stages = [
+            variant(
+                "upload_artifacts_on_failure",
+                "Uploading artifacts for failed job",
+                When::Failure,
+                ArtifactWhen::OnSuccess,
+            ),
+            variant(
+                "upload_artifacts_on_success",
+                "Uploading artifacts for successful job",
+                When::Success,
+                ArtifactWhen::OnFailure,
+            ),
+        ];
+        Ok(stages.into_iter().filter(has_archives).collect())
+    }
+}
+
+/// A stage that runs after success, fails the job and is tried once.
+fn stage(name: &str, title: &str, place: Place, operation: Operation) -> Stage {
+    Stage {
+        name: name.to_owned(),
+        title: Some(title.to_owned()),
+        place,
+        when: When::Success,
+        on_failure: OnFailure::FailsJob,
+        attempts: 1,
+        timeout: None,
+        operation,
+    }
+}
+
+fn own(limit: Option<Duration>) -> Option<StageTimeout> {
+    limit.map(|limit| StageTimeout { limit, shared: None })
+}
+
+fn has_archives(stage: &Stage) -> bool {
+    matches!(&stage.operation, Operation::UploadArtifacts { archives } if !archives.is_empty())
+}
+
+fn has_content(artifact: &Artifact) -> bool {
+    !artifact.paths.is_empty() || !artifact.exclude.is_empty() || artifact.untracked
+}
+
+/// Name and globs stay as they are: the agent expands them where the files are, by shell rules.
+fn upload(artifact: &Artifact, to: Transfer) -> Upload {
+    let default = match artifact.format {
+        ArtifactFormat::Zip => "artifacts",
+        ArtifactFormat::Gzip | ArtifactFormat::Raw => "default",
+    };
+    let name = artifact.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default);
+    Upload {
+        name: name.to_owned(),
+        kind: artifact.kind.clone(),
+        paths: artifact.paths.clone(),
+        exclude: artifact.exclude.clone(),
+        untracked: artifact.untracked,
+        format: artifact.format,
+        to,
+    }
+}
+
+/// What may stand in a section marker: lower case, and nothing that would end the name.
+fn section_name(name: &str) -> String {
+    let keep = |c: char| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' };
+    name.to_lowercase().chars().map(keep).collect()
+}

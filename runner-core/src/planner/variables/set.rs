@@ -1,0 +1,136 @@
+//! A list of variables that can be asked.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::expand::{TooLong, expand};
+use crate::job::Variable;
+use crate::plan::{Plan, PlanVariable};
+
+/// Variables in order; the last one of a name is the one that counts.
+#[derive(Clone, Debug, Default)]
+pub struct VariableSet {
+    list: Vec<Variable>,
+    last: HashMap<String, usize>,
+    temp: String,
+}
+
+impl VariableSet {
+    pub(super) fn new(list: Vec<Variable>, temp: &str) -> Self {
+        let last = list.iter().enumerate().map(|(at, v)| (v.key.clone(), at)).collect();
+        Self { list, last, temp: temp.to_owned() }
+    }
+
+    /// The variable of this name that counts.
+    pub fn get(&self, name: &str) -> Option<&Variable> {
+        self.last.get(name).map(|at| &self.list[*at])
+    }
+
+    /// What a setting of this name says: for a file variable the content.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.get(name).map(|variable| variable.value.expose())
+    }
+
+    /// The same, expanded, for a list that is not yet.
+    pub(in crate::planner) fn expanded_setting(
+        &self,
+        name: &str,
+    ) -> Result<Option<String>, TooLong> {
+        self.get(name)
+            .map(|variable| match variable.raw {
+                true => Ok(variable.value.expose().to_owned()),
+                false => self.expand(variable.value.expose()),
+            })
+            .transpose()
+    }
+
+    /// What a reference to this name is replaced by: for a file variable the path.
+    pub fn reference(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.get(name).map(|variable| {
+            if variable.file {
+                file_path(&self.temp, &variable.key).into()
+            } else {
+                variable.value.expose().into()
+            }
+        })
+    }
+
+    /// Replaces references in `text`.
+    ///
+    /// # Errors
+    /// See [`expand`].
+    pub fn expand(&self, text: &str) -> Result<String, TooLong> {
+        expand(text, |name| self.reference(name))
+    }
+
+    /// All of them, in order, with those that a later one replaces.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Variable> {
+        self.list.iter()
+    }
+
+    pub(super) fn temp(&self) -> &str {
+        &self.temp
+    }
+}
+
+fn file_path(temp: &str, key: &str) -> String {
+    format!("{temp}/{key}")
+}
+
+/// Looks names up among a plan's variables, for text that is expanded after planning (image and
+/// service names, overwrites of the pod). Made once, asked often.
+#[derive(Clone, Debug)]
+pub struct PlanLookup<'p> {
+    plan: &'p Plan,
+    last: HashMap<&'p str, &'p PlanVariable>,
+}
+
+impl<'p> PlanLookup<'p> {
+    /// Of this plan's variables.
+    pub fn new(plan: &'p Plan) -> Self {
+        Self { plan, last: plan.variables.iter().map(|v| (v.key.as_str(), v)).collect() }
+    }
+
+    /// What a reference to this name is replaced by: for a file variable the path.
+    pub fn reference(&self, name: &str) -> Option<Cow<'p, str>> {
+        self.last.get(name).map(|variable| self.exported(variable))
+    }
+
+    /// What a setting of this name says: for a file variable the content.
+    pub fn setting(&self, name: &str) -> Option<&'p str> {
+        self.last.get(name).map(|variable| variable.value.expose())
+    }
+
+    /// Replaces references in `text`.
+    ///
+    /// # Errors
+    /// See [`expand`].
+    pub fn expand(&self, text: &str) -> Result<String, TooLong> {
+        expand(text, |name| self.reference(name))
+    }
+
+    /// What may stand in a container's own environment, where everyone who may read the pod can
+    /// see it: variables that the runner or its configuration sets, and the job's public ones.
+    /// Each name once, in order. `job` is [`Job::variables`](crate::job::Job::variables).
+    pub fn container_environment(&self, job: &[Variable]) -> Vec<(&'p str, Cow<'p, str>)> {
+        let of_job: HashMap<_, _> = job.iter().map(|v| (v.key.as_str(), v.public)).collect();
+        self.plan
+            .variables
+            .iter()
+            .filter(|variable| {
+                let key = variable.key.as_str();
+                let counts = self.last.get(key).is_some_and(|last| std::ptr::eq(*last, *variable));
+                counts && key != super::TLS_KEY && of_job.get(key).copied().unwrap_or(true)
+            })
+            .map(|variable| (variable.key.as_str(), self.exported(variable)))
+            .collect()
+    }
+
+    fn exported(&self, variable: &'p PlanVariable) -> Cow<'p, str> {
+        if variable.file {
+            file_path(&self.plan.directories.temp, &variable.key).into()
+        } else {
+            variable.value.expose().into()
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The answer of `jobs/request`: from bytes to a neutral [`Job`].
+
+mod identity;
+mod lenient;
+mod model;
+mod to_job;
+
+use runner_core::job::Job;
+
+pub use identity::Identity;
+use model::Payload;
+
+/// A payload that could be read.
+#[derive(Debug)]
+pub struct Received {
+    /// Who it is.
+    pub identity: Identity,
+    /// What to run.
+    pub job: Job,
+    /// The trace will show what the shell does (`CI_DEBUG_TRACE`, `CI_DEBUG_SERVICES`).
+    pub debug_trace: bool,
+}
+
+/// Why a payload could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the job from GitLab cannot be understood: {reason}")]
+pub struct PayloadError {
+    /// Whose it is, when that much is readable: the job can be failed then instead of being lost.
+    pub identity: Option<Identity>,
+    /// What is wrong, without any value of the payload.
+    pub reason: String,
+}
+
+/// Reads a payload. Never panics, whatever the bytes are.
+///
+/// # Errors
+/// When it is no JSON, or a field that says what to run has the wrong type.
+pub fn parse(bytes: &[u8]) -> Result<Received, PayloadError> {
+    let refuse = |reason: String| PayloadError { identity: identity::find(bytes), reason };
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let payload: Payload =
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let inner = error.inner();
+            // The parser's own text may quote a value, which may be a secret.
+            let what = if inner.is_eof() {
+                "it ends too early"
+            } else if inner.is_data() {
+                "a value has the wrong type"
+            } else {
+                "it is not valid JSON"
+            };
+            let (line, column) = (inner.line(), inner.column());
+            refuse(format!("{what} (at {}, line {line}, column {column})", error.path()))
+        })?;
+    if payload.id == 0 || payload.token.is_empty() {
+        return Err(refuse("it has no id or no token".to_owned()));
+    }
+    if payload.has_run() {
+        return Err(refuse(
+            "it uses `run:`, which this version does not support; use `script:`".to_owned(),
+        ));
+    }
+    let debug_trace = payload.shows_debug();
+    let identity =
+        Identity { id: runner_core::ids::JobId(payload.id), token: payload.token.clone() };
+    Ok(Received { identity, job: to_job::job(payload), debug_trace })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::parse;
+
+    const JOB: &str = r#"{
+        "id": 7, "token": "glcbt-1", "allow_git_fetch": true, "unknown": {"a": [1]},
+        "job_info": {"name": "test", "stage": "s", "project_id": 3, "project_name": "p", "project_full_path": "g/p"},
+        "git_info": {"repo_url": "https://gitlab-ci-token:x@h/g/p.git", "ref": "main", "sha": "abc", "refspecs": ["+refs/heads/*:refs/remotes/origin/*"], "depth": 20},
+        "runner_info": {"timeout": 600},
+        "variables": [{"key": "A", "value": null, "public": true}, null, {"key": "N", "value": 5, "masked": true}],
+        "steps": [{"name": "script", "script": ["echo hi"], "timeout": 1, "when": "on_success"}],
+        "image": {"name": "alpine", "entrypoint": null, "pull_policy": ["always"], "ports": [{"number": 80}]},
+        "services": [{"name": "redis", "alias": "a, b"}, {"name": ""}],
+        "artifacts": [{"name": "", "untracked": null, "paths": ["x"], "when": "always", "artifact_type": "archive", "artifact_format": "zip", "expire_in": "1 day"}],
+        "credentials": [{"type": "registry", "url": "r", "username": "u", "password": "p"}, {"type": "other"}],
+        "dependencies": [{"id": 6, "token": "t", "name": "build", "artifacts_file": {"filename": "a.zip", "size": 9}}, {"id": 5, "token": "t", "name": "none", "artifacts_file": null}],
+        "features": {"trace_sections": true, "failure_reasons": ["script_failure", "runner_interrupted"], "token_mask_prefixes": ["x-"]}
+    }"#;
+
+    #[test]
+    fn a_payload_becomes_a_job() {
+        let received = parse(JOB.as_bytes()).unwrap();
+        let job = received.job;
+        assert_eq!((job.id.0, job.name.as_str(), job.timeout.as_secs()), (7, "test", 600));
+        assert_eq!(job.steps[0].script, ["echo hi"]);
+        assert_eq!(job.variables.len(), 2);
+        assert_eq!(job.variables[1].value.expose(), "5");
+        let sources = job.sources.unwrap();
+        assert!(sources.allow_fetch);
+        assert_eq!((sources.depth, sources.sha.as_str()), (20, "abc"));
+        assert_eq!(job.services.len(), 1);
+        assert_eq!(job.services[0].aliases, ["a", "b"]);
+        assert_eq!(job.image.unwrap().ports, [80]);
+        assert_eq!(job.registries.len(), 1);
+        assert_eq!(job.dependencies.len(), 2);
+        assert_eq!(job.dependencies[1].filename, "");
+        assert!(job.features.trace_sections);
+    }
+
+    #[rstest]
+    #[case(&JOB[..400])]
+    #[case(r#"{"id":7,"token":"t","steps":"rm -rf /"}"#)]
+    #[case(r#"{"id":7,"token":"t","variables":[{"key":[],"value":"v"}]}"#)]
+    #[case(r#"{"id":7,"token":"t","run":"[{}]"}"#)]
+    fn api_22_a_job_that_cannot_be_read_can_still_be_failed(#[case] text: &str) {
+        let error = parse(text.as_bytes()).unwrap_err();
+        assert_eq!(error.identity.unwrap().id.0, 7);
+    }
+
+    #[rstest]
+    #[case(r#"{"id":7,"token":"t"}"#)]
+    #[case(r#"{"id":7,"token":"t","steps":null,"variables":null,"image":null,"services":null,"artifacts":null,"credentials":null,"dependencies":null,"features":null,"job_info":null,"git_info":null,"runner_info":null,"cache":null,"secrets":null,"hooks":null,"inputs":null,"run":null}"#)]
+    fn null_is_as_good_as_absent(#[case] text: &str) {
+        let job = parse(text.as_bytes()).unwrap().job;
+        assert_eq!(job.timeout.as_secs(), 7200);
+        assert!(job.sources.is_none());
+    }
+
+    #[test]
+    fn an_error_quotes_no_value() {
+        let text = r#"{"id":7,"token":"t","steps":[{"name":"script","script":{"hunter2":1}}]}"#;
+        let error = parse(text.as_bytes()).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        assert!(error.to_string().contains("steps"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_of_50_mb_is_read() {
+        let value = "x".repeat(50 << 20);
+        let text =
+            format!(r#"{{"id":7,"token":"t","variables":[{{"key":"A","value":"{value}"}}]}}"#);
+        assert_eq!(parse(text.as_bytes()).unwrap().job.variables[0].value.expose().len(), 50 << 20);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn no_cut_and_no_changed_byte_panics(at in 0..JOB.len(), byte in any::<u8>()) {
+            let _ = parse(&JOB.as_bytes()[..at]);
+            let mut bytes = JOB.as_bytes().to_vec();
+            bytes[at] = byte;
+            let _ = parse(&bytes);
+        }
+    }
+}

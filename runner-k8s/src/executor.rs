@@ -1,0 +1,216 @@
+//! The executor itself.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use kube::api::{WatchEvent, WatchParams};
+use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
+use runner_core::ids::Epoch;
+use runner_core::outcome::{Infra, InfraKind, Outcome};
+use runner_core::planner::PlanLookup;
+use tokio::sync::OnceCell;
+use tracing::{info, warn};
+
+use crate::classify::executor_error;
+use crate::client::{ClientError, Clients, RequestCounts};
+use crate::job::{Connect, ExecConnector, KubernetesJob, Shared};
+use crate::names::{JOB_LABEL, RunnerIdentity, names};
+use crate::pod::{PodInput, build_pod};
+use crate::record::{
+    Claim, ClaimError, Content, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
+};
+use crate::settings::KubernetesSettings;
+use crate::watch::PodSight;
+
+/// How much longer than all deadlines of its plan a job may take before it is given up. Its own
+/// deadlines are in the pod; this is for a cluster that does not answer any more.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
+/// How long the first list of pods may take when jobs are adopted.
+const FIRST_LIST: Duration = Duration::from_secs(30);
+
+/// Runs jobs in pods of one namespace.
+#[derive(Clone)]
+pub struct KubernetesExecutor {
+    shared: Arc<Shared>,
+}
+
+impl KubernetesExecutor {
+    /// Connects by the settings. Nothing is sent before the first job. A rustls provider must be
+    /// installed.
+    ///
+    /// # Errors
+    /// When the settings do not lead to an API server.
+    pub async fn connect(
+        settings: KubernetesSettings,
+        runner: RunnerIdentity,
+    ) -> Result<Self, ClientError> {
+        let clients = Clients::connect(&settings.connection).await?;
+        Ok(Self::with_clients(clients, settings, runner))
+    }
+
+    /// Uses these clients.
+    pub fn with_clients(
+        clients: Clients,
+        settings: KubernetesSettings,
+        runner: RunnerIdentity,
+    ) -> Self {
+        let connector = ExecConnector::new(clients.stream.clone(), &settings.namespace);
+        Self::with_connector(clients, settings, runner, Arc::new(connector))
+    }
+
+    /// Uses these clients, and this way to talk to agents.
+    pub fn with_connector(
+        clients: Clients,
+        settings: KubernetesSettings,
+        runner: RunnerIdentity,
+        connector: Arc<dyn Connect>,
+    ) -> Self {
+        for warning in &settings.warnings {
+            warn!(runner = runner.name, "[runners.kubernetes] {warning}");
+        }
+        let api = clients.api.clone();
+        let store = RecordStore::new(api, &settings.namespace, runner.source.clone());
+        let (hub, launcher) = (OnceLock::new(), OnceCell::new());
+        let shared = Shared { settings, runner, clients, store, connector, hub, launcher };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// How many requests were made.
+    pub fn requests(&self) -> &RequestCounts {
+        &self.shared.clients.requests
+    }
+}
+
+fn refused(infra: Infra) -> ExecutorError {
+    let message = infra.message.clone();
+    ExecutorError::new(ExecutorErrorKind::Refused(Outcome::Infra(infra)), message)
+}
+
+#[async_trait]
+impl Executor for KubernetesExecutor {
+    async fn reserve<'a>(
+        &self,
+        request: JobRequest<'a>,
+    ) -> Result<Box<dyn JobHandle>, ExecutorError> {
+        let JobRequest { job, plan, ticket } = request;
+        let Shared { settings, runner, store, .. } = &*self.shared;
+        // Known before the job is accepted: a cluster that does not answer is no place for it.
+        self.shared.launcher().await?;
+        let lookup = PlanLookup::new(plan);
+        let slot = lookup.setting("CI_CONCURRENT_PROJECT_ID").unwrap_or_default().to_owned();
+        drop(lookup);
+        let names = names(runner, job.id, job.project.id, &slot);
+        let content = Content::new(&plan.to_json(), &job.registries)
+            .map_err(|error| refused(Infra::new(InfraKind::Configuration, error.to_string())))?;
+        let items = content.items(&names.record);
+        let input = PodInput { settings, runner, job, plan, names: &names, items: &items };
+        let built = build_pod(&input).map_err(|error| refused(error.infra()))?;
+        let patience = plan.timeout + plan.hold + settings.poll_timeout + GIVE_UP_AFTER;
+        let body = RecordBody {
+            version: RecordBody::VERSION,
+            source: runner.source.clone(),
+            job: job.id,
+            ticket: ticket.clone(),
+            claim: Claim { manager: runner.manager.clone(), epoch: Epoch(1) },
+            phase: RecordPhase::Reserved,
+            pod: names.pod.clone(),
+            others: Vec::new(),
+            fallbacks: built.fallbacks,
+            patience: patience.as_secs(),
+            remarks: StoredRemarks::default(),
+        };
+        let claimed = store
+            .create(&names.record, &body, &content, &built.pod, &built.secret_environment)
+            .await
+            .map_err(|error| error.into_executor_error("write the job down"))?;
+        Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), claimed, None)))
+    }
+
+    async fn recover(&self) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
+        let shared = &self.shared;
+        let found = shared
+            .store
+            .list()
+            .await
+            .map_err(|error| executor_error(error, "list the job records"))?;
+        let mut others: Vec<Found> = found;
+        others.retain(|record| record.body.claim.manager != shared.runner.manager);
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        if tokio::time::timeout(FIRST_LIST, shared.hub().synced()).await.is_err() {
+            return Err(ExecutorError::new(
+                ExecutorErrorKind::Unavailable,
+                "could not list the pods of jobs that may have been left behind",
+            ));
+        }
+        let mut handles: Vec<Box<dyn JobHandle>> = Vec::new();
+        for record in others {
+            let job = record.body.job;
+            let pod = self.what_became_of(&record).await?;
+            match shared.store.claim(record, pod.is_some(), &shared.runner.manager).await {
+                Ok(claimed) => {
+                    info!(%job, record = claimed.name(), "took over a job that was left behind");
+                    handles.push(Box::new(KubernetesJob::new(Arc::clone(shared), claimed, pod)));
+                }
+                // Somebody else was faster, and has it now.
+                Err(ClaimError::Taken(_)) => {}
+                Err(error) if handles.is_empty() => {
+                    return Err(error.into_executor_error("claim a job that was left behind"));
+                }
+                Err(error) => {
+                    // What has been claimed must be followed; the rest waits for the next manager.
+                    warn!(%job, %error, "could not claim a job that was left behind");
+                }
+            }
+        }
+        Ok(handles)
+    }
+}
+
+impl KubernetesExecutor {
+    /// The pod of a record; `None`: it was never created.
+    ///
+    /// A record does not say that the pod was created, which would be a request more for each job.
+    /// So a pod that is not there was either deleted by someone or never made. What happened to pods
+    /// since the record was written tells: Kubernetes repeats it for some minutes. After that it is
+    /// taken for deleted, because a job must never run twice.
+    async fn what_became_of(&self, record: &Found) -> Result<Option<PodSight>, ExecutorError> {
+        if let Some(pod) = self.shared.hub().find(&record.body.pod) {
+            return Ok(Some(PodSight::Seen(pod)));
+        }
+        if record.body.phase == RecordPhase::Started {
+            return Ok(Some(PodSight::Gone(None)));
+        }
+        let Some(version) = record.resource_version() else {
+            return Ok(Some(PodSight::Gone(None)));
+        };
+        let selector = format!("{JOB_LABEL}={}", record.body.job);
+        let parameters = WatchParams::default().labels(&selector).timeout(1).disable_bookmarks();
+        let failed = |error| executor_error(error, "ask what became of a pod");
+        let events = self.shared.pods().watch(&parameters, version).await;
+        let mut events = match events {
+            Ok(events) => events.boxed(),
+            Err(kube::Error::Api(status)) if status.code == 410 => {
+                return Ok(Some(PodSight::Gone(None)));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let mut last = None;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => last = Some(pod),
+                Ok(WatchEvent::Deleted(pod)) => {
+                    return Ok(Some(PodSight::Gone(Some(Arc::new(pod)))));
+                }
+                Ok(WatchEvent::Bookmark(_)) => {}
+                // 410: too long ago to be told.
+                Ok(WatchEvent::Error(_)) => return Ok(Some(PodSight::Gone(None))),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(last.map(|pod| PodSight::Seen(Arc::new(pod))))
+    }
+}

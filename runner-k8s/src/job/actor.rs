@@ -1,0 +1,334 @@
+//! The task behind a handle: it does what the machine says and tells it what happened. All I/O of a
+//! running job is here; all decisions are in [`machine`](super::machine).
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use runner_core::executor::{JobEvent, Stop};
+use runner_core::ids::Offset;
+use runner_core::outcome::InfraKind;
+use runner_core::wire::{AgentFrame, ManagerFrame};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, info, warn};
+
+use super::handle::Shared;
+use super::launch::Launched;
+use super::link::{AgentLink, LinkError};
+use super::machine::{Action, Input, Machine};
+use crate::classify::{End, executor_error, sight};
+use crate::pod::with_policy;
+use crate::record::{Claimed, RecordPhase};
+use crate::watch::{PodSight, PodWatch};
+
+/// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
+const SEND: Duration = Duration::from_secs(10);
+/// How long the watch may say nothing about a pod before it is asked for: a pod that was deleted
+/// before anybody followed it is never mentioned.
+const UNSEEN: Duration = Duration::from_secs(15);
+
+/// What a handle wants.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Trace up to here, from elsewhere if it says so; `generation` tells old pieces from new.
+    Follow {
+        from: Option<Offset>,
+        until: Offset,
+        generation: u64,
+    },
+    Stop(Stop),
+    /// The job is to be removed: tell the agent that it may end.
+    Release(oneshot::Sender<()>),
+}
+
+/// What a handle hears.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) generation: u64,
+    pub(super) event: JobEvent,
+}
+
+pub(super) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) claimed: Arc<Mutex<Claimed>>,
+    pub(super) machine: Machine,
+    pub(super) pod: String,
+    pub(super) uid: String,
+    pub(super) watch: PodWatch,
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// Bounded by what the manager asked for (trace), and by the number of stages and of the pod's
+    /// changes of state.
+    pub(super) events: mpsc::UnboundedSender<Told>,
+    pub(super) link: Option<Box<dyn AgentLink>>,
+    pub(super) connecting: Option<BoxFuture<'static, Result<Box<dyn AgentLink>, LinkError>>>,
+    pub(super) generation: u64,
+    pub(super) unseen: Option<Instant>,
+    /// Whether the watch has said its last word.
+    pub(super) gone: bool,
+    pub(super) inputs: VecDeque<Input>,
+}
+
+enum Next {
+    Input(Input),
+    Command(Option<Command>),
+    Watch,
+    Unseen,
+}
+
+impl Actor {
+    /// Until the handle is dropped.
+    pub(super) async fn run(mut self) {
+        self.unseen = Some(Instant::now() + UNSEEN);
+        self.look().await;
+        loop {
+            while let Some(input) = self.inputs.pop_front() {
+                self.take_in(input).await;
+            }
+            match self.next().await {
+                Next::Input(input) => self.take_in(input).await,
+                Next::Watch => self.look().await,
+                Next::Unseen => self.ask_for_pod().await,
+                Next::Command(Some(Command::Follow { from, until, generation })) => {
+                    self.generation = generation;
+                    self.take_in(Input::Follow { from, until }).await;
+                }
+                Next::Command(Some(Command::Stop(stop))) => self.take_in(Input::Stop(stop)).await,
+                Next::Command(Some(Command::Release(done))) => {
+                    self.release().await;
+                    // The handle may have been dropped meanwhile.
+                    let _ = done.send(());
+                    return;
+                }
+                Next::Command(None) => return,
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let deadline = self.machine.deadline();
+        let unseen = self.unseen;
+        let at = |instant: Option<Instant>| async move {
+            match instant {
+                Some(instant) => sleep_until(instant).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            // What the manager wants comes first: it may be to stop. Then deadlines, so that a
+            // flood of trace cannot starve a heartbeat.
+            biased;
+            command = self.commands.recv() => Next::Command(command),
+            () = at(deadline) => Next::Input(Input::Tick),
+            () = at(unseen) => Next::Unseen,
+            changed = self.watch.changed(), if !self.gone => {
+                // An error means that the watch will say no more; the last value may be unseen.
+                self.gone = changed.is_err();
+                Next::Watch
+            }
+            opened = opened(&mut self.connecting) => {
+                self.connecting = None;
+                Next::Input(match opened {
+                    Ok(link) => {
+                        self.link = Some(link);
+                        Input::Linked
+                    }
+                    Err(error) => Input::NotLinked {
+                        refused: error.refused,
+                        message: error.message,
+                        retry_after: error.retry_after,
+                    },
+                })
+            }
+            frame = heard(&mut self.link) => Next::Input(match frame {
+                Ok(frame) => Input::Frame(frame),
+                Err(message) => {
+                    self.link = None;
+                    debug!(pod = self.pod, message, "the stream to the job ended");
+                    Input::Unlinked(message)
+                }
+            }),
+        }
+    }
+
+    async fn look(&mut self) {
+        let seen = self.watch.borrow_and_update().clone();
+        match seen {
+            PodSight::Unseen => {}
+            PodSight::Seen(pod) => {
+                self.unseen = None;
+                self.take_in(Input::Pod(sight(&pod))).await;
+            }
+            PodSight::Gone(last) => {
+                (self.unseen, self.gone) = (None, true);
+                self.take_in(Input::Gone(last.map(|pod| sight(&pod)))).await;
+            }
+        }
+    }
+
+    async fn ask_for_pod(&mut self) {
+        self.unseen = Some(Instant::now() + UNSEEN);
+        match self.shared.pods().get_opt(&self.pod).await {
+            Ok(Some(pod)) if pod.uid() == self.uid => {
+                self.take_in(Input::Pod(sight(&pod))).await;
+            }
+            Ok(_) => {
+                self.unseen = None;
+                self.take_in(Input::Gone(None)).await;
+            }
+            Err(error) => debug!(pod = self.pod, %error, "the pod could not be asked for"),
+        }
+    }
+
+    async fn take_in(&mut self, input: Input) {
+        for action in self.machine.handle(Instant::now(), input) {
+            self.perform(action).await;
+        }
+    }
+
+    async fn perform(&mut self, action: Action) {
+        match action {
+            Action::Link => {
+                let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
+                let connect = async move { shared.connector.connect(&pod).await };
+                self.connecting = Some(connect.boxed());
+            }
+            Action::Unlink => (self.link, self.connecting) = (None, None),
+            Action::Send(frame) => self.send(frame).await,
+            Action::Emit(event) => self.tell(event),
+            Action::DeletePod => {
+                if let Err(error) = self.shared.delete_pod(&self.pod, Some(&self.uid)).await {
+                    // It is tried again when the job is disposed of.
+                    warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted");
+                }
+            }
+            Action::Relaunch { container, policy } => {
+                let input = match self.relaunch(&container, policy.as_deref()).await {
+                    Ok(()) => Input::Relaunched,
+                    Err(end) => Input::NotRelaunched(end),
+                };
+                self.inputs.push_back(input);
+            }
+            Action::Settled => self.claimed.lock().await.forget_content(),
+            Action::Superseded => self.tell(JobEvent::Superseded),
+        }
+    }
+
+    fn tell(&self, event: JobEvent) {
+        // A handle that is gone is noticed by its commands.
+        let _ = self.events.send(Told { generation: self.generation, event });
+    }
+
+    async fn send(&mut self, frame: ManagerFrame) {
+        let Some(link) = &mut self.link else { return };
+        let problem = match timeout(SEND, link.send(frame)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(message)) => message,
+            Err(_) => "the stream does not take what is sent".to_owned(),
+        };
+        self.link = None;
+        self.inputs.push_back(Input::Unlinked(problem));
+    }
+
+    /// Tells the agent that it may end. Only an open stream is used: the pod is about to be deleted
+    /// anyway.
+    async fn release(&mut self) {
+        if let Some(mut link) = self.link.take() {
+            let good_bye = async {
+                if link.send(ManagerFrame::Release).await.is_ok() {
+                    link.close().await;
+                }
+            };
+            // Good manners only.
+            let _ = timeout(Duration::from_secs(1), good_bye).await;
+        }
+    }
+
+    /// Replaces the pod by one with another pull policy.
+    async fn relaunch(&mut self, container: &str, policy: Option<&str>) -> Result<(), End> {
+        info!(pod = self.pod, container, policy, "an image could not be pulled; trying again");
+        (self.link, self.connecting) = (None, None);
+        let failed = |error: runner_core::executor::ExecutorError| {
+            let message = format!("the job could not be started again: {}", error.message);
+            End::new(InfraKind::System, message, error.message)
+        };
+        let mut claimed = self.claimed.lock().await;
+        let Some(mut pod) = claimed.pod() else {
+            return Err(End::new(
+                InfraKind::System,
+                "the job could not be started again",
+                "the pod is not written down any more",
+            ));
+        };
+        let mut body = claimed.body().clone();
+        body.fallbacks.next(container);
+        body.pod = next_name(&self.pod);
+        body.phase = RecordPhase::Started;
+        with_policy(&mut pod, &body.pod, container, policy);
+        let name = body.pod.clone();
+        self.shared
+            .store
+            .update(&mut claimed, body, Some(&pod))
+            .await
+            .map_err(|error| failed(error.into_executor_error("note the new pod")))?;
+        drop(claimed);
+        self.shared
+            .delete_pod(&self.pod, Some(&self.uid))
+            .await
+            .map_err(|error| failed(executor_error(error, "delete the old pod")))?;
+        let created = self.shared.create_pod(pod).await.map_err(failed)?;
+        let Launched::Created(created) = created else {
+            return Err(End::new(
+                InfraKind::System,
+                "the job could not be started again",
+                "the cluster's abilities changed",
+            ));
+        };
+        (self.pod, self.uid) = (name, created.uid().to_owned());
+        self.watch = self.shared.hub().follow(&self.uid);
+        (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
+        // What the watch has already seen of it is not said again.
+        self.watch.mark_changed();
+        Ok(())
+    }
+}
+
+/// `…-abc` → `…-abc-2` → `…-abc-3`. Names stay below 63 characters, since a pod's is its host name.
+fn next_name(name: &str) -> String {
+    let (stem, number) = match name.rsplit_once('-') {
+        Some((stem, digits)) if digits.len() <= 2 => (stem, digits.parse().unwrap_or(1)),
+        _ => (name, 1_u32),
+    };
+    format!("{}-{}", &stem[stem.len().saturating_sub(60)..].trim_start_matches('-'), number + 1)
+}
+
+async fn opened(
+    connecting: &mut Option<BoxFuture<'static, Result<Box<dyn AgentLink>, LinkError>>>,
+) -> Result<Box<dyn AgentLink>, LinkError> {
+    match connecting {
+        Some(connecting) => connecting.await,
+        None => pending().await,
+    }
+}
+
+async fn heard(link: &mut Option<Box<dyn AgentLink>>) -> Result<AgentFrame, String> {
+    match link {
+        Some(link) => link.next().await,
+        None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_name;
+
+    #[test]
+    fn pods_of_later_tries_have_names_of_their_own() {
+        assert_eq!(next_name("runner-x-abcdefgh"), "runner-x-abcdefgh-2");
+        assert_eq!(next_name("runner-x-abcdefgh-2"), "runner-x-abcdefgh-3");
+        assert!(next_name(&"a".repeat(63)).len() <= 63);
+    }
+}

@@ -1,0 +1,189 @@
+//! How a job comes to its end: verdict, pod, deadlines and stops, compared.
+
+use runner_core::executor::{JobEnd, JobEvent, Stop};
+use runner_core::outcome::{Infra, InfraKind, Outcome};
+use runner_core::wire::{Beat, ManagerFrame};
+use tokio::time::Instant;
+
+use super::{Action, BEAT, Ending, LAST_WORDS, Machine, State, UNHEARD_STOP};
+use crate::classify::{End, Sighting, worst};
+
+impl Machine {
+    /// Whether a pull failure leads to another pod. The build container has not started, so nothing
+    /// of the job's own has run; what the helper did is gone with its pod.
+    pub(super) fn relaunches(&mut self) -> bool {
+        let Some(container) = self.sighting.end.as_ref().and_then(|end| end.pull_failure.clone())
+        else {
+            return false;
+        };
+        if self.said_running || self.ending.is_some() || self.stop.is_some() {
+            return false;
+        }
+        let Some(policy) = self.terms.fallbacks.next(&container) else { return false };
+        self.state = State::Relaunching;
+        self.waits_for = None;
+        let reason = format!(
+            "another way to pull the image for {container}: {}",
+            policy.as_deref().unwrap_or("the cluster's default policy")
+        );
+        self.emit(JobEvent::Waiting { reason });
+        self.actions.push(Action::Relaunch { container, policy });
+        true
+    }
+
+    /// The job cannot go on. If the agent can be heard, it is told to end, so that what it has of
+    /// the trace is not lost.
+    pub(super) fn on_end(&mut self, now: Instant, end: End) {
+        match &mut self.ending {
+            // What is seen later explains more: first "deleted", then who did it.
+            Some(ending) => ending.end = end,
+            None => {
+                self.ending = Some(Ending { end, until: now + LAST_WORDS });
+                self.send_stop();
+            }
+        }
+    }
+
+    pub(super) fn on_gone(&mut self, last: Option<Sighting>) {
+        if self.is_ended() || matches!(self.state, State::Relaunching) {
+            return;
+        }
+        let seen = last.unwrap_or_else(|| self.sighting.clone());
+        self.verdict = self.verdict.take().or(seen.verdict);
+        let known = self.ending.take().map(|ending| ending.end).or(seen.end);
+        self.sighting = Sighting { helper_over: true, has_run: true, ..Sighting::default() };
+        let complete = self.verdict.as_ref().is_some_and(|v| self.position >= v.trace.length);
+        let end = known.or_else(|| (!complete).then(deleted));
+        self.finish(end);
+    }
+
+    pub(super) fn on_stop(&mut self, now: Instant, stop: Stop) {
+        if self.is_ended() {
+            return;
+        }
+        let since = self.stop.map_or(now, |(_, since)| since);
+        let stop = self.stop.map_or(stop, |(known, _)| known.max(stop));
+        self.stop = Some((stop, since));
+        if !self.sighting.has_run && !self.said_running {
+            // Nothing has run, so there is nothing to clean up and no log to wait for. GitLab
+            // Runner waits for the pod first.
+            self.actions.push(Action::Unlink);
+            self.actions.push(Action::DeletePod);
+            self.finish_as(Outcome::Cancelled, None, false);
+            return;
+        }
+        self.send_stop();
+    }
+
+    pub(super) fn unheard_stop(&self) -> Option<Instant> {
+        let (_, since) = self.stop?;
+        (!self.is_welcome()).then_some(since + UNHEARD_STOP)
+    }
+
+    pub(super) fn on_tick(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Pause(until) if *until <= now => {
+                if self.may_link() {
+                    self.link();
+                } else {
+                    self.state = State::Waiting;
+                }
+            }
+            State::Following { beat_at, .. } if *beat_at <= now => {
+                *beat_at = now + BEAT;
+                self.actions.push(Action::Send(ManagerFrame::Beat(Beat::default())));
+            }
+            _ => {}
+        }
+        if self.is_ended() {
+            return;
+        }
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if !self.sighting.all_started && self.ending.is_none() && self.terms.start_by <= now {
+            let what = self.waits_for.clone().unwrap_or_else(|| "its pod".to_owned());
+            let message = format!("the job did not start in time; it waited for {what}");
+            let detail = format!("poll_timeout passed; {:?}", self.sighting);
+            self.on_end(now, End::new(InfraKind::System, message, detail));
+        }
+        if due(self.away_until) {
+            let message = "the runner's helper container was killed and did not come back";
+            let end = End::new(InfraKind::System, message, "no restart of helper in time");
+            self.finish(Some(end));
+        } else if due(self.unheard_stop()) {
+            self.actions.push(Action::Unlink);
+            self.actions.push(Action::DeletePod);
+            self.finish_as(Outcome::Cancelled, None, false);
+        } else if self.terms.end_by <= now {
+            let problem = self.last_problem.clone().unwrap_or_default();
+            let message = "the job is long over its time, and its pod does not answer";
+            self.actions.push(Action::Unlink);
+            self.finish(Some(End::new(InfraKind::System, message, problem)));
+        }
+    }
+
+    /// Ends the job if nothing more is to come.
+    pub(super) fn conclude(&mut self, now: Instant) {
+        if matches!(self.state, State::Ended { .. } | State::Superseded | State::Relaunching) {
+            return;
+        }
+        let settled = self.settle_until.is_none_or(|until| until <= now) || self.ending.is_some();
+        if let Some(verdict) = &self.verdict {
+            let complete = self.position >= verdict.trace.length;
+            if (complete && settled) || self.sighting.helper_over {
+                let end = self.ending.take().map(|ending| ending.end);
+                self.finish(end);
+                return;
+            }
+        }
+        let Some(ending) = &self.ending else { return };
+        let nothing_to_hear = !self.sighting.has_run || self.sighting.helper_over;
+        if nothing_to_hear || ending.until <= now {
+            let end = self.ending.take().map(|ending| ending.end);
+            self.finish(end);
+        }
+    }
+
+    pub(super) fn finish(&mut self, end: Option<End>) {
+        let outcome = worst(self.verdict.as_ref(), end.as_ref());
+        let outcome = match outcome {
+            // Nobody knows, and nothing says why: at least that is said.
+            Outcome::Unknown if self.verdict.is_none() => Outcome::Infra(Infra::new(
+                InfraKind::System,
+                "the job's pod ended, and nothing says how the job did",
+            )),
+            other => other,
+        };
+        let explained = self.verdict.as_ref().is_some_and(|verdict| verdict.outcome == outcome);
+        let detail = end.map(|end| end.detail);
+        self.finish_as(outcome, detail, explained);
+    }
+
+    pub(super) fn finish_as(&mut self, outcome: Outcome, detail: Option<String>, explained: bool) {
+        let linked = matches!(self.state, State::Following { .. });
+        if matches!(self.state, State::Connecting) {
+            self.actions.push(Action::Unlink);
+        }
+        self.state = State::Ended { linked };
+        let trace = match &self.verdict {
+            Some(verdict) => Some(verdict.trace).filter(|trace| self.position >= trace.length),
+            // Nothing ever ran, so there is no trace, and that is certain.
+            None if !self.sighting.has_run && !self.said_running => Some(Default::default()),
+            None => None,
+        };
+        let stages = match &self.verdict {
+            Some(verdict) if !verdict.stages.is_empty() => verdict.stages.clone(),
+            _ => self.stages.clone(),
+        };
+        let explained = explained && trace.is_some();
+        self.emit(JobEvent::Ended(JobEnd { outcome, trace, stages, explained, detail }));
+    }
+}
+
+/// The pod went without a reason that anybody saw.
+fn deleted() -> End {
+    End::new(
+        InfraKind::System,
+        "the job's pod was deleted by someone, or its node was removed",
+        "the pod is gone",
+    )
+}

@@ -1,0 +1,424 @@
+//! The state machine as a function: what happened in, what to do out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use runner_core::executor::{JobEnd, JobEvent, Stop};
+use runner_core::ids::{Epoch, JobId, Offset};
+use runner_core::outcome::{Infra, InfraKind, Outcome, TraceSummary, Verdict};
+use runner_core::wire::{
+    AgentFrame, Beat, Hello, ManagerFrame, RefusalReason, Refused, StopFrame, StopMode,
+    WIRE_VERSION, Want, Welcome,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::machine::{Action, Input, Machine, Terms};
+use crate::classify::{End, Sighting};
+use crate::pod::Fallbacks;
+
+const ALL: Offset = Offset(1 << 30);
+
+struct Bench {
+    now: Instant,
+    machine: Machine,
+}
+
+fn terms(now: Instant) -> Terms {
+    Terms {
+        job: JobId(7),
+        epoch: Epoch(3),
+        start_by: now + Duration::from_secs(180),
+        end_by: now + Duration::from_secs(10_000),
+        fallbacks: Fallbacks::default(),
+    }
+}
+
+fn running() -> Sighting {
+    Sighting { reachable: true, has_run: true, all_started: true, ..Sighting::default() }
+}
+
+fn pulling() -> Sighting {
+    Sighting { all_started: false, ..running() }
+}
+
+fn end(message: &str) -> End {
+    End {
+        infra: Infra::new(InfraKind::System, message),
+        detail: "detail".into(),
+        pull_failure: None,
+    }
+}
+
+fn verdict(outcome: Outcome, trace: &[u8]) -> Verdict {
+    Verdict { outcome, trace: TraceSummary::of(trace), stages: Vec::new() }
+}
+
+fn trace(offset: u64, bytes: &'static [u8]) -> Input {
+    let bytes = Bytes::from_static(bytes);
+    Input::Frame(AgentFrame::Trace { offset: Offset(offset), bytes })
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { now, machine: Machine::new(now, terms(now)) }
+    }
+
+    fn with_fallbacks() -> Self {
+        let now = Instant::now();
+        let fallbacks = serde_json::from_value(json!({ "build": ["IfNotPresent"] })).unwrap();
+        Self { now, machine: Machine::new(now, Terms { fallbacks, ..terms(now) }) }
+    }
+
+    /// Connected, welcomed, and asked for everything.
+    fn following() -> Self {
+        let mut bench = Self::new();
+        bench.is(Input::Pod(running()));
+        bench.is(Input::Linked);
+        bench.welcome();
+        bench.is(Input::Follow { from: None, until: ALL });
+        bench
+    }
+
+    fn is(&mut self, input: Input) -> Vec<Action> {
+        self.machine.handle(self.now, input)
+    }
+
+    fn welcome(&mut self) -> Vec<Action> {
+        let release = String::new();
+        self.is(Input::Frame(AgentFrame::Welcome(Welcome {
+            version: WIRE_VERSION,
+            release,
+            length: Offset::ZERO,
+        })))
+    }
+
+    /// Lets time pass until the machine wants to be woken, at most this long.
+    fn pass(&mut self, seconds: u64) -> Vec<Action> {
+        let until = self.now + Duration::from_secs(seconds);
+        let mut out = Vec::new();
+        while let Some(at) = self.machine.deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            out.extend(self.machine.handle(self.now, Input::Tick));
+        }
+        self.now = until;
+        out
+    }
+}
+
+fn ended(actions: &[Action]) -> Option<&JobEnd> {
+    actions.iter().find_map(|action| match action {
+        Action::Emit(JobEvent::Ended(end)) => Some(end),
+        _ => None,
+    })
+}
+
+fn has_stop(actions: &[Action], mode: StopMode) -> bool {
+    actions.contains(&Action::Send(ManagerFrame::Stop(StopFrame { mode })))
+}
+
+#[test]
+fn the_agent_is_reached_as_soon_as_the_helper_runs() {
+    let mut bench = Bench::new();
+    let waiting = Sighting { waits_for: Some("a node".into()), ..Sighting::default() };
+    assert_eq!(
+        bench.is(Input::Pod(waiting)),
+        [Action::Emit(JobEvent::Waiting { reason: "a node".into() })]
+    );
+    assert_eq!(bench.is(Input::Pod(pulling())), [Action::Link]);
+    let hello = Hello {
+        version: WIRE_VERSION,
+        job: JobId(7),
+        epoch: Epoch(3),
+        from: Offset::ZERO,
+        until: Offset::ZERO,
+    };
+    assert_eq!(bench.is(Input::Linked), [Action::Send(ManagerFrame::Hello(hello))]);
+    assert_eq!(bench.welcome(), [Action::Settled, Action::Emit(JobEvent::Running)]);
+}
+
+#[test]
+fn a_job_ends_with_its_verdict_once_all_of_its_trace_is_handed_out() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"hello "));
+    let said = verdict(Outcome::Exited(37), b"hello world");
+    let early = bench.is(Input::Frame(AgentFrame::Verdict(said.clone())));
+    assert_eq!(early, [Action::Emit(JobEvent::Finishing)]);
+    let actions = bench.is(trace(6, b"world"));
+    let end = ended(&actions).unwrap();
+    assert_eq!(end.outcome, Outcome::Exited(37));
+    assert_eq!(end.trace, Some(said.trace));
+    assert!(end.explained);
+}
+
+#[test]
+fn k8s_65_after_a_lost_stream_the_trace_goes_on_without_gap_or_repetition() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"abcd"));
+    assert!(bench.is(Input::Unlinked("reset".into())).is_empty());
+    assert_eq!(bench.pass(1), [Action::Link]);
+    let actions = bench.is(Input::Linked);
+    assert!(matches!(
+        &actions[..],
+        [Action::Send(ManagerFrame::Hello(Hello { from: Offset(4), until: ALL, .. }))]
+    ));
+    bench.welcome();
+    assert!(bench.is(trace(0, b"abcd")).is_empty(), "known bytes are not said again");
+    let overlap = bench.is(trace(2, b"cdef"));
+    let fresh = JobEvent::Trace { offset: Offset(4), bytes: Bytes::from_static(b"ef") };
+    assert_eq!(overlap, [Action::Emit(fresh)]);
+}
+
+#[test]
+fn a_gap_in_the_trace_is_never_handed_on() {
+    let mut bench = Bench::following();
+    assert_eq!(bench.is(trace(10, b"late")), [Action::Unlink]);
+    assert_eq!(bench.pass(1), [Action::Link]);
+}
+
+#[test]
+fn pauses_between_tries_grow_to_five_seconds_and_begin_anew_after_a_welcome() {
+    let mut bench = Bench::new();
+    bench.is(Input::Pod(running()));
+    let fail = || Input::NotLinked { refused: false, message: "no".into(), retry_after: None };
+    for _ in 0..10 {
+        bench.is(fail());
+        assert_eq!(bench.pass(6), [Action::Link]);
+    }
+    bench.is(Input::Linked);
+    bench.welcome();
+    bench.is(Input::Unlinked("reset".into()));
+    assert_eq!(bench.pass(1), [Action::Link]);
+}
+
+#[test]
+fn the_agent_hears_from_its_manager_every_fifteen_seconds() {
+    let mut bench = Bench::following();
+    let beats = bench.pass(60);
+    assert_eq!(beats.len(), 4);
+    let beat = Action::Send(ManagerFrame::Beat(Beat::default()));
+    assert!(beats.iter().all(|said| *said == beat));
+}
+
+#[test]
+fn k8s_80_a_manager_that_lost_its_claim_says_nothing_more() {
+    let mut bench = Bench::following();
+    let refused = Refused { reason: RefusalReason::Superseded, message: "epoch 4".into() };
+    let actions = bench.is(Input::Frame(AgentFrame::Refused(refused)));
+    assert_eq!(actions, [Action::Unlink, Action::Superseded]);
+    assert!(bench.is(Input::Gone(None)).is_empty());
+    assert_eq!(bench.machine.deadline(), None);
+}
+
+#[test]
+fn k8s_74_a_deleted_pod_is_a_system_failure_with_what_is_known_of_the_trace() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"some"));
+    let seen = Sighting { end: Some(end("evicted")), ..running() };
+    assert!(ended(&bench.is(Input::Pod(seen))).is_none(), "the agent may have last words");
+    let actions = bench.is(Input::Gone(None));
+    let end = ended(&actions).unwrap();
+    assert_eq!(end.outcome, Outcome::Infra(Infra::new(InfraKind::System, "evicted")));
+    assert_eq!(end.trace, None);
+    assert!(!end.explained);
+}
+
+#[test]
+fn a_pod_that_vanishes_without_a_word_is_never_a_success() {
+    let mut bench = Bench::following();
+    let actions = bench.is(Input::Gone(None));
+    assert!(matches!(ended(&actions).unwrap().outcome, Outcome::Infra(_)));
+}
+
+#[test]
+fn a_pod_that_goes_after_its_verdict_and_its_whole_trace_changes_nothing() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"all"));
+    let actions = bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Exited(0), b"all"))));
+    assert_eq!(ended(&actions).unwrap().outcome, Outcome::Exited(0));
+    assert!(bench.is(Input::Gone(None)).is_empty());
+}
+
+#[test]
+fn a_verdict_by_termination_message_counts_when_the_stream_is_refused() {
+    let mut bench = Bench::new();
+    bench.is(Input::Pod(running()));
+    let refused = Input::NotLinked { refused: true, message: "403".into(), retry_after: None };
+    bench.is(refused);
+    let over = Sighting {
+        reachable: false,
+        helper_over: true,
+        verdict: Some(verdict(Outcome::Exited(0), b"never seen")),
+        ..running()
+    };
+    let actions = bench.is(Input::Pod(over));
+    let end = ended(&actions).unwrap();
+    assert_eq!((&end.outcome, end.trace), (&Outcome::Exited(0), None));
+    assert!(!end.explained, "nobody could read the trace that explains it");
+}
+
+#[test]
+fn the_pod_wins_over_the_agent_when_both_know_of_a_failure() {
+    let mut bench = Bench::following();
+    let lost = Outcome::Infra(Infra::new(InfraKind::System, "the build container is gone"));
+    let actions = bench.is(Input::Frame(AgentFrame::Verdict(verdict(lost, b""))));
+    assert!(ended(&actions).is_none(), "the watch may still name the cause");
+    let seen = Sighting { end: Some(end("out of memory")), ..running() };
+    let actions = bench.is(Input::Pod(seen));
+    let out_of_memory = Outcome::Infra(Infra::new(InfraKind::System, "out of memory"));
+    assert_eq!(ended(&actions).unwrap().outcome, out_of_memory);
+}
+
+#[test]
+fn an_unexplained_failure_waits_three_seconds_for_a_cause_and_not_longer() {
+    let mut bench = Bench::following();
+    bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Unknown, b""))));
+    assert!(ended(&bench.pass(2)).is_none());
+    assert_eq!(ended(&bench.pass(2)).unwrap().outcome, Outcome::Unknown);
+}
+
+#[test]
+fn a_service_killed_for_memory_spoils_a_success() {
+    let mut bench = Bench::following();
+    let seen = Sighting { end: Some(end("service killed")), ..running() };
+    let actions = bench.is(Input::Pod(seen));
+    assert!(has_stop(&actions, StopMode::Abort), "{actions:?}");
+    let actions = bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Exited(0), b""))));
+    assert!(matches!(ended(&actions).unwrap().outcome, Outcome::Infra(_)));
+}
+
+#[test]
+fn a_build_image_that_cannot_be_pulled_ends_the_agent_and_keeps_its_trace() {
+    let mut bench = Bench::new();
+    bench.is(Input::Pod(pulling()));
+    let seen = Sighting { end: Some(end("not found")), ..pulling() };
+    assert!(ended(&bench.is(Input::Pod(seen))).is_none());
+    bench.is(Input::Linked);
+    bench.is(Input::Follow { from: None, until: ALL });
+    assert!(has_stop(&bench.welcome(), StopMode::Abort));
+    bench.is(trace(0, b"cloning"));
+    let said = verdict(Outcome::Cancelled, b"cloning");
+    let actions = bench.is(Input::Frame(AgentFrame::Verdict(said.clone())));
+    let end = ended(&actions).unwrap();
+    assert!(matches!(&end.outcome, Outcome::Infra(infra) if infra.message == "not found"));
+    assert_eq!(end.trace, Some(said.trace));
+    assert!(!end.explained);
+}
+
+#[test]
+fn an_agent_without_last_words_does_not_hold_the_end_up() {
+    let mut bench = Bench::following();
+    let seen = Sighting { end: Some(end("deleted")), ..running() };
+    bench.is(Input::Pod(seen));
+    let actions = bench.pass(30);
+    assert!(matches!(ended(&actions).unwrap().outcome, Outcome::Infra(_)));
+}
+
+#[test]
+fn k8s_49_a_job_that_does_not_start_in_time_ends_with_what_it_waited_for() {
+    let mut bench = Bench::new();
+    let waits_for = Some("no node has room".to_owned());
+    bench.is(Input::Pod(Sighting { waits_for, ..Sighting::default() }));
+    assert!(ended(&bench.pass(179)).is_none());
+    let actions = bench.pass(2);
+    let end = ended(&actions).unwrap();
+    let Outcome::Infra(infra) = &end.outcome else { panic!("{end:?}") };
+    assert!(infra.message.contains("no node has room"), "{infra}");
+    assert_eq!(end.trace, Some(TraceSummary::default()), "nothing ran, so there is no trace");
+}
+
+#[test]
+fn k8s_14_the_next_pull_policy_is_tried_before_anything_is_said() {
+    let mut bench = Bench::with_fallbacks();
+    assert!(bench.is(Input::Pod(pulling())).is_empty(), "this pod may not be the last one");
+    let pull_failure = Some("build".to_owned());
+    let failed = Sighting { end: Some(End { pull_failure, ..end("not found") }), ..pulling() };
+    let actions = bench.is(Input::Pod(failed.clone()));
+    let next = Some("IfNotPresent".to_owned());
+    assert!(actions.contains(&Action::Relaunch { container: "build".into(), policy: next }));
+    assert!(bench.is(Input::Gone(None)).is_empty(), "the old pod");
+    assert!(bench.is(Input::Relaunched).is_empty());
+    assert_eq!(bench.is(Input::Pod(pulling())), [Action::Link], "no policy is left");
+    let actions = bench.is(Input::Pod(failed));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Relaunch { .. })));
+}
+
+#[test]
+fn k8s_72_a_job_that_is_cancelled_before_it_runs_is_gone_at_once() {
+    let mut bench = Bench::new();
+    bench.is(Input::Pod(Sighting::default()));
+    let actions = bench.is(Input::Stop(Stop::Cancel));
+    assert!(actions.contains(&Action::DeletePod));
+    let end = ended(&actions).unwrap();
+    assert_eq!((&end.outcome, end.trace), (&Outcome::Cancelled, Some(TraceSummary::default())));
+}
+
+#[test]
+fn k8s_70_a_stop_is_said_again_after_a_lost_stream_and_the_stronger_one_stays() {
+    let mut bench = Bench::following();
+    assert!(has_stop(&bench.is(Input::Stop(Stop::Cancel)), StopMode::Cancel));
+    bench.is(Input::Stop(Stop::Abort));
+    bench.is(Input::Stop(Stop::Cancel));
+    bench.is(Input::Unlinked("reset".into()));
+    bench.pass(1);
+    bench.is(Input::Linked);
+    assert!(has_stop(&bench.welcome(), StopMode::Abort));
+}
+
+#[test]
+fn a_stopped_job_that_cannot_be_reached_is_deleted_after_a_minute() {
+    let mut bench = Bench::following();
+    bench.is(Input::Stop(Stop::Cancel));
+    bench.is(Input::Unlinked("reset".into()));
+    let actions = bench.pass(61);
+    assert!(actions.contains(&Action::DeletePod));
+    assert_eq!(ended(&actions).unwrap().outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn a_source_that_wants_the_trace_again_gets_it_again() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"all"));
+    let said = verdict(Outcome::Exited(0), b"all");
+    bench.is(Input::Frame(AgentFrame::Verdict(said.clone())));
+    let actions = bench.is(Input::Follow { from: Some(Offset::ZERO), until: ALL });
+    assert_eq!(actions, [Action::Unlink, Action::Link]);
+    bench.is(Input::Linked);
+    bench.welcome();
+    let actions = bench.is(trace(0, b"all"));
+    assert!(matches!(&actions[0], Action::Emit(JobEvent::Trace { offset: Offset(0), .. })));
+    assert_eq!(ended(&actions).unwrap().trace, Some(said.trace));
+}
+
+#[test]
+fn another_place_is_asked_for_without_a_new_stream_when_nothing_is_on_its_way() {
+    let mut bench = Bench::new();
+    bench.is(Input::Pod(running()));
+    bench.is(Input::Linked);
+    bench.welcome();
+    let want = Want { from: Some(Offset(100)), until: Offset(200) };
+    let actions = bench.is(Input::Follow { from: want.from, until: want.until });
+    assert_eq!(actions, [Action::Send(ManagerFrame::Want(want))]);
+    let actions = bench.is(Input::Follow { from: Some(Offset(50)), until: Offset(200) });
+    assert_eq!(actions, [Action::Unlink], "bytes from 100 on may be on their way");
+}
+
+#[test]
+fn a_killed_helper_that_comes_back_is_followed_again() {
+    let mut bench = Bench::following();
+    let away = Sighting { reachable: false, ..running() };
+    bench.is(Input::Unlinked("exited 137".into()));
+    assert!(bench.is(Input::Pod(away)).is_empty());
+    assert!(bench.pass(10).is_empty(), "not reachable: nothing to try");
+    assert_eq!(bench.is(Input::Pod(running())), [Action::Link]);
+}
+
+#[test]
+fn a_killed_helper_that_does_not_come_back_is_an_end() {
+    let mut bench = Bench::following();
+    bench.is(Input::Unlinked("exited 137".into()));
+    bench.is(Input::Pod(Sighting { reachable: false, ..running() }));
+    let actions = bench.pass(100);
+    assert!(matches!(ended(&actions).unwrap().outcome, Outcome::Infra(_)));
+}

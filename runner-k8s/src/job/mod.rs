@@ -1,0 +1,24 @@
+//! One job: from its record to the last byte of its trace.
+//!
+//! ```text
+//!   Handle (JobHandle) ── commands ──► actor (task) ── inputs ──► Machine (pure)
+//!       ▲                                 ▲  │                        │
+//!       └──────────── events ─────────────│──┴──── actions ◄──────────┘
+//!                                         ├── pod watch
+//!                                         └── stream to the agent
+//! ```
+//!
+//! Owns how pod, stream and verdict together become events. Does not own where pods come from
+//! ([`crate::pod`]) nor what their states mean ([`crate::classify`]).
+
+mod actor;
+mod handle;
+mod launch;
+mod link;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
+
+pub use handle::KubernetesJob;
+pub(crate) use handle::Shared;
+pub use link::{AgentLink, Connect, ExecConnector, LinkError};

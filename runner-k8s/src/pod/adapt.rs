@@ -1,0 +1,40 @@
+//! A pod for clusters that cannot do everything.
+
+use serde_json::{Value, json};
+
+use super::containers::{HELPER, init};
+use super::volumes::AGENT;
+use super::{Abilities, AgentDelivery};
+
+/// Takes out what the cluster cannot do. Works on a finished pod, because a pod that was written
+/// down by one manager may be created by another one that knows more about the cluster.
+pub fn adapt(pod: &mut Value, abilities: Abilities, init_security: &Value) {
+    let spec = &mut pod["spec"];
+    if !abilities.restart_rules {
+        for container in spec["containers"].as_array_mut().into_iter().flatten() {
+            if let Some(container) = container.as_object_mut() {
+                container.remove("restartPolicyRules");
+                container.remove("restartPolicy");
+            }
+        }
+    }
+    if abilities.agent == AgentDelivery::ImageVolume {
+        return;
+    }
+    let mut image = Value::Null;
+    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+        if volume["name"] == json!(AGENT) && volume.get("image").is_some() {
+            image = volume["image"].take();
+            *volume = json!({ "name": AGENT, "emptyDir": {} });
+        }
+    }
+    if image.is_null() {
+        return;
+    }
+    let resources = spec["containers"]
+        .as_array()
+        .and_then(|all| all.iter().find(|container| container["name"] == json!(HELPER)))
+        .map_or(Value::Null, |helper| helper["resources"].clone());
+    let container = init(&image["reference"], &image["pullPolicy"], init_security, &resources);
+    spec["initContainers"] = json!([container]);
+}

@@ -1,0 +1,194 @@
+//! The containers of the runner itself: helper, build, and the init container of clusters without
+//! image volumes.
+
+use runner_core::layout;
+use runner_core::planner::PlanLookup;
+use serde_json::{Map, Value, json};
+
+use super::images::{expand, policies};
+use super::volumes::{self, Volumes};
+use super::{PodError, PodInput};
+use crate::settings::{PullPolicy, Resources};
+
+/// Name of the container with the supervisor and git.
+pub const HELPER: &str = "helper";
+/// Name of the container with the job's own image.
+pub const BUILD: &str = "build";
+/// Name of the init container that copies the agent. GitLab Runner's name, because policies may
+/// make an exception for it.
+const INIT: &str = "init-permissions";
+
+/// `resources`; left out where nothing is set.
+pub(super) fn put_resources(container: &mut Map<String, Value>, resources: &Resources) {
+    let mut out = Map::new();
+    for (key, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        if !map.is_empty() {
+            out.insert(key.into(), json!(map));
+        }
+    }
+    if !out.is_empty() {
+        container.insert("resources".into(), Value::Object(out));
+    }
+}
+
+/// The first policy of a list, as Kubernetes spells it; the others are for when it fails.
+pub(super) fn first(list: &[Option<PullPolicy>]) -> Option<&'static str> {
+    list.first().copied().flatten().map(PullPolicy::as_str)
+}
+
+/// The policies of `helper`. It goes by the settings alone: GitLab Runner applies the policies of
+/// the job's image to it, but never moves on to the next one; here a failing helper image does
+/// (better). What jobs are allowed to ask for has no say.
+pub(super) fn helper_policies(input: &PodInput<'_>) -> Vec<Option<PullPolicy>> {
+    let own: Vec<_> = input.settings.pull_policies.iter().copied().map(Some).collect();
+    if own.is_empty() { vec![None] } else { own }
+}
+
+/// The policies of `build`.
+pub(super) fn build_policies(input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
+    let wanted = input.job.image.as_ref().map_or(&[][..], |image| &image.pull_policies);
+    policies(input.settings, wanted, BUILD)
+}
+
+/// A container's security context, with the user that the job asks for where the settings leave it
+/// open. Root has to be allowed by the settings: GitLab Runner only warns and then runs whatever
+/// user the image names, which can be root (better).
+pub(super) fn security(
+    context: &Map<String, Value>,
+    user: Option<&str>,
+) -> Result<Map<String, Value>, PodError> {
+    let mut context = context.clone();
+    let Some(user) = user.filter(|user| !user.is_empty()) else { return Ok(context) };
+    let (uid, gid) = match user.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid)),
+        None => (user, None),
+    };
+    for (key, text) in [("runAsUser", Some(uid)), ("runAsGroup", gid)] {
+        let Some(text) = text else { continue };
+        let number: u32 = text.parse().map_err(|_| {
+            PodError(format!(
+                "the user {user:?} of the job's image must be numbers: uid or uid:gid"
+            ))
+        })?;
+        if number == 0 {
+            return Err(PodError(format!(
+                "the job's image asks for user {user:?}; this runner does not allow 0"
+            )));
+        }
+        context.entry(key).or_insert_with(|| json!(number));
+    }
+    Ok(context)
+}
+
+fn container(name: &str, image: &str, command: Vec<String>) -> Map<String, Value> {
+    let mut out = Map::new();
+    out.insert("name".into(), json!(name));
+    out.insert("image".into(), json!(image));
+    out.insert("command".into(), json!(command));
+    out
+}
+
+fn put(out: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        out.insert(key.into(), value.into());
+    }
+}
+
+pub(super) fn helper(input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
+    let settings = input.settings;
+    let image = expand(&PlanLookup::new(input.plan), &settings.helper_image)?;
+    let mut out = container(HELPER, &image, vec![layout::AGENT.into(), "supervise".into()]);
+    put(&mut out, "imagePullPolicy", first(&helper_policies(input)));
+    put_resources(&mut out, &settings.helper);
+    out.insert("securityContext".into(), Value::Object(settings.helper_security.clone()));
+    // The verdict's compact copy; never the log, which GitLab Runner's users find there.
+    out.insert("terminationMessagePolicy".into(), json!("File"));
+    let mut mounts = volumes.shared.clone();
+    mounts.extend([
+        json!({ "name": volumes::AGENT, "mountPath": layout::BIN_DIR, "readOnly": true }),
+        json!({ "name": volumes::PLAN, "mountPath": layout::PLAN_DIR, "readOnly": true }),
+        json!({ "name": volumes::STATE, "mountPath": layout::STATE_DIR }),
+        json!({ "name": volumes::LINK, "mountPath": layout::LINK_DIR }),
+    ]);
+    out.insert("volumeMounts".into(), Value::Array(mounts));
+    // 137: out of memory or killed by hand; 139: a crash. The stage journal lets the new supervisor
+    // go on. Nothing else restarts: an exit by itself is the job's end.
+    out.insert("restartPolicy".into(), json!("Never"));
+    out.insert(
+        "restartPolicyRules".into(),
+        json!([{ "action": "Restart", "exitCodes": { "operator": "In", "values": [137, 139] } }]),
+    );
+    Ok(Value::Object(out))
+}
+
+pub(super) fn build(
+    input: &PodInput<'_>,
+    volumes: &Volumes,
+    image: &str,
+) -> Result<Value, PodError> {
+    let settings = input.settings;
+    let mut out = container(BUILD, image, vec![layout::AGENT.into(), "serve".into()]);
+    let wanted = input.job.image.as_ref();
+    put(&mut out, "imagePullPolicy", first(&build_policies(input)?));
+    put_resources(&mut out, &settings.build);
+    let context = security(&settings.build_security, wanted.and_then(|i| i.user.as_deref()))?;
+    out.insert("securityContext".into(), Value::Object(context));
+    let lookup = PlanLookup::new(input.plan);
+    let environment: Vec<_> = lookup
+        .container_environment(&input.job.variables)
+        .into_iter()
+        // The agent hands the script all variables from the plan; what only looks public does
+        // not have to stand in the pod.
+        .filter(|(_, value)| !holds_secret(input, value))
+        .map(|(key, value)| json!({ "name": key, "value": escape(&value) }))
+        .collect();
+    if !environment.is_empty() {
+        out.insert("env".into(), Value::Array(environment));
+    }
+    let ports: Vec<_> = wanted
+        .into_iter()
+        .flat_map(|image| &image.ports)
+        .map(|port| json!({ "containerPort": port }))
+        .collect();
+    if !ports.is_empty() {
+        out.insert("ports".into(), Value::Array(ports));
+    }
+    let mut mounts = volumes.shared.clone();
+    mounts.extend([
+        json!({ "name": volumes::AGENT, "mountPath": layout::BIN_DIR, "readOnly": true }),
+        json!({ "name": volumes::LINK, "mountPath": layout::LINK_DIR, "readOnly": true }),
+    ]);
+    out.insert("volumeMounts".into(), Value::Array(mounts));
+    Ok(Value::Object(out))
+}
+
+/// Copies the agent where the cluster cannot mount its image.
+pub(super) fn init(image: &Value, policy: &Value, security: &Value, resources: &Value) -> Value {
+    let command = vec!["/podwright-agent".into(), "install".into(), layout::BIN_DIR.into()];
+    let mut out = container(INIT, image.as_str().unwrap_or_default(), command);
+    for (key, value) in
+        [("imagePullPolicy", policy), ("securityContext", security), ("resources", resources)]
+    {
+        put(&mut out, key, (!value.is_null()).then(|| value.clone()));
+    }
+    // Only what it needs: GitLab Runner mounts everything here, which breaks some CSI drivers.
+    out.insert(
+        "volumeMounts".into(),
+        json!([{ "name": volumes::AGENT, "mountPath": layout::BIN_DIR }]),
+    );
+    Value::Object(out)
+}
+
+/// Kubernetes replaces `$(NAME)` in values; `$$` is how to say `$`.
+pub(super) fn escape(value: &str) -> String {
+    value.replace('$', "$$")
+}
+
+/// Whether a value has a masked one in it: a public variable may refer to a secret one.
+pub(super) fn holds_secret(input: &PodInput<'_>, value: &str) -> bool {
+    let masks = &input.plan.log.masks;
+    masks.iter().any(|mask| {
+        let mask = mask.expose().trim();
+        !mask.is_empty() && value.contains(mask)
+    })
+}

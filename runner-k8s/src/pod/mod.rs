@@ -1,0 +1,211 @@
+//! The pod of a job, as a pure function of job, settings and what the cluster can do.
+//!
+//! Owns what is in the pod; does not own how it is created, nor what happens to it later. The result
+//! is plain JSON: typed structs would drop fields that are newer than they are.
+//!
+//! ```text
+//!   helper (first: sources are cloned while the build image is pulled)   plan, state, link
+//!   build                                                                      link (read-only)
+//!   svc-0 …                                                              neither
+//!   all: repo, configured volumes; helper and build: agent
+//! ```
+
+mod adapt;
+mod containers;
+mod fallbacks;
+mod images;
+mod metadata;
+mod services;
+mod volumes;
+
+use std::time::Duration;
+
+use runner_core::ids::JobId;
+use runner_core::job::Job;
+use runner_core::outcome::{Infra, InfraKind};
+use runner_core::plan::Plan;
+use runner_core::planner::PlanLookup;
+use runner_core::secret::Secret;
+use serde_json::{Map, Value, json};
+
+use crate::names::{Names, RunnerIdentity};
+use crate::settings::KubernetesSettings;
+
+pub use adapt::adapt;
+pub use containers::{BUILD, HELPER};
+pub use fallbacks::Fallbacks;
+pub(crate) use fallbacks::with_policy;
+
+/// Where the agent program comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentDelivery {
+    /// An image volume: nothing is copied and nothing waits. Kubernetes 1.33, on by default later.
+    ImageVolume,
+    /// An init container copies it, on clusters and nodes that cannot mount images.
+    InitContainer,
+}
+
+/// What the cluster can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// How to deliver the agent.
+    pub agent: AgentDelivery,
+    /// Whether containers have restart rules (Kubernetes 1.35): a killed helper starts again.
+    pub restart_rules: bool,
+}
+
+/// Everything a pod is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct PodInput<'a> {
+    /// Settings of the executor.
+    pub settings: &'a KubernetesSettings,
+    /// Whose pod it is.
+    pub runner: &'a RunnerIdentity,
+    /// The job.
+    pub job: &'a Job,
+    /// Its plan: directories, timeouts, variables.
+    pub plan: &'a Plan,
+    /// Its names.
+    pub names: &'a Names,
+    /// How the plan is stored.
+    pub items: &'a PlanItems,
+}
+
+/// Which Secrets hold the plan, and the pull credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanItems {
+    /// Secret and keys, in order.
+    pub secrets: Vec<(String, Vec<String>)>,
+    /// Secret of the registries' logins.
+    pub pull_secret: Option<String>,
+}
+
+/// A pod, and what must stand in the job record for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuiltPod {
+    /// The pod.
+    pub pod: Value,
+    /// Values of environment variables that may be secret, by key in the record's Secret.
+    pub secret_environment: Vec<(String, Secret)>,
+    /// Pull policies that are left when the first one fails.
+    pub fallbacks: Fallbacks,
+}
+
+/// Why no pod can be made: the job or the settings ask for something that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PodError(pub String);
+
+impl PodError {
+    /// The same as the job's outcome.
+    pub fn infra(&self) -> Infra {
+        Infra::new(InfraKind::Configuration, self.0.clone())
+    }
+}
+
+/// Time after the plan's own deadlines until Kubernetes ends the pod: the agent must always be the
+/// first to notice, because only it can write a verdict.
+const DEADLINE_SLACK: Duration = Duration::from_secs(60);
+
+/// Makes the pod of a job, for a cluster that can do everything; see [`adapt`].
+///
+/// # Errors
+/// No image, an image that is not allowed, a pull policy that is not allowed, an alias that is no
+/// host name.
+pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
+    let PodInput { settings, plan, .. } = *input;
+    let lookup = PlanLookup::new(plan);
+    let image = images::build_image(settings, input.job, &lookup)?;
+    let services = services::services(input, &lookup)?;
+    let volumes = volumes::Volumes::new(input, &lookup)?;
+
+    let mut containers =
+        vec![containers::helper(input, &volumes)?, containers::build(input, &volumes, &image)?];
+    containers.extend(services.containers(input, &volumes)?);
+
+    let mut spec = Map::new();
+    // The agent waits for the build image's pull as part of the job's time, so this counts from the
+    // pod's start and includes the wait.
+    let active = plan.timeout + plan.hold + settings.poll_timeout + DEADLINE_SLACK;
+    spec.insert("restartPolicy".into(), json!("Never"));
+    spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
+    spec.insert("volumes".into(), Value::Array(volumes.declared));
+    spec.insert("containers".into(), Value::Array(containers));
+    scheduling(settings, &mut spec);
+    if let Some(grace) = settings.termination_grace {
+        spec.insert("terminationGracePeriodSeconds".into(), json!(grace));
+    }
+    if !settings.pod_security.is_empty() {
+        spec.insert("securityContext".into(), Value::Object(settings.pod_security.clone()));
+    }
+    if !settings.use_service_account_image_pull_secrets {
+        let own = input.items.pull_secret.iter();
+        let names: Vec<_> =
+            settings.image_pull_secrets.iter().chain(own).map(|n| json!({ "name": n })).collect();
+        if !names.is_empty() {
+            spec.insert("imagePullSecrets".into(), Value::Array(names));
+        }
+    }
+    if let Some(aliases) = services.host_aliases() {
+        spec.insert("hostAliases".into(), aliases);
+    }
+    let pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata::metadata(input, &lookup),
+        "spec": spec,
+    });
+    let mut policies = services.pull_policies(input)?;
+    policies.push((HELPER.to_owned(), containers::helper_policies(input)));
+    policies.push((BUILD.to_owned(), containers::build_policies(input)?));
+    Ok(BuiltPod {
+        pod,
+        secret_environment: services.secret_environment(),
+        fallbacks: Fallbacks::after_first(policies),
+    })
+}
+
+fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {
+    let mut text = |key: &str, value: &str| {
+        if !value.is_empty() {
+            spec.insert(key.to_owned(), json!(value));
+        }
+    };
+    text("schedulerName", &settings.scheduler_name);
+    text("serviceAccountName", &settings.service_account);
+    text("priorityClassName", &settings.priority_class_name);
+    text("runtimeClassName", settings.runtime_class_name.as_deref().unwrap_or_default());
+    if let Some(mount) = settings.automount_service_account_token {
+        spec.insert("automountServiceAccountToken".into(), json!(mount));
+    }
+    if !settings.node_selector.is_empty() {
+        spec.insert("nodeSelector".into(), json!(settings.node_selector));
+    }
+    let tolerations: Vec<_> = settings
+        .tolerations
+        .iter()
+        .map(|toleration| {
+            let mut out = Map::new();
+            if !toleration.key.is_empty() {
+                out.insert("key".into(), json!(toleration.key));
+            }
+            let operator = if toleration.value.is_some() { "Equal" } else { "Exists" };
+            out.insert("operator".into(), json!(operator));
+            if let Some(value) = &toleration.value {
+                out.insert("value".into(), json!(value));
+            }
+            if !toleration.effect.is_empty() {
+                out.insert("effect".into(), json!(toleration.effect));
+            }
+            Value::Object(out)
+        })
+        .collect();
+    if !tolerations.is_empty() {
+        spec.insert("tolerations".into(), Value::Array(tolerations));
+    }
+}
+
+/// The job's number in a pod's labels.
+pub fn job_of_labels(labels: &std::collections::BTreeMap<String, String>) -> Option<JobId> {
+    labels.get(crate::names::JOB_LABEL)?.parse().ok().map(JobId)
+}

@@ -1,0 +1,225 @@
+//! Containers beside the job's own, and the names under which they are reached.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use runner_core::job::{Image, Variable};
+use runner_core::planner::{PlanLookup, expand as expand_text};
+use runner_core::secret::Secret;
+use serde_json::{Map, Value, json};
+
+use super::containers::{escape, first, holds_secret, put_resources, security};
+use super::images::{check_allowed, expand, policies};
+use super::volumes::Volumes;
+use super::{BUILD, HELPER, PodError, PodInput};
+use crate::names::{is_dns_label, is_dns_subdomain};
+use crate::settings::PullPolicy;
+
+/// A container and the pull policies to try for it.
+pub(super) type PolicyList = (String, Vec<Option<PullPolicy>>);
+
+pub(super) struct Services<'a> {
+    list: Vec<Service<'a>>,
+}
+
+struct Service<'a> {
+    name: String,
+    image: String,
+    aliases: Vec<String>,
+    of_job: &'a Image,
+    /// Plain ones, and those whose value stands in the record: name and key there.
+    plain: Vec<(String, String)>,
+    secret: Vec<(String, String, Secret)>,
+}
+
+pub(super) fn services<'a>(
+    input: &PodInput<'a>,
+    lookup: &PlanLookup<'_>,
+) -> Result<Services<'a>, PodError> {
+    let mut list: Vec<Service<'a>> = Vec::new();
+    // GitLab Runner lets an alias take the name of another container (better).
+    let mut taken = vec![BUILD.to_owned(), HELPER.to_owned()];
+    let mut unnamed = 0;
+    for of_job in &input.job.services {
+        let image = expand(lookup, &of_job.name)?;
+        if image.is_empty() {
+            continue;
+        }
+        check_allowed("service image", &image, &input.settings.allowed_services, lookup)?;
+        let mut aliases = Vec::new();
+        for alias in &of_job.aliases {
+            aliases.push(expand(lookup, alias)?);
+        }
+        let free = |name: &&String| is_dns_label(name) && !taken.contains(name);
+        let name = aliases.iter().find(free).cloned().unwrap_or_else(|| {
+            loop {
+                let name = format!("svc-{unnamed}");
+                unnamed += 1;
+                if !taken.contains(&name) {
+                    break name;
+                }
+            }
+        });
+        taken.push(name.clone());
+        let mut service =
+            Service { name, image, aliases, of_job, plain: Vec::new(), secret: Vec::new() };
+        service.environment(input, lookup)?;
+        list.push(service);
+    }
+    list.sort_by(|one, other| one.name.cmp(&other.name));
+    for service in &list {
+        if let Some(bad) = service.aliases.iter().find(|alias| !is_dns_subdomain(alias)) {
+            return Err(PodError(format!(
+                "the alias {bad:?} of service {:?} is not a host name: use lower case letters, \
+                 digits, `-` and `.`",
+                service.image
+            )));
+        }
+    }
+    Ok(Services { list })
+}
+
+impl Service<'_> {
+    fn environment(
+        &mut self,
+        input: &PodInput<'_>,
+        lookup: &PlanLookup<'_>,
+    ) -> Result<(), PodError> {
+        let mut values: Vec<(String, String)> = lookup
+            .container_environment(&input.job.variables)
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.into_owned()))
+            .collect();
+        let own: HashMap<&str, &Variable> =
+            self.of_job.variables.iter().map(|v| (v.key.as_str(), v)).collect();
+        for variable in &self.of_job.variables {
+            let raw = variable.value.expose();
+            let value = if variable.raw {
+                raw.to_owned()
+            } else {
+                expand_text(raw, |name| match own.get(name) {
+                    // Its own name means the job's variable, not itself.
+                    Some(own) if name != variable.key => Some(Cow::from(own.value.expose())),
+                    _ => lookup.reference(name),
+                })
+                .map_err(|error| PodError(format!("variable {:?}: {error}", variable.key)))?
+            };
+            match values.iter_mut().find(|(key, _)| *key == variable.key) {
+                Some((_, known)) => *known = value,
+                None => values.push((variable.key.clone(), value)),
+            }
+        }
+        for (key, value) in values {
+            let masked = own.get(key.as_str()).is_some_and(|variable| variable.masked);
+            if masked || holds_secret(input, &value) {
+                let place = format!("env.{}.{}", self.name, self.secret.len());
+                self.secret.push((key, place, Secret::new(value)));
+            } else {
+                self.plain.push((key, value));
+            }
+        }
+        Ok(())
+    }
+
+    fn policies(&self, input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
+        policies(input.settings, &self.of_job.pull_policies, &self.name)
+    }
+
+    fn container(&self, input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
+        let mut out = Map::new();
+        out.insert("name".into(), json!(self.name));
+        out.insert("image".into(), json!(self.image));
+        if let Some(policy) = first(&self.policies(input)?) {
+            out.insert("imagePullPolicy".into(), json!(policy));
+        }
+        for (key, words) in [("command", &self.of_job.entrypoint), ("args", &self.of_job.command)] {
+            if let Some(words) = words.as_ref().filter(|words| !words.is_empty()) {
+                out.insert(key.into(), json!(words));
+            }
+        }
+        let plain = self.plain.iter();
+        let mut env: Vec<_> =
+            plain.map(|(key, value)| json!({ "name": key, "value": escape(value) })).collect();
+        // The kubelet puts these in without looking for `$(NAME)`, so nothing is escaped.
+        env.extend(self.secret.iter().map(|(key, place, _)| {
+            json!({
+                "name": key,
+                "valueFrom": { "secretKeyRef": { "name": input.names.record, "key": place } },
+            })
+        }));
+        if !env.is_empty() {
+            out.insert("env".into(), Value::Array(env));
+        }
+        if !self.of_job.ports.is_empty() {
+            let ports = self.of_job.ports.iter().map(|port| json!({ "containerPort": port }));
+            out.insert("ports".into(), ports.collect());
+        }
+        put_resources(&mut out, &input.settings.service);
+        let context = security(&input.settings.service_security, self.of_job.user.as_deref())?;
+        out.insert("securityContext".into(), Value::Object(context));
+        out.insert("volumeMounts".into(), json!(volumes.shared));
+        Ok(Value::Object(out))
+    }
+
+    /// The image's path without registry port and tag, with `/` as `__` and as `-`, then aliases.
+    fn hostnames(&self) -> Vec<String> {
+        let image = self.image.split('@').next().unwrap_or(&self.image);
+        let (path, last) = match image.rsplit_once('/') {
+            Some((path, last)) => (Some(path), last),
+            None => (None, image),
+        };
+        let last = last.split(':').next().unwrap_or(last);
+        let full = match path {
+            Some(path) => {
+                let (host, rest) = path.split_once('/').unwrap_or((path, ""));
+                let host = host.split(':').next().unwrap_or(host);
+                let rest = if rest.is_empty() { String::new() } else { format!("/{rest}") };
+                format!("{host}{rest}/{last}")
+            }
+            None => last.to_owned(),
+        };
+        let mut out = Vec::new();
+        for name in [full.replace('/', "__"), full.replace('/', "-")] {
+            if is_dns_subdomain(&name) && !out.contains(&name) {
+                out.push(name);
+            }
+        }
+        for alias in &self.aliases {
+            if !out.contains(alias) {
+                out.push(alias.clone());
+            }
+        }
+        out
+    }
+}
+
+impl Services<'_> {
+    pub(super) fn containers(
+        &self,
+        input: &PodInput<'_>,
+        volumes: &Volumes,
+    ) -> Result<Vec<Value>, PodError> {
+        self.list.iter().map(|service| service.container(input, volumes)).collect()
+    }
+
+    pub(super) fn pull_policies(&self, input: &PodInput<'_>) -> Result<Vec<PolicyList>, PodError> {
+        let of = |service: &Service<'_>| Ok((service.name.clone(), service.policies(input)?));
+        self.list.iter().map(of).collect()
+    }
+
+    /// One entry for localhost. Services with `ports` are left out, as GitLab Runner does.
+    pub(super) fn host_aliases(&self) -> Option<Value> {
+        let names: Vec<_> = self
+            .list
+            .iter()
+            .filter(|service| service.of_job.ports.is_empty())
+            .flat_map(Service::hostnames)
+            .collect();
+        (!names.is_empty()).then(|| json!([{ "ip": "127.0.0.1", "hostnames": names }]))
+    }
+
+    pub(super) fn secret_environment(&self) -> Vec<(String, Secret)> {
+        let all = self.list.iter().flat_map(|service| &service.secret);
+        all.map(|(_, place, value)| (place.clone(), value.clone())).collect()
+    }
+}

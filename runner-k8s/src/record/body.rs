@@ -1,0 +1,100 @@
+//! What the record says.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use runner_core::executor::Remarks;
+use runner_core::ids::{Epoch, JobId, Offset, SourceId};
+use runner_core::outcome::Outcome;
+use runner_core::source::Ticket;
+use serde::{Deserialize, Serialize};
+
+use crate::pod::Fallbacks;
+
+/// The key `record` of a job record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordBody {
+    /// Format version.
+    pub version: u32,
+    /// Whose job.
+    pub source: SourceId,
+    /// Which job.
+    pub job: JobId,
+    /// How to speak for it.
+    pub ticket: Ticket,
+    /// Who looks after it.
+    pub claim: Claim,
+    /// How far it is known to be.
+    pub phase: RecordPhase,
+    /// Its pod.
+    pub pod: String,
+    /// Secrets beside this one.
+    #[serde(default)]
+    pub others: Vec<String>,
+    /// Pull policies that are left to try.
+    #[serde(default, skip_serializing_if = "Fallbacks::is_empty")]
+    pub fallbacks: Fallbacks,
+    /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
+    pub patience: u64,
+    /// What managers have said.
+    #[serde(default)]
+    pub remarks: StoredRemarks,
+}
+
+impl RecordBody {
+    /// The format that this build writes. Optional fields do not change it.
+    pub const VERSION: u32 = 1;
+}
+
+/// A manager's hold on a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The process.
+    pub manager: String,
+    /// Grows with every claim; the agent serves the highest.
+    pub epoch: Epoch,
+}
+
+/// How far a job is known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordPhase {
+    /// Written down. It may have been started since: that is not worth a request, and can be found
+    /// out.
+    Reserved,
+    /// It was started.
+    Started,
+}
+
+/// [`Remarks`] as JSON; the bytes are base64, since a trace may hold anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRemarks {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    before: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<(Offset, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+}
+
+impl From<&Remarks> for StoredRemarks {
+    fn from(remarks: &Remarks) -> Self {
+        Self {
+            before: STANDARD.encode(&remarks.before),
+            after: remarks.after.as_ref().map(|(at, bytes)| (*at, STANDARD.encode(bytes))),
+            outcome: remarks.outcome.clone(),
+        }
+    }
+}
+
+impl StoredRemarks {
+    /// The remarks; what is not base64 is lost rather than the job.
+    pub fn to_remarks(&self) -> Remarks {
+        let bytes = |text: &str| Bytes::from(STANDARD.decode(text).unwrap_or_default());
+        Remarks {
+            before: bytes(&self.before),
+            after: self.after.as_ref().map(|(at, text)| (*at, bytes(text))),
+            outcome: self.outcome.clone(),
+        }
+    }
+}

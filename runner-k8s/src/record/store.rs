@@ -1,0 +1,328 @@
+//! Secrets in the cluster.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use runner_core::ids::{JobId, SourceId};
+use runner_core::secret::Secret;
+use serde_json::Value;
+use tracing::warn;
+
+use super::body::{RecordBody, RecordPhase};
+use super::claim::{ClaimError, Claimed, Found};
+use super::content::{Content, gzip};
+use crate::names::{JOB_LABEL, MANAGED_LABEL, ROLE_LABEL, SOURCE_LABEL, source_hash};
+
+const BODY: &str = "record";
+const POD: &str = "pod";
+const ROLE: &str = "record";
+/// Records in one answer of a list: each may be a megabyte.
+const PAGE: u32 = 20;
+
+/// The job records of a namespace.
+#[derive(Clone)]
+pub struct RecordStore {
+    api: Api<KubeSecret>,
+    source: SourceId,
+}
+
+impl RecordStore {
+    /// The records of this source in this namespace.
+    pub fn new(client: Client, namespace: &str, source: SourceId) -> Self {
+        Self { api: Api::namespaced(client, namespace), source }
+    }
+
+    fn metadata(&self, name: String, job: JobId, role: &str) -> ObjectMeta {
+        let labels = [
+            (MANAGED_LABEL, "podwright".to_owned()),
+            (SOURCE_LABEL, source_hash(&self.source)),
+            (JOB_LABEL, job.to_string()),
+            (ROLE_LABEL, role.to_owned()),
+        ];
+        ObjectMeta {
+            name: Some(name),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// Writes a record: one request, and one more for each Secret beside it.
+    ///
+    /// An answer may have been lost, and a manager may have died after it: a record of the same job
+    /// that was never started is taken over.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when another manager has started the job.
+    pub async fn create(
+        &self,
+        name: &str,
+        body: &RecordBody,
+        content: &Content,
+        pod: &Value,
+        environment: &[(String, Secret)],
+    ) -> Result<Claimed, ClaimError> {
+        let mut data: BTreeMap<_, _> =
+            content.inside().into_iter().map(|(key, value)| (key, bytes(&value))).collect();
+        for (key, value) in environment {
+            data.insert(key.clone(), ByteString(value.expose().as_bytes().to_vec()));
+        }
+        data.insert(POD.to_owned(), ByteString(gzip(pod.to_string().as_bytes())));
+        let others = content.others(name);
+        let mut body = body.clone();
+        body.others = others.iter().map(|other| other.name.clone()).collect();
+        let metadata = self.metadata(name.to_owned(), body.job, ROLE);
+        let mut secret =
+            KubeSecret { metadata, type_: Some("Opaque".into()), ..KubeSecret::default() };
+        let claimed = loop {
+            let mut data = data.clone();
+            data.insert(BODY.to_owned(), encode(&body));
+            secret.data = Some(data);
+            let result = if secret.metadata.resource_version.is_none() {
+                self.api.create(&PostParams::default(), &secret).await
+            } else {
+                self.api.replace(name, &PostParams::default(), &secret).await
+            };
+            match result {
+                Ok(stored) => break Claimed::new(stored, body.clone(), Some(secret.data.take())),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    // It was there and went: begin anew.
+                    secret.metadata.resource_version = None;
+                    continue;
+                }
+                Err(error) => return Err(ClaimError::Api(error)),
+            }
+            let Some(there) = self.api.get_opt(name).await.map_err(ClaimError::Api)? else {
+                secret.metadata.resource_version = None;
+                continue;
+            };
+            let Some(found) = self.read(there) else { return Err(ClaimError::Foreign) };
+            let known = &found.body;
+            let ours = known.claim.manager == body.claim.manager;
+            if !ours && known.phase == RecordPhase::Started {
+                return Err(ClaimError::Taken(known.claim.manager.clone()));
+            }
+            body.claim.epoch = runner_core::ids::Epoch(known.claim.epoch.0 + 1);
+            secret.metadata.resource_version = found.secret.metadata.resource_version;
+        };
+        for other in others {
+            let mut metadata = self.metadata(other.name.clone(), body.job, other.role);
+            metadata.owner_references = Some(vec![claimed.owner()]);
+            let data = other.data.into_iter().map(|(key, value)| (key, bytes(&value))).collect();
+            let secret = KubeSecret {
+                metadata,
+                type_: Some(other.kind.to_owned()),
+                data: Some(data),
+                ..KubeSecret::default()
+            };
+            match self.api.create(&PostParams::default(), &secret).await {
+                Ok(_) => {}
+                // Names follow from the job, so this is an earlier try's; but its content may be
+                // another one's, so it is written again.
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    self.api
+                        .replace(&other.name, &PostParams::default(), &secret)
+                        .await
+                        .map_err(ClaimError::Api)?;
+                }
+                Err(error) => return Err(ClaimError::Api(error)),
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// All records of the source, and the names of Secrets that belong to no record.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn list(&self) -> Result<Vec<Found>, kube::Error> {
+        let selector = format!("{SOURCE_LABEL}={},{ROLE_LABEL}={ROLE}", source_hash(&self.source));
+        let mut page = ListParams::default().labels(&selector).limit(PAGE);
+        let mut out = Vec::new();
+        loop {
+            let list = self.api.list(&page).await?;
+            out.extend(list.items.into_iter().filter_map(|secret| self.read(secret)));
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page.continue_token = Some(token),
+                None => return Ok(out),
+            }
+        }
+    }
+
+    fn read(&self, mut secret: KubeSecret) -> Option<Found> {
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        let data = secret.data.as_ref()?;
+        let body: RecordBody = match serde_json::from_slice(&data.get(BODY)?.0) {
+            Ok(body) => body,
+            Err(error) => {
+                warn!(record = name, %error, "a job record cannot be read; it is left alone");
+                return None;
+            }
+        };
+        // A label is a hash of the source; the source itself decides.
+        if body.version != RecordBody::VERSION || body.source != self.source {
+            warn!(record = name, version = body.version, "a job record is another release's");
+            return None;
+        }
+        secret.metadata.managed_fields = None;
+        Some(Found { secret, body })
+    }
+
+    /// Takes a record over, unless somebody else is faster. `started`: its pod was seen.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when somebody is.
+    pub async fn claim(
+        &self,
+        found: Found,
+        started: bool,
+        manager: &str,
+    ) -> Result<Claimed, ClaimError> {
+        let Found { mut secret, mut body } = found;
+        if started {
+            body.phase = RecordPhase::Started;
+        }
+        body.claim.manager = manager.to_owned();
+        body.claim.epoch = runner_core::ids::Epoch(body.claim.epoch.0 + 1);
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        let data = secret.data.get_or_insert_default();
+        data.insert(BODY.to_owned(), encode(&body));
+        match self.api.replace(&name, &PostParams::default(), &secret).await {
+            Ok(stored) => Ok(Claimed::new(stored, body, Some(secret.data))),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                Err(ClaimError::Taken("another manager".into()))
+            }
+            Err(error) => Err(ClaimError::Api(error)),
+        }
+    }
+
+    /// Writes a record's body again. One request while the content is still at hand, else two.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when another manager has claimed it since.
+    pub async fn update(
+        &self,
+        claimed: &mut Claimed,
+        body: RecordBody,
+        pod: Option<&Value>,
+    ) -> Result<(), ClaimError> {
+        let name = claimed.name().to_owned();
+        loop {
+            let mut secret = match claimed.take_secret() {
+                Some(secret) => secret,
+                None => self.current(claimed).await?,
+            };
+            let data = secret.data.get_or_insert_default();
+            data.insert(BODY.to_owned(), encode(&body));
+            if let Some(pod) = pod {
+                data.insert(POD.to_owned(), ByteString(gzip(pod.to_string().as_bytes())));
+            }
+            match self.api.replace(&name, &PostParams::default(), &secret).await {
+                Ok(stored) => {
+                    claimed.updated(&stored, body, secret);
+                    return Ok(());
+                }
+                // Somebody else's change: another claim ends it, a label that was added does not.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    return Err(ClaimError::Taken("nobody: the record was deleted".into()));
+                }
+                Err(error) => {
+                    claimed.keep(secret);
+                    return Err(ClaimError::Api(error));
+                }
+            }
+        }
+    }
+
+    /// The record as it is now, if it is still ours.
+    async fn current(&self, claimed: &Claimed) -> Result<KubeSecret, ClaimError> {
+        let there = self.api.get_opt(claimed.name()).await.map_err(ClaimError::Api)?;
+        let found = there.and_then(|secret| self.read(secret));
+        match found {
+            Some(found) if found.body.claim == claimed.body().claim => Ok(found.secret),
+            Some(found) => Err(ClaimError::Taken(found.body.claim.manager)),
+            None => Err(ClaimError::Taken("nobody: the record was deleted".into())),
+        }
+    }
+
+    /// Deletes a record and the Secrets beside it. Nothing left is no error.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when another manager has claimed it since.
+    pub async fn delete(&self, claimed: &Claimed) -> Result<(), ClaimError> {
+        for other in &claimed.body().others {
+            gone(self.api.delete(other, &DeleteParams::default()).await.err())?;
+        }
+        let (uid, mut version) = claimed.version();
+        loop {
+            let parameters = DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: uid.clone(),
+                    resource_version: version.take(),
+                }),
+                ..DeleteParams::default()
+            };
+            match self.api.delete(claimed.name(), &parameters).await {
+                Ok(_) => return Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    match self.current(claimed).await {
+                        Ok(secret) => version = secret.metadata.resource_version,
+                        Err(ClaimError::Taken(who)) if who.starts_with("nobody") => return Ok(()),
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error) => return gone(Some(error)),
+            }
+        }
+    }
+}
+
+fn gone(error: Option<kube::Error>) -> Result<(), ClaimError> {
+    match error {
+        None => Ok(()),
+        Some(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Some(error) => Err(ClaimError::Api(error)),
+    }
+}
+
+fn bytes(value: &Bytes) -> ByteString {
+    ByteString(value.to_vec())
+}
+
+fn encode(body: &RecordBody) -> ByteString {
+    ByteString(serde_json::to_vec(body).expect("a record has string keys only"))
+}
+
+impl Claimed {
+    fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: "v1".into(),
+            kind: "Secret".into(),
+            name: self.name().to_owned(),
+            uid: self.version().0.unwrap_or_default(),
+            ..OwnerReference::default()
+        }
+    }
+}
+
+impl Found {
+    /// The pod that was meant for the job; `None`: it cannot be read.
+    pub fn pod(&self) -> Option<Value> {
+        pod_of(self.secret.data.as_ref()?)
+    }
+}
+
+/// Longest pod after decompression: far above what an API server takes.
+const LONGEST_POD: u64 = 8 << 20;
+
+pub(super) fn pod_of(data: &BTreeMap<String, ByteString>) -> Option<Value> {
+    use std::io::Read as _;
+    let packed = &data.get(POD)?.0;
+    serde_json::from_reader(flate2::read::GzDecoder::new(&packed[..]).take(LONGEST_POD)).ok()
+}
