@@ -1,10 +1,13 @@
 //! Servers to test a job source or an executor against, and ways to hurt them.
 //!
 //! * [`gitlab`]: a stand-in for GitLab's side of the runner API.
+//! * [`cluster`]: a simulated Kubernetes cluster whose containers are local processes.
 //! * [`fault`]: a TCP proxy that breaks connections on purpose, for any server.
+//! * [`local`]: an executor that runs jobs as child processes.
 //!
 //! Nothing here is needed at run time by the other crates.
 
+pub mod cluster;
 pub mod fault;
 pub mod gitlab;
 pub mod local;
