@@ -89,9 +89,10 @@ async fn a_watcher_recovers_from_an_expired_watch() {
     sim.create(&pod("p", "sleep 100")).await;
     let seen = timeout(PATIENCE, async {
         loop {
-            match events.next().await.unwrap() {
-                Ok(watcher::Event::InitApply(p) | watcher::Event::Apply(p)) => return p,
-                Ok(_) | Err(_) => {}
+            if let Ok(watcher::Event::InitApply(p) | watcher::Event::Apply(p)) =
+                events.next().await.unwrap()
+            {
+                return p;
             }
         }
     })

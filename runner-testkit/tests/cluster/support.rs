@@ -90,7 +90,7 @@ impl Sim {
         path: &str,
         body: Option<&Value>,
     ) -> (u16, Value) {
-        self.call_as(&self.cluster.admin_token().to_owned(), method, path, body).await
+        self.call_as(self.cluster.admin_token(), method, path, body).await
     }
 
     pub(crate) fn path(&self, rest: &str) -> String {
