@@ -28,7 +28,7 @@ struct World {
     cluster: Cluster,
     settings: RawSettings,
     job: Job,
-    directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl World {
@@ -63,7 +63,7 @@ impl World {
             poll_timeout: 30,
             ..RawSettings::default()
         };
-        World { cluster, settings, job: job(), directory }
+        World { cluster, settings, job: job(), _directory: directory }
     }
 
     fn script(&mut self, commands: &[&str]) {
@@ -99,7 +99,7 @@ impl World {
 
     async fn run(&self, executor: &KubernetesExecutor) -> (String, JobEnd) {
         let mut handle = self.start(executor).await;
-        let (trace, end) = to_the_end(&mut *handle).await;
+        let (trace, end) = to_the_end(&mut *handle, Vec::new()).await;
         handle.dispose().await.unwrap();
         (trace, end)
     }
@@ -160,9 +160,10 @@ async fn until(handle: &mut dyn JobHandle, text: &str) -> (Vec<u8>, Option<JobEn
     }
 }
 
-async fn to_the_end(handle: &mut dyn JobHandle) -> (String, JobEnd) {
-    let (trace, end) = until(handle, "").await;
+async fn to_the_end(handle: &mut dyn JobHandle, mut trace: Vec<u8>) -> (String, JobEnd) {
+    let (tail, end) = until(handle, "").await;
     let end = end.unwrap();
+    trace.extend(tail);
     if let Some(summary) = end.trace {
         assert_eq!(summary, TraceSummary::of(&trace));
     }
@@ -232,9 +233,7 @@ async fn the_next_manager_goes_on(
     #[values(Isolation::Auto, Isolation::Plain)] isolation: Isolation,
 ) {
     let mut world = World::new(isolation);
-    let go = world.directory.path().join("go");
-    let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
-    world.script(&["echo first", &wait, "echo second"]);
+    world.script(&["echo first", "sleep 2", "echo second"]);
     let first = world.executor("m1").await;
     let mut handle = world.start(&first).await;
     let (head, _) = until(&mut *handle, "first\n").await;
@@ -245,7 +244,6 @@ async fn the_next_manager_goes_on(
     handle.start().await.unwrap();
     handle.follow(Offset(head.len() as u64), ALL).await;
     world.cluster.restart_api();
-    std::fs::write(&go, "").unwrap();
     let (tail, end) = until(&mut *handle, "").await;
     let end = end.unwrap();
     assert_eq!(end.outcome, Outcome::Exited(0));
@@ -270,7 +268,7 @@ async fn a_lost_pod_is_never_a_success(
     world.script(&["echo started", "sleep 600"]);
     let executor = world.executor("m1").await;
     let mut handle = world.start(&executor).await;
-    until(&mut *handle, "started\n").await;
+    let (head, _) = until(&mut *handle, "started\n").await;
     let pod = world.pod();
     match act {
         "evict" => world.cluster.evict(&pod).unwrap(),
@@ -292,7 +290,7 @@ async fn a_lost_pod_is_never_a_success(
             return world.nothing_is_left().await;
         }
     }
-    let (_, end) = to_the_end(&mut *handle).await;
+    let (_, end) = to_the_end(&mut *handle, head).await;
     assert_eq!(infra(&end).0, InfraKind::System);
     assert!(infra(&end).1.contains(word), "{end:?}");
     handle.dispose().await.unwrap();
@@ -305,9 +303,9 @@ async fn a_cancelled_job_says_so() {
     world.script(&["echo started", "sleep 600"]);
     let executor = world.executor("m1").await;
     let mut handle = world.start(&executor).await;
-    until(&mut *handle, "started\n").await;
+    let (head, _) = until(&mut *handle, "started\n").await;
     handle.stop(Stop::Cancel).await.unwrap();
-    let (_, end) = to_the_end(&mut *handle).await;
+    let (_, end) = to_the_end(&mut *handle, head).await;
     assert_eq!(end.outcome, Outcome::Cancelled);
     handle.dispose().await.unwrap();
     world.nothing_is_left().await;
@@ -340,10 +338,8 @@ async fn an_answer_to_the_creation_that_is_lost_makes_no_second_pod() {
     use runner_testkit::cluster::Fault;
     let mut world = World::new(Isolation::Auto);
     world.script(&["echo once"]);
-    for resource in ["secrets", "pods"] {
-        let filter = RequestFilter::of("create", resource);
-        world.cluster.fail_next(1, filter, Fault::LoseAnswer);
-    }
+    let filter = RequestFilter::of("create", "pods");
+    world.cluster.fail_next(1, filter, Fault::LoseAnswer);
     let (trace, end) = world.run(&world.executor("m1").await).await;
     assert_eq!(end.outcome, Outcome::Exited(0), "{trace}");
     assert!(trace.contains("once"), "{trace}");
