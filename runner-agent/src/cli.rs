@@ -127,14 +127,17 @@ struct Options {
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        // The environment, for executors whose containers have no file system of their own.
+        let root = std::env::var("PODWRIGHT_ROOT").ok().filter(|root| !root.is_empty());
+        // There the pod's own directories lie below it too; a flag says exactly where one lies.
+        let below = |path: &str| PathBuf::from(format!("{}{path}", root.as_deref().unwrap_or("")));
         let mut options = Self {
-            plan: layout::PLAN_DIR.into(),
-            state: layout::STATE_DIR.into(),
-            link: layout::LINK_DIR.into(),
-            shell: layout::SHELL.into(),
-            termination_log: "/dev/termination-log".into(),
-            // The environment, for executors whose containers have no file system of their own.
-            root: std::env::var("PODWRIGHT_ROOT").ok().filter(|root| !root.is_empty()),
+            plan: below(layout::PLAN_DIR),
+            state: below(layout::STATE_DIR),
+            link: below(layout::LINK_DIR),
+            shell: below(layout::SHELL),
+            termination_log: below("/dev/termination-log"),
+            root,
         };
         while let Some(name) = arguments.next() {
             let value = arguments

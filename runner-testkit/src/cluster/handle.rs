@@ -132,11 +132,11 @@ impl Cluster {
     /// When the machine has no port, thread or directory for it, or the wanted isolation cannot be had.
     pub fn start(settings: ClusterSettings) -> Result<Self, StartClusterError> {
         let id = format!("{:016x}", unique());
-        let dir = match &settings.work_dir {
-            Some(dir) => dir.join(format!("cluster-{id}")),
-            None => std::env::temp_dir().join(format!("podwright-sim-{id}")),
-        };
-        std::fs::create_dir_all(&dir)?;
+        // Short, because paths of sockets in pods must fit into 108 bytes.
+        let parent = settings.work_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = parent.join(format!("sim-{}", &id[..8]));
+        std::fs::create_dir_all(&parent)?;
+        std::fs::create_dir(&dir)?;
         let dir = dir.canonicalize()?;
         let (token, admin_token) =
             (format!("sim-{:016x}{:016x}", unique(), unique()), format!("admin-{:016x}", unique()));

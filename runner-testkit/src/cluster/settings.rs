@@ -46,6 +46,9 @@ pub struct ClusterSettings {
     /// Where pods keep their directories. Default: a new directory under the system's temporary
     /// one, removed on drop.
     pub work_dir: Option<PathBuf>,
+    /// CPUs of the one node: a pod whose requests sum up to more is not scheduled. Pods do not
+    /// compete for them.
+    pub node_cpus: u32,
     /// Labels of the one node, for node selectors.
     pub node_labels: Vec<(String, String)>,
 }
@@ -62,6 +65,7 @@ impl Default for ClusterSettings {
             bookmark_interval: Duration::from_secs(60),
             history: 4096,
             work_dir: None,
+            node_cpus: 64,
             node_labels: vec![
                 ("kubernetes.io/os".into(), "linux".into()),
                 ("kubernetes.io/hostname".into(), super::NODE.into()),
@@ -75,6 +79,9 @@ impl Default for ClusterSettings {
 pub struct ImageSpec {
     /// Host directory that an image *volume* of this image shows, read-only.
     pub volume: Option<PathBuf>,
+    /// Files and directories of the image that the host does not have at that path: path in the
+    /// container, path on the host. Read-only, and in plain mode only found as mount paths are.
+    pub files: Vec<(PathBuf, PathBuf)>,
     /// The image's `ENV`.
     pub env: Vec<(String, String)>,
     /// The image's `ENTRYPOINT`.

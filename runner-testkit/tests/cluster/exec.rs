@@ -8,7 +8,7 @@ use crate::support::{Sim, exec_path, pod, settings, sim};
 
 async fn idle(isolation: Isolation) -> Sim {
     let sim = Sim::start(settings(isolation));
-    sim.create(&pod("p", "echo own output; sleep 1000")).await;
+    sim.create(&pod("p", "echo own output; exec sleep 1000")).await;
     sim.until_running("p").await;
     sim
 }
@@ -131,7 +131,7 @@ async fn an_exec_sees_the_containers_files_and_processes() {
     let came = sim.exec("p", "main", script).await.read().await;
     if sim.cluster.has_namespaces() {
         let text = String::from_utf8_lossy(&came.stdout).into_owned();
-        assert!(text.starts_with("/only-in-the-pod\n") && text.contains("own output"), "{text}");
+        assert!(text.starts_with("/only-in-the-pod\n") && text.contains("sleep"), "{text}");
         assert!(!std::path::Path::new("/only-in-the-pod").exists());
     } else {
         std::fs::remove_file("/only-in-the-pod").ok();
@@ -170,6 +170,26 @@ async fn a_program_whose_stream_is_gone_has_its_input_closed(
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert!(fewer, "the program of the exec lives on");
+}
+
+#[rstest]
+#[case::writing("yes")]
+#[case::later("sleep 0.3; while echo x; do sleep 0.01; done")]
+#[tokio::test]
+async fn a_program_whose_stream_is_gone_cannot_write(#[case] rest: &str) {
+    let sim = idle(Isolation::Auto).await;
+    let script = format!("echo begun; {rest}");
+    let mut exec = sim.exec("p", "main", &script).await;
+    exec.begun().await;
+    drop(exec);
+    for _ in 0..500 {
+        // The container's own.
+        if sim.cluster.leftovers().processes.len() == 1 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the program of the exec still writes");
 }
 
 #[tokio::test]

@@ -233,7 +233,7 @@ impl Container {
         let started = now();
         let log = Arc::new(Log::new());
         let uid = self.pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-        let mounts = self.mounts().unwrap_or_default();
+        let mounts = self.mounts(image).unwrap_or_default();
         self.shared.running.lock().insert(
             (uid.clone(), name.clone()),
             Running {
@@ -321,8 +321,14 @@ impl Container {
         (if vanished { None } else { status }, reason, stopped)
     }
 
-    fn mounts(&self) -> std::io::Result<Vec<Mount>> {
-        let mut mounts = volumes::mounts(&self.spec, &self.volumes, &self.pod)?;
+    fn mounts(&self, image: &ImageSpec) -> std::io::Result<Vec<Mount>> {
+        let mut mounts = Vec::new();
+        for (path, host) in &image.files {
+            let host = host.canonicalize()?;
+            mounts.push(Mount { host, path: path.clone(), read_only: true });
+        }
+        // Volumes hide what the image has at their paths.
+        mounts.extend(volumes::mounts(&self.spec, &self.volumes, &self.pod)?);
         let path = self.spec["terminationMessagePath"].as_str().unwrap_or("/dev/termination-log");
         let file = self.dir.join("termination-log");
         mounts.push(Mount { host: file, path: path.into(), read_only: false });
@@ -338,7 +344,7 @@ impl Container {
         if argv.is_empty() {
             return Err("no command specified".into());
         }
-        let mounts = self.mounts().map_err(io)?;
+        let mounts = self.mounts(image).map_err(io)?;
         let dir = self.spec["workingDir"].as_str().unwrap_or(&image.working_dir);
         let mut working_dir = PathBuf::from(if dir.is_empty() { "/" } else { dir });
         env.push((strays::MARKER.into(), format!("{}{restarts}", self.marker())));

@@ -43,7 +43,8 @@ pub(in super::super) fn spawn(shared: &Arc<Shared>, pod: &Arc<Value>) {
     let (uid, namespace, name) = (text("uid"), text("namespace"), text("name"));
     shared.pods.lock().insert(uid.clone(), orders);
     let worker = Worker {
-        dir: shared.dir.join("pods").join(&uid),
+        // Short, because paths of sockets in it must fit into 108 bytes.
+        dir: shared.dir.join("p").join(uid.get(..13).unwrap_or(&uid)),
         containers: statuses(pod),
         facts: PodFacts { start_time: now(), ..PodFacts::default() },
         shared: shared.clone(),
@@ -156,6 +157,14 @@ impl Worker {
             .into_iter()
             .flatten()
             .all(|(key, value)| labels.iter().any(|(k, v)| k == key && value.as_str() == Some(v)));
+        let cpus: f64 = ["initContainers", "containers"]
+            .iter()
+            .flat_map(|list| self.pod["spec"][*list].as_array().into_iter().flatten())
+            .map(|c| cpus(&c["resources"]["requests"]["cpu"]))
+            .sum();
+        if cpus > f64::from(self.shared.settings.node_cpus) {
+            return Some("0/1 nodes are available: 1 Insufficient cpu.".into());
+        }
         (!fits).then(|| {
             "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.".into()
         })
@@ -384,6 +393,19 @@ impl Worker {
     fn event(&self, kind: &str, reason: &str, message: &str) {
         self.shared.event(&self.pod, kind, reason, message);
     }
+}
+
+/// A quantity of CPU time.
+fn cpus(quantity: &Value) -> f64 {
+    if let Some(number) = quantity.as_f64() {
+        return number;
+    }
+    let text = quantity.as_str().unwrap_or_default();
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 0.001),
+        None => (text, 1.0),
+    };
+    number.parse::<f64>().unwrap_or(0.0) * unit
 }
 
 /// Waits for something, unless the pod is deleted or gone first.

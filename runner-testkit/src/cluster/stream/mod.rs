@@ -171,12 +171,12 @@ async fn executed(
         }
     };
     let stdin = Arc::new(Mutex::new(process.stdin));
-    let (mut stdout, mut stderr, exit) = (process.stdout, process.stderr, process.exit);
+    let (stdout, stderr, exit) = (process.stdout, process.stderr, process.exit);
     tokio::spawn(async move {
         let copied = async {
             tokio::join!(
-                pump(&mut stdout, STDOUT, wanted.stdout, &tx),
-                pump(&mut stderr, STDERR, wanted.stderr, &tx)
+                pump(stdout, STDOUT, wanted.stdout, &tx),
+                pump(stderr, STDERR, wanted.stderr, &tx)
             );
         };
         let (exit, ()) = tokio::join!(exit, copied);
@@ -190,9 +190,10 @@ async fn executed(
     Session { stdin, output, status }
 }
 
-/// Reads a pipe to its end. When the client is gone the pipe is closed, and the program notices.
+/// Reads a pipe to its end. When the client is gone the pipe is closed, here and at once, and the
+/// program notices.
 async fn pump(
-    from: &mut (impl AsyncRead + Unpin),
+    mut from: impl AsyncRead + Unpin,
     channel: u8,
     wanted: bool,
     tx: &mpsc::Sender<Output>,
