@@ -22,8 +22,8 @@ struct Arguments {
 enum Command {
     /// Run a two-job pipeline against a GitLab stand-in.
     ///
-    /// Without --kubeconfig the jobs run as local processes of the agent, with it in pods of that
-    /// cluster. Exit code 0 only if all verdicts are right.
+    /// Without --kubeconfig the jobs run in pods of a simulated cluster, which are local processes.
+    /// Exit code 0 only if all verdicts are right.
     Demo {
         /// Run on this cluster.
         #[arg(long, requires = "agent_image")]

@@ -1,27 +1,27 @@
-//! A whole pipeline in one process: a GitLab stand-in, the ordinary manager, and the agent as local
-//! processes.
+//! A whole pipeline in one process: a GitLab stand-in, the ordinary manager, and a simulated cluster
+//! whose containers are local processes; or the same on a real cluster.
 //!
 //! What stands in for what is said at the beginning of its output; everything between GitLab's API
-//! and the processes of the job is the real thing.
+//! and the API server is the real thing.
 
 mod pipeline;
 mod screen;
 mod table;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use runner_core::executor::Executor;
 use runner_core::ids::SourceId;
 use runner_core::manager::{Manager, Runner, StopLevel};
 use runner_core::source::JobSource;
 use runner_gitlab::{GitLabSettings, GitLabSource, short_token};
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIdentity};
+use runner_testkit::cluster::{self, ClusterSettings, ImageSpec};
 use runner_testkit::gitlab::{Finished, GitLab};
-use runner_testkit::local::LocalExecutor;
 
 use pipeline::Pipeline;
 use screen::Screen;
@@ -29,7 +29,10 @@ use screen::Screen;
 /// Longest time for the whole pipeline.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A real cluster to run the demo on.
+/// Longest time until everything is gone after the last job.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// The cluster to run the demo on.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) kubeconfig: String,
@@ -70,32 +73,27 @@ async fn demo(cluster: Option<Cluster>, listen: SocketAddr) -> anyhow::Result<()
         gitlab.url(),
         match &cluster {
             Some(cluster) => format!("in pods of namespace {}", cluster.namespace),
-            None => "as local processes of the agent (no cluster, no isolation)".to_owned(),
+            None => "in the pods of a simulated cluster, as local processes".to_owned(),
         }
     ));
 
     let settings = GitLabSettings::new(gitlab.url(), gitlab.runner_token(), "s_demo00000000");
     let source = Arc::new(GitLabSource::new(settings)?);
-    let local = match cluster {
-        Some(_) => None,
+    let (simulation, cluster) = match cluster {
+        Some(cluster) => (None, cluster),
         None => {
-            let program =
-                std::env::current_exe().context("this program's own path is not known")?;
-            let agent = [program.display().to_string(), "agent".to_owned()];
-            Some(Arc::new(LocalExecutor::new(directory.path().join("jobs"), agent)))
+            let (simulation, cluster) = simulate(directory.path())?;
+            (Some(simulation), cluster)
         }
     };
-    let executor: Arc<dyn Executor> = match (&cluster, &local) {
-        (Some(cluster), _) => Arc::new(on_cluster(cluster, source.id()).await?),
-        (None, Some(local)) => Arc::clone(local) as _,
-        (None, None) => anyhow::bail!("there is neither a cluster nor a local executor"),
-    };
-    let mut runner = Runner::new("demo", Arc::clone(&source) as _, executor);
+    let executor = Arc::new(on_cluster(&cluster, source.id()).await?);
+    let mut runner = Runner::new("demo", Arc::clone(&source) as _, Arc::clone(&executor) as _);
     runner.artifacts = Some(source);
     runner.check_interval = Duration::from_millis(200);
     runner.plan.runner_name = "demo".to_owned();
     runner.plan.short_token = short_token(gitlab.runner_token());
     runner.plan.manager_host = "podwright demo".to_owned();
+    runner.plan.system_id = "s_demo00000000".to_owned();
 
     let screen = Screen::new();
     let (manager, stop) = Manager::new(2);
@@ -107,17 +105,52 @@ async fn demo(cluster: Option<Cluster>, listen: SocketAddr) -> anyhow::Result<()
     stop.stop(StopLevel::Drain);
     running.await.context("the manager ended unexpectedly")?;
 
-    table::print(&screen, &jobs, &finished, &gitlab);
+    table::print(&screen, &jobs, &finished, &gitlab, executor.requests());
     let violations = gitlab.violations();
     ensure!(violations.is_empty(), "GitLab's rules were broken: {violations:?}");
     for (job, end) in jobs.iter().zip(&finished) {
         ensure!(end.state.as_str() == "success", "{} should have succeeded: {end:?}", job.name());
         ensure!(end.checksum_ok == Some(true), "{}: the log's checksum is wrong", job.name());
     }
-    if let Some(local) = local {
-        ensure!(local.leftovers().is_empty(), "something is left: {:?}", local.leftovers());
+    if let Some(simulation) = &simulation {
+        nothing_is_left(simulation).await?;
     }
     Ok(())
+}
+
+/// A cluster in this process, with this program as the agent.
+fn simulate(directory: &Path) -> anyhow::Result<(cluster::Cluster, Cluster)> {
+    const AGENT: &str = "podwright-agent:demo";
+    const IMAGE: &str = "this-machine:demo";
+    let simulation = cluster::Cluster::start(ClusterSettings::default())?;
+    let program = std::env::current_exe().context("this program's own path is not known")?;
+    let agent = ImageSpec::agent(&directory.join("agent"), &program);
+    simulation.register_image(AGENT, agent.context("the agent's image cannot be made")?);
+    simulation.register_image(IMAGE, ImageSpec::present());
+    let kubeconfig = directory.join("kubeconfig");
+    std::fs::write(&kubeconfig, simulation.kubeconfig())?;
+    let cluster = Cluster {
+        kubeconfig: kubeconfig.display().to_string(),
+        agent_image: AGENT.to_owned(),
+        image: IMAGE.to_owned(),
+        helper_image: IMAGE.to_owned(),
+        namespace: simulation.namespace().to_owned(),
+    };
+    Ok((simulation, cluster))
+}
+
+/// Waits until the simulated kubelet has ended what was deleted.
+async fn nothing_is_left(simulation: &cluster::Cluster) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + CLEAN_UP;
+    loop {
+        let left = simulation.leftovers();
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(tokio::time::Instant::now() < deadline, "something is left: {left:?}");
+        // The simulation has no event for it, and this is no job's way.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn on_cluster(cluster: &Cluster, source: SourceId) -> anyhow::Result<KubernetesExecutor> {

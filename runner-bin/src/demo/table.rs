@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 use runner_core::ids::JobId;
+use runner_k8s::client::{RequestCounts, RequestKind};
 use runner_testkit::gitlab::{Finished, GitLab, JobRef};
 
 use super::screen::{Screen, Times, line, seconds};
 
-pub(super) fn print(screen: &Screen, jobs: &[JobRef], finished: &[Finished], gitlab: &GitLab) {
+pub(super) fn print(
+    screen: &Screen,
+    jobs: &[JobRef],
+    finished: &[Finished],
+    gitlab: &GitLab,
+    kubernetes: &RequestCounts,
+) {
     line(format_args!(""));
     line(format_args!(
         "{:<8} {:<9} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>9}",
@@ -43,6 +50,13 @@ pub(super) fn print(screen: &Screen, jobs: &[JobRef], finished: &[Finished], git
         .map(|(endpoint, count)| format!("{endpoint:?} {count}"))
         .collect();
     line(format_args!("requests to GitLab: {}", requests.join(", ")));
+    let requests: Vec<String> = RequestKind::ALL
+        .into_iter()
+        .map(|kind| (kind, kubernetes.get(kind)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| format!("{} {count}", kind.as_str()))
+        .collect();
+    line(format_args!("requests to Kubernetes: {}", requests.join(", ")));
 }
 
 fn spent(times: &Times, stages: &[&str]) -> Option<Duration> {

@@ -1,6 +1,7 @@
 //! What a simulated cluster is told before it starts, and what it is told about images.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::rbac::Rule;
@@ -110,6 +111,21 @@ impl ImageSpec {
     #[must_use]
     pub fn present() -> Self {
         ImageSpec { pull: Pull { present: true, ..Pull::default() }, ..ImageSpec::default() }
+    }
+
+    /// The agent's image, made of this program, which must obey the agent's command line when it is
+    /// called `podwright-agent`. `dir` is a new or empty directory for it.
+    ///
+    /// # Errors
+    /// When the program cannot be put there.
+    pub fn agent(dir: &Path, program: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let inside = dir.join("podwright-agent");
+        // Debug builds are large; only another file system needs a copy.
+        if std::fs::hard_link(program, &inside).is_err() {
+            std::fs::copy(program, &inside)?;
+        }
+        Ok(Self::volume(dir))
     }
 
     /// An image that is on the node and shows this host directory where it is mounted as a volume.

@@ -1,0 +1,12 @@
+//! Whole jobs: the GitLab stand-in, the ordinary manager, the Kubernetes executor, the agent in pods.
+//!
+//! On the simulated cluster; on a real one when `PODWRIGHT_E2E_KUBECONFIG` is set (see
+//! `docs/real-cluster.md`). What only one of them can show says so when it is left out.
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
+#![expect(clippy::print_stderr, reason = "a test that was not run must say so")]
+
+mod cancel;
+mod place;
+mod trace;
+mod verdicts;
+mod world;

@@ -1,0 +1,162 @@
+//! Where the pods of a test are.
+
+use std::path::Path;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, ListParams};
+use runner_k8s::RawSettings;
+use runner_k8s::names::{SOURCE_LABEL, source_hash};
+use runner_testkit::cluster::{Cluster, ClusterSettings, ImageSpec};
+use tokio::time::Instant;
+
+/// The cluster of a test.
+pub(crate) enum Place {
+    /// One of its own.
+    Simulated(Box<Cluster>),
+    /// The one that the environment names, shared with other tests.
+    Real(Real),
+}
+
+/// A real cluster as an administrator sees it.
+pub(crate) struct Real {
+    client: kube::Client,
+    namespace: String,
+    /// Where pods reach this machine.
+    pub(crate) host: std::net::IpAddr,
+}
+
+/// An image with a shell and git.
+pub(crate) const IMAGE: &str = "debian:test";
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether tests run on a real cluster.
+pub(crate) fn is_real() -> bool {
+    variable("PODWRIGHT_E2E_KUBECONFIG").is_some()
+}
+
+impl Place {
+    /// The cluster, and the settings by which an executor uses it.
+    pub(crate) async fn new(directory: &Path, settings: ClusterSettings) -> (Self, RawSettings) {
+        match variable("PODWRIGHT_E2E_KUBECONFIG") {
+            Some(kubeconfig) => Self::real(kubeconfig).await,
+            None => Self::simulated(directory, settings),
+        }
+    }
+
+    fn simulated(directory: &Path, settings: ClusterSettings) -> (Self, RawSettings) {
+        let cluster = Cluster::start(ClusterSettings {
+            crash_backoff: Duration::from_millis(200),
+            pull_backoff: Duration::from_millis(200),
+            ..settings
+        });
+        let cluster = cluster.unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_podwright"));
+        let agent = ImageSpec::agent(&directory.join("agent"), program).unwrap();
+        cluster.register_image("podwright-agent:test", agent);
+        cluster.register_image(IMAGE, ImageSpec::present());
+        let kubeconfig = directory.join("kubeconfig");
+        std::fs::write(&kubeconfig, cluster.kubeconfig()).unwrap();
+        let settings = RawSettings {
+            kubeconfig: kubeconfig.to_str().unwrap().into(),
+            namespace: cluster.namespace().into(),
+            image: IMAGE.into(),
+            helper_image: IMAGE.into(),
+            agent_image: "podwright-agent:test".into(),
+            poll_timeout: 30,
+            ..RawSettings::default()
+        };
+        (Place::Simulated(Box::new(cluster)), settings)
+    }
+
+    async fn real(kubeconfig: String) -> (Self, RawSettings) {
+        let file = kube::config::Kubeconfig::read_from(&kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+        let (host, port) =
+            (config.cluster_url.host().unwrap().to_owned(), config.cluster_url.port_u16());
+        // The address from which this machine speaks to the cluster is one that pods can reach.
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect((host.as_str(), port.unwrap_or(443))).unwrap();
+        let host = socket.local_addr().unwrap().ip();
+        let namespace = variable("PODWRIGHT_E2E_NAMESPACE").unwrap_or_else(|| "default".into());
+        let image = variable("PODWRIGHT_E2E_IMAGE")
+            .unwrap_or_else(|| "docker.io/library/debian:test".to_owned());
+        let settings = RawSettings {
+            kubeconfig,
+            namespace: namespace.clone(),
+            image: image.clone(),
+            helper_image: image,
+            agent_image: variable("PODWRIGHT_E2E_AGENT_IMAGE")
+                .expect("PODWRIGHT_E2E_AGENT_IMAGE must be set beside PODWRIGHT_E2E_KUBECONFIG"),
+            poll_timeout: 60,
+            ..RawSettings::default()
+        };
+        let client = kube::Client::try_from(config).unwrap();
+        (Place::Real(Real { client, namespace, host }), settings)
+    }
+
+    /// The names of the pods of this source.
+    pub(crate) async fn pods(&self, source: &runner_core::ids::SourceId) -> Vec<String> {
+        match self {
+            Place::Simulated(cluster) => cluster.pods(),
+            Place::Real(real) => real.names::<Pod>(source).await,
+        }
+    }
+
+    /// Deletes a pod as somebody with `kubectl` does.
+    pub(crate) async fn delete_pod(&self, pod: &str) {
+        match self {
+            Place::Simulated(cluster) => cluster.delete_pod(pod, None).unwrap(),
+            Place::Real(real) => {
+                real.api::<Pod>().delete(pod, &DeleteParams::default()).await.unwrap();
+            }
+        }
+    }
+
+    /// Nothing of this source is left, once the kubelet has had the time to end what was deleted.
+    pub(crate) async fn nothing_is_left(&self, source: &runner_core::ids::SourceId) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let left = match self {
+                Place::Simulated(cluster) => {
+                    let left = cluster.leftovers();
+                    (!left.is_empty()).then(|| format!("{left:?}"))
+                }
+                Place::Real(real) => {
+                    let mut left = real.names::<Pod>(source).await;
+                    left.extend(real.names::<Secret>(source).await);
+                    (!left.is_empty()).then(|| format!("{left:?}"))
+                }
+            };
+            let Some(left) = left else { return };
+            assert!(Instant::now() < deadline, "left behind: {left}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Real {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    async fn names<K>(&self, source: &runner_core::ids::SourceId) -> Vec<String>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let selector = format!("{SOURCE_LABEL}={}", source_hash(source));
+        let list = self.api::<K>().list(&ListParams::default().labels(&selector)).await.unwrap();
+        list.items.into_iter().filter_map(|item| item.meta().name.clone()).collect()
+    }
+}
