@@ -9,6 +9,7 @@ use runner_core::manager::{Manager, Runner, StopHandle, StopLevel};
 use runner_core::secret::Secret;
 use runner_core::source::JobSource;
 use runner_gitlab::{GitLabSettings, GitLabSource, short_token};
+use runner_k8s::names::manager_id;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIdentity};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
@@ -112,7 +113,7 @@ async fn build(
         source: source.id(),
         name: config.name.clone(),
         short_token: short_token.clone(),
-        manager: format!("{host}-{}", std::process::id()),
+        manager: manager_id(&host),
     };
     let lines = vec![format!("Using Kubernetes namespace: {}", settings.namespace)];
     let executor = KubernetesExecutor::connect(settings, identity).await?;

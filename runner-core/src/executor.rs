@@ -165,11 +165,25 @@ pub trait Executor: Send + Sync + 'static {
         request: JobRequest<'a>,
     ) -> Result<Box<dyn JobHandle>, ExecutorError>;
 
-    /// Claims the jobs that other managers of the same source left behind.
+    /// Claims the jobs that other managers of the same source have left behind by now. Called when
+    /// a manager starts, and whenever [`abandoned`](Executor::abandoned) says so.
     ///
     /// # Errors
     /// When it cannot be found out which there are; the caller tries again later.
     async fn recover(&self) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError>;
+
+    /// Waits until there may be more for [`recover`](Executor::recover) to claim, because another
+    /// manager has ended or seems to have died. Cancel safe.
+    ///
+    /// Default: never, which is right where only one manager runs at a time.
+    async fn abandoned(&self) {
+        std::future::pending().await
+    }
+
+    /// The manager ends: whatever it still holds is for others, at once. Takes a few seconds at most.
+    ///
+    /// Default: nothing.
+    async fn retire(&self) {}
 }
 
 /// One job in an executor's hands.

@@ -6,18 +6,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use kube::api::{WatchEvent, WatchParams};
+use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
 use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::planner::PlanLookup;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
-use crate::job::{Connect, ExecConnector, KubernetesJob, Shared};
-use crate::names::{JOB_LABEL, RunnerIdentity, names};
+use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
+use crate::names::{JOB_LABEL, RunnerIdentity, manager_hash, names};
 use crate::pod::{PodInput, build_pod};
+use crate::presence::{Estate, HEIR_PATIENCE, View};
 use crate::record::{
     Claim, ClaimError, Content, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
@@ -34,6 +37,7 @@ const FIRST_LIST: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct KubernetesExecutor {
     shared: Arc<Shared>,
+    estate: Arc<Mutex<Estate>>,
 }
 
 impl KubernetesExecutor {
@@ -72,9 +76,18 @@ impl KubernetesExecutor {
         }
         let api = clients.api.clone();
         let store = RecordStore::new(api, &settings.namespace, runner.source.clone());
-        let (hub, launcher) = (OnceLock::new(), OnceCell::new());
-        let shared = Shared { settings, runner, clients, store, connector, hub, launcher };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared {
+            settings,
+            runner,
+            clients,
+            store,
+            connector,
+            hub: OnceLock::new(),
+            presence: OnceLock::new(),
+            held: HeldJobs::default(),
+            launcher: OnceCell::new(),
+        };
+        Self { shared: Arc::new(shared), estate: Arc::default() }
     }
 
     /// How many requests were made.
@@ -98,6 +111,8 @@ impl Executor for KubernetesExecutor {
         let Shared { settings, runner, store, .. } = &*self.shared;
         // Known before the job is accepted: a cluster that does not answer is no place for it.
         self.shared.launcher().await?;
+        // Before the record: a record of nobody is taken.
+        self.view().await?;
         let lookup = PlanLookup::new(plan);
         let slot = lookup.setting("CI_CONCURRENT_PROJECT_ID").unwrap_or_default().to_owned();
         drop(lookup);
@@ -121,23 +136,86 @@ impl Executor for KubernetesExecutor {
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };
+        let held = self.shared.held.hold(job.id);
         let claimed = store
             .create(&names.record, &body, &content, &built.pod, &built.secret_environment)
             .await
             .map_err(|error| error.into_executor_error("write the job down"))?;
-        Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), claimed, None)))
+        Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), held, claimed, None)))
     }
 
     async fn recover(&self) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
         let shared = &self.shared;
-        let found = shared
-            .store
-            .list()
+        let mark = shared.presence().mark();
+        let view = self.view().await?;
+        let names = self
+            .left_behind(&view)
             .await
             .map_err(|error| executor_error(error, "list the job records"))?;
-        let mut others: Vec<Found> = found;
-        others.retain(|record| record.body.claim.manager != shared.runner.manager);
-        if others.is_empty() {
+        let mine = self.estate.lock().divide(names, &view, &shared.runner.manager, Instant::now());
+        let handles = self.claim_all(mine).await?;
+        self.estate.lock().mark = mark;
+        Ok(handles)
+    }
+
+    async fn abandoned(&self) {
+        let (mark, again) = {
+            let estate = self.estate.lock();
+            (estate.mark, estate.again)
+        };
+        let postponed = async {
+            match again {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.shared.presence().abandoned_since(mark) => {}
+            () = postponed => {}
+        }
+    }
+
+    async fn retire(&self) {
+        if let Some(presence) = self.shared.presence.get() {
+            presence.retire(&self.shared.runner.manager).await;
+        }
+    }
+}
+
+impl KubernetesExecutor {
+    async fn view(&self) -> Result<View, ExecutorError> {
+        let view = tokio::time::timeout(FIRST_LIST, self.shared.presence().view()).await;
+        view.map_err(|_| {
+            ExecutorError::new(
+                ExecutorErrorKind::Unavailable,
+                "could not find out which managers live",
+            )
+        })
+    }
+
+    /// The records that nobody looks after.
+    async fn left_behind(&self, view: &View) -> kube::Result<Vec<String>> {
+        let me = manager_hash(&self.shared.runner.manager);
+        let living = match view {
+            View::Seen(living) => living.hashes(),
+            View::Blind | View::Unknown => std::iter::once(me.clone()).collect(),
+        };
+        let held = &self.shared.held;
+        self.shared
+            .store
+            .find(|job, manager| match manager == me {
+                true => !held.contains(job),
+                false => !living.contains(manager),
+            })
+            .await
+    }
+
+    async fn claim_all(
+        &self,
+        names: Vec<String>,
+    ) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
+        let shared = &self.shared;
+        if names.is_empty() {
             return Ok(Vec::new());
         }
         if tokio::time::timeout(FIRST_LIST, shared.hub().synced()).await.is_err() {
@@ -147,26 +225,39 @@ impl Executor for KubernetesExecutor {
             ));
         }
         let mut handles: Vec<Box<dyn JobHandle>> = Vec::new();
-        for record in others {
-            let job = record.body.job;
-            let pod = self.what_became_of(&record).await?;
-            match shared.store.claim(record, pod.is_some(), &shared.runner.manager).await {
-                Ok(claimed) => {
-                    info!(%job, record = claimed.name(), "took over a job that was left behind");
-                    handles.push(Box::new(KubernetesJob::new(Arc::clone(shared), claimed, pod)));
-                }
+        for name in names {
+            match self.claim(&name).await {
+                Ok(Some(handle)) => handles.push(handle),
                 // Somebody else was faster, and has it now.
-                Err(ClaimError::Taken(_)) => {}
-                Err(error) if handles.is_empty() => {
-                    return Err(error.into_executor_error("claim a job that was left behind"));
-                }
+                Ok(None) => {}
+                Err(error) if handles.is_empty() => return Err(error),
                 Err(error) => {
-                    // What has been claimed must be followed; the rest waits for the next manager.
-                    warn!(%job, %error, "could not claim a job that was left behind");
+                    // What has been claimed must be followed; the rest comes with the next look.
+                    warn!(record = name, %error, "could not claim a job that was left behind");
+                    self.estate.lock().look_again_at(Instant::now() + HEIR_PATIENCE);
+                    break;
                 }
             }
         }
         Ok(handles)
+    }
+
+    async fn claim(&self, name: &str) -> Result<Option<Box<dyn JobHandle>>, ExecutorError> {
+        let shared = &self.shared;
+        let found = shared.store.get(name).await;
+        let found = found.map_err(|error| executor_error(error, "read a job record"))?;
+        let Some(record) = found else { return Ok(None) };
+        let job = record.body.job;
+        let pod = self.what_became_of(&record).await?;
+        let held = shared.held.hold(job);
+        match shared.store.claim(record, pod.is_some(), &shared.runner.manager).await {
+            Ok(claimed) => {
+                info!(%job, record = claimed.name(), "took over a job that was left behind");
+                Ok(Some(Box::new(KubernetesJob::new(Arc::clone(shared), held, claimed, pod))))
+            }
+            Err(ClaimError::Taken(_)) => Ok(None),
+            Err(error) => Err(error.into_executor_error("claim a job that was left behind")),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod executor;
 pub mod job;
 pub mod names;
 pub mod pod;
+mod presence;
 pub mod record;
 pub mod settings;
 pub mod stream;

@@ -8,8 +8,11 @@ use sha2::{Digest, Sha256};
 pub const SOURCE_LABEL: &str = "podwright.dev/source";
 /// Label: the job's number.
 pub const JOB_LABEL: &str = "podwright.dev/job";
-/// Label: what a Secret is for, `record`, `plan` or `pull`.
+/// Label: what a Secret is for, `record`, `plan` or `pull`; of a sign of
+/// life, `manager`.
 pub const ROLE_LABEL: &str = "podwright.dev/role";
+/// Label of a record: who has claimed it, [`manager_hash`].
+pub const MANAGER_LABEL: &str = "podwright.dev/manager";
 /// Label of every object: `podwright`.
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 
@@ -25,8 +28,23 @@ pub struct RunnerIdentity {
     pub name: String,
     /// First characters of its token, for names and labels.
     pub short_token: String,
-    /// This process, different for each start: whose claim a job is.
+    /// This process, different for each start: whose claim a job is. See [`manager_id`].
     pub manager: String,
+}
+
+/// An id for a manager process on this host: `<host>-<8 characters>`, different for each call.
+///
+/// A process id would not do: in a container that is started again it is the same as before.
+pub fn manager_id(host: &str) -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    // Keyed by the system's random numbers; enough to tell one start from another.
+    let random = RandomState::new().hash_one(std::process::id());
+    format!("{host}-{}", base36(&random.to_be_bytes(), 8))
+}
+
+/// A manager's id as a label value and a part of names.
+pub fn manager_hash(manager: &str) -> String {
+    hex(&Sha256::digest(manager.as_bytes())[..8])
 }
 
 /// What a job's objects are called.

@@ -19,6 +19,7 @@ use runner_core::ids::SourceId;
 use runner_core::manager::{Manager, Runner, StopLevel};
 use runner_core::source::JobSource;
 use runner_gitlab::{GitLabSettings, GitLabSource, short_token};
+use runner_k8s::names::manager_id;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIdentity};
 use runner_testkit::cluster::{self, ClusterSettings, ImageSpec};
 use runner_testkit::gitlab::{Finished, GitLab};
@@ -170,7 +171,7 @@ async fn on_cluster(cluster: &Cluster, source: SourceId) -> anyhow::Result<Kuber
         source,
         name: "demo".to_owned(),
         short_token: "demo".to_owned(),
-        manager: format!("demo-{}", std::process::id()),
+        manager: manager_id("demo"),
     };
     let executor = KubernetesExecutor::connect(KubernetesSettings::resolve(&raw)?, identity).await;
     executor.context("the cluster cannot be used")

@@ -67,6 +67,7 @@ impl Place {
             helper_image: IMAGE.into(),
             agent_image: "podwright-agent:test".into(),
             poll_timeout: 30,
+            manager_lease_duration: 1,
             ..RawSettings::default()
         };
         (Place::Simulated(Box::new(cluster)), settings)
@@ -92,6 +93,7 @@ impl Place {
             agent_image: variable("PODWRIGHT_E2E_AGENT_IMAGE")
                 .expect("PODWRIGHT_E2E_AGENT_IMAGE must be set beside PODWRIGHT_E2E_KUBECONFIG"),
             poll_timeout: 60,
+            manager_lease_duration: 2,
             ..RawSettings::default()
         };
         let client = kube::Client::try_from(config).unwrap();

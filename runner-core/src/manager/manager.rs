@@ -19,6 +19,9 @@ use crate::source::{Offer, SourceErrorKind};
 /// How long a poll may take before it is given up: GitLab parks a request for 50 s, proxies longer.
 const POLL_PATIENCE: Duration = Duration::from_secs(11 * 60);
 
+/// How long an executor may take to tell other managers that this one ends.
+const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs jobs of any number of runners until told to stop.
 ///
 /// ```no_run
@@ -119,6 +122,9 @@ impl RunnerLoop {
         while let Some(ended) = jobs.join_next().await {
             report_panic(ended);
         }
+        if timeout(RETIRE_PATIENCE, self.runner.executor.retire()).await.is_err() {
+            info!("could not tell other managers that this one ends; they find out");
+        }
     }
 
     fn task(&self) -> JobTask {
@@ -170,6 +176,8 @@ impl RunnerLoop {
                     next.set(self.next_job());
                 }
                 Some(ended) = jobs.join_next(), if !jobs.is_empty() => report_panic(ended),
+                // Not raced against anything: a job that was claimed must be followed.
+                () = self.runner.executor.abandoned() => self.adopt(jobs).await,
                 () = drain.drain() => return,
             }
         }

@@ -1,6 +1,6 @@
 //! The handle that the manager holds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::classify::executor_error;
 use crate::client::Clients;
 use crate::names::{RunnerIdentity, SOURCE_LABEL, source_hash};
 use crate::pod::{Abilities, adapt};
+use crate::presence::{Presence, Signs};
 use crate::record::{Claimed, RecordPhase, RecordStore, StoredRemarks};
 use crate::settings::KubernetesSettings;
 use crate::watch::{PodHub, PodSight, PodView};
@@ -42,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) store: RecordStore,
     pub(crate) connector: Arc<dyn Connect>,
     pub(crate) hub: std::sync::OnceLock<PodHub>,
+    pub(crate) presence: std::sync::OnceLock<Presence>,
+    /// The jobs that this process has in its hands.
+    pub(crate) held: HeldJobs,
     pub(crate) launcher: OnceCell<Launcher>,
 }
 
@@ -51,6 +55,17 @@ impl Shared {
         self.hub.get_or_init(|| {
             let selector = format!("{SOURCE_LABEL}={}", source_hash(&self.runner.source));
             PodHub::start(self.clients.api.clone(), &self.settings.namespace, &selector)
+        })
+    }
+
+    /// What is known of other managers; it starts with the first job, or when jobs are recovered.
+    pub(crate) fn presence(&self) -> &Presence {
+        self.presence.get_or_init(|| {
+            let (manager, lasts) = (&self.runner.manager, self.settings.lease);
+            let client = self.clients.api.clone();
+            let source = self.runner.source.clone();
+            let signs = Signs::new(client, &self.settings.namespace, source, manager, lasts);
+            Presence::start(signs, manager, lasts)
         })
     }
 
@@ -109,9 +124,40 @@ impl Shared {
     }
 }
 
+/// The jobs that have a handle in this process. A record of this manager whose job has none was
+/// dropped by accident and may be adopted again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HeldJobs(Arc<parking_lot::Mutex<BTreeSet<JobId>>>);
+
+/// Keeps a job in [`HeldJobs`].
+#[derive(Debug)]
+pub(crate) struct Held {
+    jobs: HeldJobs,
+    job: JobId,
+}
+
+impl HeldJobs {
+    /// Holds a job, from before its record is written or claimed.
+    pub(crate) fn hold(&self, job: JobId) -> Held {
+        self.0.lock().insert(job);
+        Held { jobs: self.clone(), job }
+    }
+
+    pub(crate) fn contains(&self, job: JobId) -> bool {
+        self.0.lock().contains(&job)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.jobs.0.lock().remove(&self.job);
+    }
+}
+
 /// A job in a Kubernetes cluster.
 pub struct KubernetesJob {
     shared: Arc<Shared>,
+    _held: Held,
     claimed: Arc<Mutex<Claimed>>,
     id: JobId,
     ticket: Ticket,
@@ -137,7 +183,12 @@ struct Running {
 
 impl KubernetesJob {
     /// A job that has just been written down, or been adopted with `found` of its pod.
-    pub(crate) fn new(shared: Arc<Shared>, claimed: Claimed, found: Option<PodSight>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        held: Held,
+        claimed: Claimed,
+        found: Option<PodSight>,
+    ) -> Self {
         let body = claimed.body();
         let started = found.is_some() || body.phase == RecordPhase::Started;
         Self {
@@ -147,6 +198,7 @@ impl KubernetesJob {
             remarks: body.remarks.to_remarks(),
             phase: if started { JobPhase::Started } else { JobPhase::Reserved },
             found,
+            _held: held,
             claimed: Arc::new(Mutex::new(claimed)),
             shared,
             running: None,

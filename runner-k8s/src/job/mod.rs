@@ -20,5 +20,5 @@ mod machine;
 mod machine_tests;
 
 pub use handle::KubernetesJob;
-pub(crate) use handle::Shared;
+pub(crate) use handle::{HeldJobs, Shared};
 pub use link::{AgentLink, Connect, ExecConnector, LinkError};

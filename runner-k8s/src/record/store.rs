@@ -16,13 +16,15 @@ use tracing::warn;
 use super::body::{RecordBody, RecordPhase};
 use super::claim::{ClaimError, Claimed, Found};
 use super::content::{Content, gzip};
-use crate::names::{JOB_LABEL, MANAGED_LABEL, ROLE_LABEL, SOURCE_LABEL, source_hash};
+use crate::names::{
+    JOB_LABEL, MANAGED_LABEL, MANAGER_LABEL, ROLE_LABEL, SOURCE_LABEL, manager_hash, source_hash,
+};
 
 const BODY: &str = "record";
 const POD: &str = "pod";
 const ROLE: &str = "record";
-/// Records in one answer of a list: each may be a megabyte.
-const PAGE: u32 = 20;
+/// Records in one answer of a list, without their content.
+const PAGE: u32 = 500;
 
 /// The job records of a namespace.
 #[derive(Clone)]
@@ -75,7 +77,8 @@ impl RecordStore {
         let others = content.others(name);
         let mut body = body.clone();
         body.others = others.iter().map(|other| other.name.clone()).collect();
-        let metadata = self.metadata(name.to_owned(), body.job, ROLE);
+        let mut metadata = self.metadata(name.to_owned(), body.job, ROLE);
+        label(&mut metadata, &body.claim.manager);
         let mut secret =
             KubeSecret { metadata, type_: Some("Opaque".into()), ..KubeSecret::default() };
         let claimed = loop {
@@ -136,22 +139,39 @@ impl RecordStore {
         Ok(claimed)
     }
 
-    /// All records of the source, and the names of Secrets that belong to no record.
+    /// The names of records that this predicate wants, given the job and the [`manager_hash`] of
+    /// whoever has claimed it. Nothing of their content is read: a record may be a megabyte.
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub async fn list(&self) -> Result<Vec<Found>, kube::Error> {
+    pub async fn find(
+        &self,
+        wanted: impl Fn(JobId, &str) -> bool,
+    ) -> Result<Vec<String>, kube::Error> {
         let selector = format!("{SOURCE_LABEL}={},{ROLE_LABEL}={ROLE}", source_hash(&self.source));
         let mut page = ListParams::default().labels(&selector).limit(PAGE);
         let mut out = Vec::new();
         loop {
-            let list = self.api.list(&page).await?;
-            out.extend(list.items.into_iter().filter_map(|secret| self.read(secret)));
+            let list = self.api.list_metadata(&page).await?;
+            out.extend(list.items.into_iter().filter_map(|record| {
+                let labels = record.metadata.labels.unwrap_or_default();
+                let job = JobId(labels.get(JOB_LABEL)?.parse().ok()?);
+                let manager = labels.get(MANAGER_LABEL).map(String::as_str).unwrap_or_default();
+                wanted(job, manager).then_some(record.metadata.name)?
+            }));
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page.continue_token = Some(token),
                 None => return Ok(out),
             }
         }
+    }
+
+    /// Reads a record; `None`: there is none, or it is not one of this source's.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn get(&self, name: &str) -> Result<Option<Found>, kube::Error> {
+        Ok(self.api.get_opt(name).await?.and_then(|secret| self.read(secret)))
     }
 
     fn read(&self, mut secret: KubeSecret) -> Option<Found> {
@@ -190,6 +210,7 @@ impl RecordStore {
         body.claim.manager = manager.to_owned();
         body.claim.epoch = runner_core::ids::Epoch(body.claim.epoch.0 + 1);
         let name = secret.metadata.name.clone().unwrap_or_default();
+        label(&mut secret.metadata, manager);
         let data = secret.data.get_or_insert_default();
         data.insert(BODY.to_owned(), encode(&body));
         match self.api.replace(&name, &PostParams::default(), &secret).await {
@@ -281,6 +302,12 @@ impl RecordStore {
             }
         }
     }
+}
+
+/// Lets records be found by who has them without reading them.
+fn label(metadata: &mut ObjectMeta, manager: &str) {
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert(MANAGER_LABEL.to_owned(), manager_hash(manager));
 }
 
 fn gone(error: Option<kube::Error>) -> Result<(), ClaimError> {

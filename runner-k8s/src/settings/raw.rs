@@ -164,6 +164,9 @@ raw_settings! {
     poll_interval: i64,
     /// Seconds until all containers must have started; not positive: 180.
     poll_timeout: i64,
+    /// Podwright's own: seconds after which a manager that shows no sign of life is taken for dead
+    /// and its jobs are taken over; 0 or absent: 20.
+    manager_lease_duration: i64,
     /// `spec.terminationGracePeriodSeconds`.
     pod_termination_grace_period_seconds: Option<i64>,
     /// `gracePeriodSeconds` of the pod's deletion.

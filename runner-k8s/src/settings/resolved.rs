@@ -14,6 +14,9 @@ use super::security;
 /// Image of `helper` when none is set.
 pub const DEFAULT_HELPER_IMAGE: &str =
     "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-latest";
+/// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
+/// logs wait.
+const LEASE: Duration = Duration::from_secs(20);
 /// How long all containers may take to start: GitLab Runner's default of `poll_timeout`.
 pub const DEFAULT_POLL_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -166,6 +169,8 @@ pub struct KubernetesSettings {
     pub service_security: Map<String, Value>,
     pub volumes: Vec<Volume>,
     pub poll_timeout: Duration,
+    /// How long a manager may show no sign of life before others take its jobs over. Default 20 s.
+    pub lease: Duration,
     pub termination_grace: Option<i64>,
     pub cleanup_grace: Option<i64>,
     /// What is odd but does no harm, for the operator's log.
@@ -422,6 +427,10 @@ impl KubernetesSettings {
                 &mut warnings,
             ),
             volumes,
+            lease: u64::try_from(raw.manager_lease_duration)
+                .ok()
+                .filter(|seconds| *seconds > 0)
+                .map_or(LEASE, Duration::from_secs),
             poll_timeout: u64::try_from(raw.poll_timeout)
                 .ok()
                 .filter(|seconds| *seconds > 0)

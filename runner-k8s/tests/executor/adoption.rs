@@ -5,7 +5,7 @@ use runner_core::ids::Offset;
 use runner_core::outcome::Outcome;
 
 use crate::cluster::Cluster;
-use crate::world::{Agent, executor, reserve, runs, ticket, to_the_end};
+use crate::world::{Agent, executor, reserve, runs, take_over, ticket, to_the_end};
 
 const ALL: Offset = Offset(1 << 20);
 
@@ -19,7 +19,7 @@ async fn k8s_80_a_running_job_is_followed_by_the_next_manager_from_where_the_sou
     drop(first);
 
     let second = executor(&cluster, &agent, "m2");
-    let mut handles = second.recover().await.unwrap();
+    let mut handles = take_over(&second).await;
     assert_eq!(handles.len(), 1);
     let handle = &mut handles[0];
     assert_eq!((handle.phase(), handle.ticket()), (JobPhase::Started, ticket()));
@@ -52,8 +52,10 @@ async fn k8s_80_a_manager_whose_job_was_taken_over_touches_nothing() {
     let mut first = reserve(&first_executor).await;
     first.start().await.unwrap();
 
+    // Cut off: it shows no sign of life any more, but goes on.
+    first_executor.retire().await;
     let second_executor = executor(&cluster, &agent, "m2");
-    let mut second = second_executor.recover().await.unwrap().pop().unwrap();
+    let mut second = take_over(&second_executor).await.pop().unwrap();
     second.start().await.unwrap();
     second.follow(Offset::ZERO, ALL).await;
     let superseded =
@@ -73,8 +75,13 @@ async fn only_one_of_two_managers_gets_a_job() {
     let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
     drop(reserve(&executor(&cluster, &agent, "m1")).await);
     let (second, third) = (executor(&cluster, &agent, "m2"), executor(&cluster, &agent, "m3"));
-    let (second, third) = tokio::join!(second.recover(), third.recover());
-    assert_eq!(second.unwrap().len() + third.unwrap().len(), 1);
+    let mut claimed = tokio::select! {
+        handles = take_over(&second) => handles,
+        handles = take_over(&third) => handles,
+    };
+    claimed.extend(second.recover().await.unwrap());
+    claimed.extend(third.recover().await.unwrap());
+    assert_eq!(claimed.len(), 1);
 }
 
 #[tokio::test]
@@ -82,7 +89,7 @@ async fn a_job_that_was_only_written_down_is_started_by_the_next_manager() {
     let (cluster, agent) = (Cluster::new(), Agent::new(b"late", Outcome::Exited(0)));
     drop(reserve(&executor(&cluster, &agent, "m1")).await);
     let second = executor(&cluster, &agent, "m2");
-    let mut handle = second.recover().await.unwrap().pop().unwrap();
+    let mut handle = take_over(&second).await.pop().unwrap();
     assert_eq!(handle.phase(), JobPhase::Reserved);
     handle.start().await.unwrap();
     handle.follow(Offset::ZERO, ALL).await;
@@ -103,7 +110,7 @@ async fn k8s_80_a_pod_deleted_while_no_manager_ran_is_not_run_again() {
             cluster.compact();
         }
         let second = executor(&cluster, &agent, "m2");
-        let mut handle = second.recover().await.unwrap().pop().unwrap();
+        let mut handle = take_over(&second).await.pop().unwrap();
         assert_eq!(handle.phase(), JobPhase::Started, "compacted: {compacted}");
         handle.start().await.unwrap();
         let (_, end) = to_the_end(&mut *handle).await;
@@ -115,9 +122,36 @@ async fn k8s_80_a_pod_deleted_while_no_manager_ran_is_not_run_again() {
 }
 
 #[tokio::test]
-async fn a_manager_does_not_adopt_its_own_jobs() {
+async fn a_manager_does_not_adopt_the_jobs_that_it_has_in_its_hands() {
+    let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
+    let first = executor(&cluster, &agent, "m1");
+    let handle = reserve(&first).await;
+    assert!(first.recover().await.unwrap().is_empty());
+    // Its task panicked: nobody else would take a living manager's job.
+    drop(handle);
+    assert_eq!(first.recover().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_living_managers_jobs_are_left_alone() {
     let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
     let first = executor(&cluster, &agent, "m1");
     let _handle = reserve(&first).await;
-    assert!(first.recover().await.unwrap().is_empty());
+    let second = executor(&cluster, &agent, "m2");
+    assert!(second.recover().await.unwrap().is_empty());
+    // Longer than a sign of life is good for.
+    let longer = std::time::Duration::from_millis(2500);
+    assert!(tokio::time::timeout(longer, second.abandoned()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_manager_that_retires_is_followed_at_once() {
+    let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
+    let first = executor(&cluster, &agent, "m1");
+    drop(reserve(&first).await);
+    first.retire().await;
+    let second = executor(&cluster, &agent, "m2");
+    assert_eq!(second.recover().await.unwrap().len(), 1);
+    second.retire().await;
+    assert!(cluster.names("configmaps").is_empty(), "signs of life are left behind");
 }

@@ -155,6 +155,7 @@ impl Connect for Agent {
 
 pub(crate) fn settings() -> RawSettings {
     RawSettings {
+        manager_lease_duration: 1,
         namespace: "ci".into(),
         helper_image: "helper:1".into(),
         agent_image: "agent:1".into(),
@@ -219,6 +220,20 @@ pub(crate) async fn reserve(executor: &KubernetesExecutor) -> Box<dyn JobHandle>
     let (job, ticket) = (job(), ticket());
     let plan = planned(&job);
     executor.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await.unwrap()
+}
+
+/// The jobs that another manager left behind, as soon as it is taken for dead.
+pub(crate) async fn take_over(executor: &KubernetesExecutor) -> Vec<Box<dyn JobHandle>> {
+    let look = async {
+        loop {
+            let handles = executor.recover().await.unwrap();
+            if !handles.is_empty() {
+                return handles;
+            }
+            executor.abandoned().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), look).await.expect("there is a job to take over")
 }
 
 /// The kubelet has started everything.
