@@ -7,6 +7,8 @@
 
 mod cancel;
 mod place;
+mod process;
+mod takeover;
 mod trace;
 mod verdicts;
 mod world;

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams};
+use runner_core::ids::SourceId;
 use runner_k8s::RawSettings;
 use runner_k8s::names::{SOURCE_LABEL, source_hash};
 use runner_testkit::cluster::{Cluster, ClusterSettings, ImageSpec};
@@ -101,7 +103,7 @@ impl Place {
     }
 
     /// The names of the pods of this source.
-    pub(crate) async fn pods(&self, source: &runner_core::ids::SourceId) -> Vec<String> {
+    pub(crate) async fn pods(&self, source: &SourceId) -> Vec<String> {
         match self {
             Place::Simulated(cluster) => cluster.pods(),
             Place::Real(real) => real.names::<Pod>(source).await,
@@ -119,17 +121,33 @@ impl Place {
     }
 
     /// Nothing of this source is left, once the kubelet has had the time to end what was deleted.
-    pub(crate) async fn nothing_is_left(&self, source: &runner_core::ids::SourceId) {
+    pub(crate) async fn nothing_is_left(&self, source: &SourceId) {
+        self.wait_for_nothing(source, true).await;
+    }
+
+    /// The same while a manager shows that it lives.
+    pub(crate) async fn nothing_but_signs_is_left(&self, source: &SourceId) {
+        self.wait_for_nothing(source, false).await;
+    }
+
+    async fn wait_for_nothing(&self, source: &SourceId, signs: bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let left = match self {
                 Place::Simulated(cluster) => {
-                    let left = cluster.leftovers();
+                    let mut left = cluster.leftovers();
+                    if !signs {
+                        left.config_maps.clear();
+                    }
                     (!left.is_empty()).then(|| format!("{left:?}"))
                 }
                 Place::Real(real) => {
                     let mut left = real.names::<Pod>(source).await;
                     left.extend(real.names::<Secret>(source).await);
+                    if signs {
+                        left.extend(real.names::<ConfigMap>(source).await);
+                        left.extend(real.names::<Lease>(source).await);
+                    }
                     (!left.is_empty()).then(|| format!("{left:?}"))
                 }
             };
@@ -149,7 +167,7 @@ impl Real {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    async fn names<K>(&self, source: &runner_core::ids::SourceId) -> Vec<String>
+    async fn names<K>(&self, source: &SourceId) -> Vec<String>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
