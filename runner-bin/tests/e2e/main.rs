@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a test that was not run must say so")]
 
 mod cancel;
+mod helper;
 mod place;
 mod process;
 mod takeover;

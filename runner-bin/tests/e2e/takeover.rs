@@ -100,8 +100,9 @@ async fn reached(world: &World, phase: Phase, job: &JobRef) {
         Phase::AfterScript => trace("after: success").await,
         Phase::UploadArtifacts => trace(":upload_artifacts_on_success").await,
         Phase::BeforeFinalUpdate => trace("Job succeeded").await,
-        Phase::BeforePodIsDeleted | Phase::BeforeRecordIsDeleted => {
-            job.wait_finished(PATIENCE).await.unwrap();
+        Phase::BeforePodIsDeleted => until(|| cluster.requests().of("delete", "pods") > 2).await,
+        Phase::BeforeRecordIsDeleted => {
+            until(|| cluster.requests().of("delete", "secrets") > 2).await;
         }
     }
 }
