@@ -158,7 +158,13 @@ impl Builder {
         mut ending: watch::Receiver<Ending>,
     ) -> Result<Result<ExitStatus, String>, Outcome> {
         loop {
-            self.connect(COME_BACK).await?;
+            tokio::select! {
+                connected = self.connect(COME_BACK) => connected?,
+                // Nothing is left that could be ended, and nobody wants to wait.
+                () = told_to_end(&mut ending) => {
+                    return Err(infra("the build container is gone".to_owned()));
+                }
+            }
             // Who knows the token and not the run has never been told of it. (A `serve` that was
             // started again knows neither, and is not let in.)
             let mut ordered = self.known_run == Some(order.run);
@@ -252,6 +258,13 @@ impl Builder {
             // If the link is lost the container's end does it.
             let _ = connection.send(Piece::Word(ToServe::End(Urge::Kill))).await;
         }
+    }
+}
+
+/// Waits until the script is to be ended. Cancel safe.
+async fn told_to_end(ending: &mut watch::Receiver<Ending>) {
+    if ending.wait_for(|ending| ending.stop || ending.kill).await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -7,7 +7,9 @@
 
 mod cancel;
 mod helper;
+mod outages;
 mod place;
+mod pod_ends;
 mod process;
 mod takeover;
 mod trace;
