@@ -7,6 +7,7 @@
 
 mod cancel;
 mod helper;
+mod many;
 mod outages;
 mod place;
 mod pod_ends;
