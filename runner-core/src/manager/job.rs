@@ -19,10 +19,13 @@ use crate::job::Job;
 use crate::outcome::{Infra, InfraKind, Outcome};
 use crate::plan::Plan;
 use crate::planner::{self, PlanSettings, Transfers};
-use crate::source::{Directive, Offer, SourceError, Ticket};
+use crate::source::{Directive, Offer, Reply, SourceError, SourceErrorKind, Ticket};
 
 /// How long an executor that does not answer is asked to take a job before the job is failed.
 const START_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// How long it is tried to tell the source that the job runs: longer than the minute after which
+/// GitLab gives a job that nobody acknowledged to somebody else, and then refuses this one.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(2 * 60);
 /// How long it is tried to remove what is left of a job. After that the next manager does it.
 const DISPOSE_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
@@ -63,8 +66,9 @@ impl JobTask {
                 return;
             }
         };
-        match self.runner.source.accept(&ticket).await {
-            Ok(reply) => match reply.directive {
+        match self.accept(&ticket).await {
+            Ok(None) => return,
+            Ok(Some(reply)) => match reply.directive {
                 Directive::Continue => {}
                 Directive::Abort => {
                     info!("the source took the job back");
@@ -82,6 +86,31 @@ impl JobTask {
         }
         drop(job);
         self.start_and_follow(&label, &mut *handle, began).await;
+    }
+
+    /// Tells the source that the job runs. An answer that does not come is asked for again: a source
+    /// that never hears of it gives the job to somebody else, and it would run twice. `None`: this
+    /// manager leaves, and the next one asks.
+    ///
+    /// # Errors
+    /// When the source does not answer for long, or refuses.
+    async fn accept(&mut self, ticket: &Ticket) -> Result<Option<Reply>, SourceError> {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
+        let give_up = Instant::now() + ACCEPT_PATIENCE;
+        loop {
+            let error = match self.runner.source.accept(ticket).await {
+                Err(error) if error.kind == SourceErrorKind::Unavailable => error,
+                decided => return decided.map(Some),
+            };
+            let wait = backoff.wait(error.retry_after);
+            if Instant::now() + wait > give_up {
+                return Err(error);
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.shutdown.leave() => return Ok(None),
+            }
+        }
     }
 
     /// Takes a job that another manager left behind to its end.
