@@ -297,8 +297,13 @@ impl KubernetesExecutor {
                     return Ok(Some(PodSight::Gone(Some(Arc::new(pod)))));
                 }
                 Ok(WatchEvent::Bookmark(_)) => {}
-                // 410: too long ago to be told.
-                Ok(WatchEvent::Error(_)) => return Ok(Some(PodSight::Gone(None))),
+                // Too long ago to be told.
+                Ok(WatchEvent::Error(status)) if status.code == 410 => {
+                    return Ok(Some(PodSight::Gone(None)));
+                }
+                // Among others 504, "too large resource version": the server's view of pods is older
+                // than the record, for some seconds.
+                Ok(WatchEvent::Error(status)) => return Err(failed(kube::Error::Api(status))),
                 Err(error) => return Err(failed(error)),
             }
         }

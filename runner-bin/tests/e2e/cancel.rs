@@ -31,7 +31,7 @@ async fn a_job_that_is_cancelled_for_good_is_stopped_at_once_and_its_pod_goes() 
     let running = world.manager("s_first0000000").await;
     job.wait_trace("started\n", PATIENCE).await.unwrap();
     job.force_cancel();
-    world.place.nothing_is_left(&world.source_id()).await;
+    world.place.nothing_but_signs_is_left(&world.source_id()).await;
     running.drain().await;
     world.check().await;
 }

@@ -110,6 +110,35 @@ impl Place {
         }
     }
 
+    /// The names of the job records of this source.
+    pub(crate) async fn records(&self, source: &SourceId) -> Vec<String> {
+        match self {
+            Place::Simulated(cluster) => cluster.leftovers().secrets,
+            Place::Real(real) => real.names::<Secret>(source).await,
+        }
+    }
+
+    /// Whether the processes of containers can be killed: on a real cluster, when the node is this
+    /// machine and `PODWRIGHT_E2E_LOCAL_NODE` says so.
+    pub(crate) fn can_kill(&self) -> bool {
+        let can =
+            matches!(self, Place::Simulated(_)) || variable("PODWRIGHT_E2E_LOCAL_NODE").is_some();
+        if !can {
+            eprintln!(
+                "left out: PODWRIGHT_E2E_LOCAL_NODE does not say that the node is this machine"
+            );
+        }
+        can
+    }
+
+    /// `kill -9` of PID 1 of a container.
+    pub(crate) async fn kill_pid1(&self, pod: &str, container: &str) {
+        match self {
+            Place::Simulated(cluster) => cluster.kill_pid1(pod, container).unwrap(),
+            Place::Real(real) => real.kill_pid1(pod, container).await,
+        }
+    }
+
     /// Deletes a pod as somebody with `kubectl` does.
     pub(crate) async fn delete_pod(&self, pod: &str) {
         match self {
@@ -165,6 +194,27 @@ impl Real {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    async fn kill_pid1(&self, pod: &str, container: &str) {
+        let status = self.api::<Pod>().get(pod).await.unwrap().status.unwrap();
+        let statuses = status.container_statuses.unwrap();
+        let status = statuses.into_iter().find(|status| status.name == container).unwrap();
+        let id = status.container_id.unwrap();
+        let id = id.rsplit('/').next().unwrap();
+        let init = std::fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+            let file =
+                |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+            let first = file("status")
+                .lines()
+                .find_map(|line| line.strip_prefix("NSpid:"))
+                .is_some_and(|pids| pids.split_whitespace().last() == Some("1"));
+            first && file("cgroup").contains(id)
+        });
+        let pid = init.expect("the container's PID 1 runs on this machine").file_name();
+        let pid = pid.to_str().unwrap().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
     async fn names<K>(&self, source: &SourceId) -> Vec<String>

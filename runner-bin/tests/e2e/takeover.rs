@@ -8,6 +8,7 @@ use runner_testkit::gitlab::{Artifact, Endpoint, Finished, GitLab, JobRef, JobSp
 use rustix::process::Signal;
 use tokio::time::Instant;
 
+use crate::place::is_real;
 use crate::trace::normalized;
 use crate::world::{PATIENCE, World, failure, success, text};
 
@@ -45,11 +46,11 @@ async fn job(world: &World, phase: Option<Phase>, needed: &JobRef) -> JobRef {
         .unwrap();
     // The command's text stands in the trace, so it is the same in every phase.
     let wait = |at: Phase| format!("eval \"$WAIT_{at:?}\"");
-    let spec = JobSpec::new("build")
-        .repo(&repo)
-        .git_ref("main")
-        .needs(needed)
-        .image("slow:test")
+    let mut spec = JobSpec::new("build").repo(&repo).git_ref("main").needs(needed);
+    if !is_real() {
+        spec = spec.image("slow:test");
+    }
+    let spec = spec
         .variable("WAIT_Script", pause(Phase::Script))
         .variable("WAIT_AfterScript", pause(Phase::AfterScript))
         .script(["cat made.txt".to_owned(), wait(Phase::Script), "seq 1 50 > out.txt".to_owned()])
@@ -59,18 +60,19 @@ async fn job(world: &World, phase: Option<Phase>, needed: &JobRef) -> JobRef {
 }
 
 fn hold(world: &World, phase: Phase) {
-    let (cluster, gitlab) = (world.cluster(), &world.gitlab);
+    let gitlab = &world.gitlab;
     let held = |verb: &str, resource: &str| {
-        cluster.fail_next(1, RequestFilter::of(verb, resource), Fault::Delay(HELD));
+        let filter = RequestFilter::of(verb, resource);
+        world.cluster().fail_next(1, filter, Fault::Delay(HELD));
     };
     match phase {
         Phase::BeforeRecord => held("create", "secrets"),
         Phase::BeforeAccept => gitlab.script(Endpoint::UpdateJob).delay(SHORT).once(),
-        Phase::NoNode => cluster.set_schedulable(false),
+        Phase::NoNode => world.cluster().set_schedulable(false),
         Phase::ImagePull => {
             let pull = Pull { delay: SHORT, ..Pull::default() };
             let image = ImageSpec { pull, ..ImageSpec::default() };
-            cluster.register_image("slow:test", image);
+            world.cluster().register_image("slow:test", image);
         }
         Phase::GetSources => gitlab.script(Endpoint::Git).delay(SHORT).once(),
         Phase::DownloadArtifacts => gitlab.script(Endpoint::DownloadArtifact).delay(SHORT).once(),
@@ -87,23 +89,21 @@ fn hold(world: &World, phase: Phase) {
 }
 
 async fn reached(world: &World, phase: Phase, job: &JobRef) {
-    let cluster = world.cluster();
     let trace = async |text: &str| job.wait_trace(text, PATIENCE).await.unwrap();
+    let requests = |verb: &str, resource: &str| world.cluster().requests().of(verb, resource);
     match phase {
         // Two jobs before this one wrote theirs.
-        Phase::BeforeRecord => until(|| cluster.requests().of("create", "secrets") > 2).await,
-        Phase::BeforeAccept => until(|| !cluster.leftovers().secrets.is_empty()).await,
-        Phase::NoNode | Phase::ImagePull => until(|| !cluster.pods().is_empty()).await,
+        Phase::BeforeRecord => until(|| requests("create", "secrets") > 2).await,
+        Phase::BeforeAccept => world.record().await,
+        Phase::NoNode | Phase::ImagePull => drop(world.pod().await),
         Phase::GetSources => trace(":get_sources").await,
         Phase::DownloadArtifacts => trace(":download_artifacts").await,
         Phase::Script => trace("$ eval \"$WAIT_Script\"").await,
         Phase::AfterScript => trace("after: success").await,
         Phase::UploadArtifacts => trace(":upload_artifacts_on_success").await,
         Phase::BeforeFinalUpdate => trace("Job succeeded").await,
-        Phase::BeforePodIsDeleted => until(|| cluster.requests().of("delete", "pods") > 2).await,
-        Phase::BeforeRecordIsDeleted => {
-            until(|| cluster.requests().of("delete", "secrets") > 2).await;
-        }
+        Phase::BeforePodIsDeleted => until(|| requests("delete", "pods") > 2).await,
+        Phase::BeforeRecordIsDeleted => until(|| requests("delete", "secrets") > 2).await,
     }
 }
 
@@ -119,9 +119,20 @@ async fn world(phase: Phase) -> Option<World> {
     // GitLab gives a job that nobody accepted to the next one who asks.
     let deadline = if phase == Phase::BeforeRecord { 2 } else { 60 };
     let gitlab = GitLab::builder().commit_deadline(Duration::from_secs(deadline));
-    let what = "stop at a phase";
-    let world = World::simulated_with(what, gitlab, ClusterSettings::default()).await?;
-    world.cluster().register_image("slow:test", ImageSpec::present());
+    let settings = ClusterSettings::default();
+    let world = match phase {
+        Phase::BeforeRecord
+        | Phase::NoNode
+        | Phase::ImagePull
+        | Phase::BeforePodIsDeleted
+        | Phase::BeforeRecordIsDeleted => {
+            World::simulated_with("hold a request", gitlab, settings).await?
+        }
+        _ => World::with(gitlab, settings).await,
+    };
+    if !is_real() {
+        world.cluster().register_image("slow:test", ImageSpec::present());
+    }
     Some(world)
 }
 

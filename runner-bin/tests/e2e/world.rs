@@ -172,6 +172,17 @@ impl World {
         tokio::time::timeout(PATIENCE, look).await.expect("a pod should have been created")
     }
 
+    /// Waits for a job record to be there.
+    pub(crate) async fn record(&self) {
+        let source = self.source_id();
+        let look = async {
+            while self.place.records(&source).await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.expect("a record should have been written");
+    }
+
     /// Nothing is left, and no rule of GitLab's was broken.
     pub(crate) async fn check(&self) {
         assert!(self.gitlab.violations().is_empty(), "{:?}", self.gitlab.violations());
