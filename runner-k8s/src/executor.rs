@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
 use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
-use crate::names::{JOB_LABEL, RunnerIdentity, manager_hash, names};
+use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, names, source_hash};
 use crate::pod::{PodInput, build_pod};
 use crate::presence::{Estate, HEIR_PATIENCE, View};
 use crate::record::{
@@ -278,7 +278,9 @@ impl KubernetesExecutor {
         let Some(version) = record.resource_version() else {
             return Ok(Some(PodSight::Gone(None)));
         };
-        let selector = format!("{JOB_LABEL}={}", record.body.job);
+        // Another source may have a job of the same number.
+        let source = source_hash(&record.body.source);
+        let selector = format!("{SOURCE_LABEL}={source},{JOB_LABEL}={}", record.body.job);
         let parameters = WatchParams::default().labels(&selector).timeout(1).disable_bookmarks();
         let failed = |error| executor_error(error, "ask what became of a pod");
         let events = self.shared.pods().watch(&parameters, version).await;
