@@ -7,11 +7,14 @@
 
 mod cancel;
 mod helper;
+mod hostile;
+mod images;
 mod many;
 mod outages;
 mod place;
 mod pod_ends;
 mod process;
+mod services;
 mod takeover;
 mod trace;
 mod verdicts;

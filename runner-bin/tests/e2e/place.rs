@@ -149,6 +149,14 @@ impl Place {
         }
     }
 
+    /// Looks into another namespace of the cluster.
+    pub(crate) fn use_namespace(&mut self, namespace: &str) {
+        match self {
+            Place::Simulated(_) => panic!("a simulated cluster has one namespace for jobs"),
+            Place::Real(real) => real.namespace = namespace.to_owned(),
+        }
+    }
+
     /// Nothing of this source is left, once the kubelet has had the time to end what was deleted.
     pub(crate) async fn nothing_is_left(&self, source: &SourceId) {
         self.wait_for_nothing(source, true).await;

@@ -18,6 +18,10 @@ pub(crate) fn normalized(end: &Finished) -> String {
             Some(b'Z') => line.get(27..).unwrap_or_default(),
             _ => line,
         };
+        // A pod that is slow to start, on a busy machine.
+        if line.contains("Waiting for ") && line.contains(" to run: ") {
+            continue;
+        }
         out.push_str(&match line.find("Running on ") {
             // The pod's host name, which is this machine's where containers share it.
             Some(at) => format!("{}Running on HOST via MANAGER\n", &line[..at]),
