@@ -21,7 +21,7 @@ enum Stage {
 }
 
 async fn job(world: &World, stage: Option<Stage>) -> JobSpec {
-    let pause = |at: Stage| if stage == Some(at) { "sleep 2" } else { "true" };
+    let pause = |at: Stage| if stage == Some(at) { "sleep 4" } else { "true" };
     let repo = world
         .gitlab
         .repo("group/project")

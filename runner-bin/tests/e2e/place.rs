@@ -87,6 +87,8 @@ impl Place {
         let namespace = variable("PODWRIGHT_E2E_NAMESPACE").unwrap_or_else(|| "default".into());
         let image = variable("PODWRIGHT_E2E_IMAGE")
             .unwrap_or_else(|| "docker.io/library/debian:test".to_owned());
+        // The test looks at everything; the manager has no more than its role.
+        let kubeconfig = variable("PODWRIGHT_E2E_MANAGER_KUBECONFIG").unwrap_or(kubeconfig);
         let settings = RawSettings {
             kubeconfig,
             namespace: namespace.clone(),
