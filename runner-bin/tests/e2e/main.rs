@@ -11,6 +11,7 @@ mod hostile;
 mod images;
 mod many;
 mod outages;
+mod overhead;
 mod place;
 mod pod_ends;
 mod process;

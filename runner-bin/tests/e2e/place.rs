@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, ListParams};
 use runner_core::ids::SourceId;
 use runner_k8s::RawSettings;
 use runner_k8s::names::{SOURCE_LABEL, source_hash};
-use runner_testkit::cluster::{Cluster, ClusterSettings, ImageSpec};
+use runner_testkit::cluster::{Cluster, ClusterSettings, ImageSpec, Isolation};
 use tokio::time::Instant;
 
 /// The cluster of a test.
@@ -50,7 +50,13 @@ impl Place {
     }
 
     fn simulated(directory: &Path, settings: ClusterSettings) -> (Self, RawSettings) {
+        // What a machine without namespaces for containers does.
+        let isolation = match variable("PODWRIGHT_E2E_ISOLATION").as_deref() {
+            Some("plain") => Isolation::Plain,
+            _ => Isolation::Auto,
+        };
         let cluster = Cluster::start(ClusterSettings {
+            isolation,
             crash_backoff: Duration::from_millis(200),
             pull_backoff: Duration::from_millis(200),
             ..settings
@@ -204,6 +210,11 @@ impl Real {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Its pods.
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        self.api()
     }
 
     async fn kill_pid1(&self, pod: &str, container: &str) {

@@ -25,10 +25,20 @@ pub(crate) fn normalized(end: &Finished) -> String {
         out.push_str(&match line.find("Running on ") {
             // The pod's host name, which is this machine's where containers share it.
             Some(at) => format!("{}Running on HOST via MANAGER\n", &line[..at]),
-            None => words(&line.replace(env!("CARGO_PKG_VERSION"), "VERSION")),
+            None => words(&without_root(&line.replace(env!("CARGO_PKG_VERSION"), "VERSION"))),
         });
     }
     out.replace('\r', "\\r").replace('\x1b', "\\e")
+}
+
+/// In a plain simulation, a container's paths lie below a directory of its own.
+fn without_root(line: &str) -> String {
+    match (line.find("/tmp/sim-"), line.find("/root/")) {
+        (Some(from), Some(to)) if from < to => {
+            format!("{}{}", &line[..from], &line[to + "/root".len()..])
+        }
+        _ => line.to_owned(),
+    }
 }
 
 fn words(line: &str) -> String {
@@ -57,8 +67,9 @@ fn word(word: &str) -> String {
     let digits = word.bytes().all(|b| b.is_ascii_digit());
     match word {
         _ if word.starts_with("runner-") && word.contains("-project-") => "POD".into(),
-        _ if digits && word.len() >= 9 => "TIME".into(),
-        _ if hex && !digits && word.len() >= 8 => "HASH".into(),
+        // Eight digits are a short hash that happens to have no letter.
+        _ if digits && matches!(word.len(), 9..=11) => "TIME".into(),
+        _ if hex && word.len() >= 8 => "HASH".into(),
         _ if word.starts_with("127.0.0.1") => "HOST".into(),
         _ => word.into(),
     }
