@@ -1,4 +1,6 @@
-//! Runs CI jobs on Kubernetes, a pod for each job.
+//! The program `podwright`: runs CI jobs on Kubernetes, a pod for each job.
+//!
+//! A library only so that fuzz targets reach what reads foreign text; it promises nothing to others.
 
 mod cli;
 mod config;
@@ -13,7 +15,9 @@ use std::process::ExitCode;
 /// The agent's name in its image.
 const AGENT: &str = "podwright-agent";
 
-fn main() -> ExitCode {
+/// What the program does.
+#[doc(hidden)]
+pub fn main() -> ExitCode {
     // One crypto provider for the whole process; it fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The agent has a command line of its own, so that the program in the pod stays small. Making its
@@ -34,4 +38,27 @@ fn main() -> ExitCode {
         return runner_agent::cli::run(rest.iter().cloned());
     }
     cli::run()
+}
+
+/// What `run` makes of a `config.toml` before it connects anywhere: its meaning, or its mistakes. The
+/// environment is empty and there are no files.
+///
+/// # Errors
+/// All mistakes, for people.
+#[doc(hidden)]
+pub fn explain_config(text: &str) -> Result<String, String> {
+    let none = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let surroundings = config::Surroundings { variable: &|_| None, file: &|_| Err(none()) };
+    let (config, _) = config::parse(text, &surroundings).map_err(|findings| {
+        let all: Vec<_> = findings.errors.iter().map(ToString::to_string).collect();
+        all.join("; ")
+    })?;
+    let summary = config.summary();
+    for runner in config.runners {
+        let raw: runner_k8s::RawSettings = toml::Value::Table(runner.kubernetes)
+            .try_into()
+            .map_err(|error: toml::de::Error| error.message().to_owned())?;
+        runner_k8s::KubernetesSettings::resolve(&raw).map_err(|error| error.to_string())?;
+    }
+    Ok(summary)
 }
