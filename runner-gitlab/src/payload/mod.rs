@@ -73,20 +73,7 @@ mod tests {
 
     use super::parse;
 
-    const JOB: &str = r#"{
-        "id": 7, "token": "glcbt-1", "allow_git_fetch": true, "unknown": {"a": [1]},
-        "job_info": {"name": "test", "stage": "s", "project_id": 3, "project_name": "p", "project_full_path": "g/p"},
-        "git_info": {"repo_url": "https://gitlab-ci-token:x@h/g/p.git", "ref": "main", "sha": "abc", "refspecs": ["+refs/heads/*:refs/remotes/origin/*"], "depth": 20},
-        "runner_info": {"timeout": 600},
-        "variables": [{"key": "A", "value": null, "public": true}, null, {"key": "N", "value": 5, "masked": true}],
-        "steps": [{"name": "script", "script": ["echo hi"], "timeout": 1, "when": "on_success"}],
-        "image": {"name": "alpine", "entrypoint": null, "pull_policy": ["always"], "ports": [{"number": 80}]},
-        "services": [{"name": "redis", "alias": "a, b"}, {"name": ""}],
-        "artifacts": [{"name": "", "untracked": null, "paths": ["x"], "when": "always", "artifact_type": "archive", "artifact_format": "zip", "expire_in": "1 day"}],
-        "credentials": [{"type": "registry", "url": "r", "username": "u", "password": "p"}, {"type": "other"}],
-        "dependencies": [{"id": 6, "token": "t", "name": "build", "artifacts_file": {"filename": "a.zip", "size": 9}}, {"id": 5, "token": "t", "name": "none", "artifacts_file": null}],
-        "features": {"trace_sections": true, "failure_reasons": ["script_failure", "runner_interrupted"], "token_mask_prefixes": ["x-"]}
-    }"#;
+    const JOB: &str = include_str!("../../fixtures/job.json");
 
     #[test]
     fn a_payload_becomes_a_job() {

@@ -18,6 +18,7 @@ mod exit;
 mod frames;
 mod keepalive;
 mod link;
+mod reading;
 mod session;
 #[doc(hidden)]
 pub mod spdy;
@@ -25,7 +26,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod upgrade;
-mod websocket;
+#[doc(hidden)]
+pub mod websocket;
 
 pub use error::{LostError, OpenError, OpenErrorKind, SessionEnd, Silence, StderrTail};
 #[doc(hidden)]

@@ -76,7 +76,8 @@ pub(super) fn switches_to(headers: &HeaderMap, protocol: &str) -> Result<(), Str
     Ok(())
 }
 
-fn fail(
+/// An error before any answer.
+pub(super) fn fail(
     target: &ExecTarget,
     transport: Transport,
     kind: OpenErrorKind,

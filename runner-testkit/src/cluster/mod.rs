@@ -28,6 +28,8 @@ mod logs;
 mod rbac;
 mod refusal;
 mod route;
+mod scripted;
+mod scripted_agent;
 mod selector;
 mod server;
 mod settings;
@@ -40,6 +42,8 @@ mod watch;
 pub use self::faults::{Fault, RandomDrops, RequestFilter};
 pub use self::handle::{Cluster, Leftovers, NoSuchPod, Requests, StartClusterError};
 pub use self::rbac::Rule;
+pub use self::scripted::{ScriptedExec, ScriptedIo};
+pub use self::scripted_agent::scripted_agent;
 pub use self::settings::{ClusterSettings, ImageSpec, Isolation, Pull};
 
 /// The name of the one node.

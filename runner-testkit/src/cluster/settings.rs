@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::rbac::Rule;
+use super::scripted::ScriptedExec;
 
 /// How containers are kept apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +94,8 @@ pub struct ImageSpec {
     pub working_dir: String,
     /// How a pull goes.
     pub pull: Pull,
+    /// A stand-in for the programs in containers of this image. Default: none, programs are real.
+    pub exec: Option<ScriptedExec>,
 }
 
 /// How a pull of an image goes. An image is on the node after its first successful pull.
@@ -126,6 +129,12 @@ impl ImageSpec {
             std::fs::copy(program, &inside)?;
         }
         Ok(Self::volume(dir))
+    }
+
+    /// An image that is on the node and whose containers are no processes.
+    #[must_use]
+    pub fn scripted(exec: ScriptedExec) -> Self {
+        ImageSpec { exec: Some(exec), ..ImageSpec::present() }
     }
 
     /// An image that is on the node and shows this host directory where it is mounted as a volume.

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_read_buf;
 
-use super::frame::{Decoder, Frame, MAX_CONTROL, StreamId, encode};
+use super::frame::{Decoder, Frame, StreamId, encode};
 use super::headers::{HeadersError, open_streams};
 use crate::stream::drive::{Channel, Event, Wire};
 use crate::stream::error::LostError;
+use crate::stream::reading::poll_read;
 use crate::stream::target::Transport;
 
 /// The SYN_STREAMs, which are the same for every connection because each begins a zlib stream of its
@@ -36,8 +36,6 @@ const STDIN: StreamId = 3;
 const STDOUT: StreamId = 5;
 const STDERR: StreamId = 7;
 
-/// Read buffer; it is kept for the session's whole life.
-const READ_BUFFER: usize = 16 * 1024;
 /// Unsent bytes after which nothing more is taken.
 const MAX_UNSENT: usize = 64 * 1024;
 /// Answers to pings that are not sent yet; more are dropped. Who sends more does not read.
@@ -86,7 +84,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> SpdyWire<T> {
         Self {
             io,
             decoder: Decoder::default(),
-            input: BytesMut::with_capacity(READ_BUFFER),
+            input: BytesMut::new(),
             output,
             answers: VecDeque::new(),
             broken,
@@ -190,18 +188,23 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for SpdyWire<T> {
                 }
                 self.drained = true;
             }
-            // A new allocation only where slices of the old one are still in use, or a control
-            // frame needs more than is left.
-            if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
-                let need = if self.input.len() < READ_BUFFER { READ_BUFFER } else { MAX_CONTROL };
-                self.input.reserve(need);
+            if self.input.is_empty() {
+                // Even an empty slice keeps its buffer.
+                self.input = BytesMut::new();
             }
-            if ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))? == 0 {
+            let piece = ready!(poll_read(&mut self.io, cx))?;
+            if piece.is_empty() {
                 return Poll::Ready(if self.going_away || self.ended.error {
                     Ok(Event::Closed)
                 } else {
                     Err(LostError::Io(io::ErrorKind::UnexpectedEof.into()))
                 });
+            }
+            if self.input.is_empty() {
+                self.input = piece;
+            } else {
+                // The beginning of a header or of a control frame, at most one in a read.
+                self.input.extend_from_slice(&piece);
             }
             self.drained = false;
         }
@@ -251,7 +254,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Wire for SpdyWire<T> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LostError>> {
-        while let Some(id) = self.answers.pop_front() {
+        while self.output.len() < MAX_UNSENT
+            && let Some(id) = self.answers.pop_front()
+        {
             encode(&Frame::Ping(id), &mut self.output);
         }
         while !self.output.is_empty() {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::super::scripted::ScriptedExec;
 use super::super::settings::ImageSpec;
 use super::super::shared::Shared;
 use super::super::store::{now, unique};
@@ -209,6 +210,9 @@ impl Container {
                 return Err(Stopped::BeforeStart);
             }
         };
+        if let Some(exec) = &image.exec {
+            return Ok(self.scripted(exec.clone(), program, id, restarts).await);
+        }
         let (env, working_dir) = (program.env.clone(), program.working_dir.clone());
         let plain = matches!(program.place, Place::Host);
         let mut process = match process::start(program).await {
@@ -243,7 +247,10 @@ impl Container {
                 mounts: if plain { mounts } else { Vec::new() },
                 plain,
                 log: log.clone(),
-                stdin: Arc::new(tokio::sync::Mutex::new(process.stdin.take())),
+                stdin: Arc::new(tokio::sync::Mutex::new(
+                    process.stdin.take().map(|stdin| Box::new(stdin) as _),
+                )),
+                exec: None,
             },
         );
         self.report(State::Running { since: started.clone() }, id, restarts, false);
@@ -263,6 +270,50 @@ impl Container {
             finished: Some(now()),
         };
         Ok(Some((end, stopped)))
+    }
+
+    /// One run of a container that is no process: until it is told to end.
+    async fn scripted(
+        &mut self,
+        exec: ScriptedExec,
+        program: Program,
+        id: &str,
+        restarts: u32,
+    ) -> Option<(End, bool)> {
+        let started = now();
+        let uid = self.pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let key = (uid, self.text("name").to_owned());
+        let log = Arc::new(Log::new());
+        self.shared.running.lock().insert(
+            key.clone(),
+            Running {
+                pid: 0,
+                env: program.env,
+                working_dir: program.working_dir,
+                mounts: Vec::new(),
+                plain: true,
+                log: log.clone(),
+                stdin: Arc::default(),
+                exec: Some(exec),
+            },
+        );
+        self.report(State::Running { since: started.clone() }, id, restarts, false);
+        let order = self.orders.recv().await;
+        self.shared.running.lock().remove(&key);
+        log.close();
+        let (exit_code, reason, stopped) = match order {
+            Some(Order::Stop(_)) => (0, "Completed", true),
+            Some(Order::Kill(reason)) => (137, reason, false),
+            Some(Order::Vanish) | None => return None,
+        };
+        let end = End {
+            exit_code,
+            reason: reason.into(),
+            message: String::new(),
+            started: Some(started),
+            finished: Some(now()),
+        };
+        Some((end, stopped))
     }
 
     /// Follows a running program and the orders about it.

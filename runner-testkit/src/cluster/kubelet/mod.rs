@@ -19,13 +19,17 @@ mod volumes;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::process::ChildStdin;
+use tokio::io::AsyncWrite;
 use tokio::sync::Mutex;
 
 use self::process::{Mount, Place, Program};
+use super::scripted::ScriptedExec;
+
+/// A program's input; closed when taken out.
+pub(super) type Stdin = Arc<Mutex<Option<Box<dyn AsyncWrite + Send + Unpin>>>>;
 
 /// A container whose program runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Running {
     /// Of its PID 1, on the host.
     pub(super) pid: u32,
@@ -35,7 +39,9 @@ pub(super) struct Running {
     pub(super) mounts: Vec<Mount>,
     pub(super) plain: bool,
     pub(super) log: Arc<log::Log>,
-    pub(super) stdin: Arc<Mutex<Option<ChildStdin>>>,
+    pub(super) stdin: Stdin,
+    /// Set where there is no process.
+    pub(super) exec: Option<ScriptedExec>,
 }
 
 impl Running {

@@ -7,6 +7,7 @@ mod dictionary;
 mod spdy;
 mod websocket;
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
@@ -15,18 +16,18 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::ChildStdin;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::kinds::PODS;
-use super::kubelet::Running;
 use super::kubelet::log::Log;
 use super::kubelet::process::{self, StartError};
+use super::kubelet::{Running, Stdin};
 use super::line::Line;
 use super::logs;
 use super::refusal::Refusal;
 use super::route::Route;
+use super::scripted::ScriptedIo;
 use super::server::{Body, full};
 use super::shared::Shared;
 
@@ -59,9 +60,6 @@ struct Session {
     /// The text of the status frame.
     status: oneshot::Receiver<String>,
 }
-
-/// A program's input; closed when taken out.
-type Stdin = Arc<Mutex<Option<ChildStdin>>>;
 
 /// Begins a stream.
 pub(super) async fn open(
@@ -161,6 +159,19 @@ async fn executed(
     // Two pieces for each stream; a slow client holds back the program as a full pipe does.
     let (tx, output) = mpsc::channel(4);
     let (status_tx, status) = oneshot::channel();
+    if let Some(exec) = &running.exec {
+        let (near, stdin) = tokio::io::duplex(4 << 10);
+        let (stdout, far) = tokio::io::duplex(64 << 10);
+        let exec = exec.clone();
+        tokio::spawn(async move {
+            let io = ScriptedIo { command: command.clone(), stdin, stdout };
+            let ((), code) = tokio::join!(pump(far, STDOUT, wanted.stdout, &tx), exec.run(io));
+            // Nobody waits for the status of a stream that was dropped.
+            drop(status_tx.send(ended(ExitStatus::from_raw(code << 8), &command, version)));
+        });
+        let stdin: Option<Box<dyn AsyncWrite + Send + Unpin>> = Some(Box::new(near));
+        return Session { stdin: Arc::new(Mutex::new(stdin)), output, status };
+    }
     let program = running.exec(command.clone(), wanted.stdin);
     let process = match process::start(program).await {
         Ok(process) => process,
@@ -170,7 +181,9 @@ async fn executed(
             return Session { stdin: Arc::default(), output, status };
         }
     };
-    let stdin = Arc::new(Mutex::new(process.stdin));
+    let stdin: Option<Box<dyn AsyncWrite + Send + Unpin>> =
+        process.stdin.map(|stdin| Box::new(stdin) as _);
+    let stdin = Arc::new(Mutex::new(stdin));
     let (stdout, stderr, exit) = (process.stdout, process.stderr, process.exit);
     tokio::spawn(async move {
         let copied = async {

@@ -1,0 +1,92 @@
+//! Makes the seeds of the corpora that are not text: `cargo run --example seeds` in this directory.
+
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use runner_core::ids::Offset;
+use runner_core::wire::{AgentCodec, AgentFrame, Beat};
+use runner_k8s::stream::spdy::frame::{Frame, encode};
+use runner_k8s::stream::spdy::headers::Encoder;
+use tokio_util::codec::Encoder as _;
+
+/// How a command's end looks.
+const STATUS: &[u8] = br#"{"metadata":{},"status":"Failure","reason":"NonZeroExitCode",
+"details":{"causes":[{"reason":"ExitCode","message":"37"}]}}"#;
+
+fn stdout() -> Bytes {
+    let mut out = BytesMut::new();
+    let frames = [
+        AgentFrame::Trace { offset: Offset(0), bytes: Bytes::from_static(b"hello\n") },
+        AgentFrame::Beat(Beat { length: Some(Offset(6)) }),
+    ];
+    for frame in frames {
+        AgentCodec.encode(frame, &mut out).expect("short frames");
+    }
+    out.freeze()
+}
+
+fn spdy() -> Vec<u8> {
+    let mut out = BytesMut::new();
+    let mut names = Encoder::new().expect("zlib");
+    for stream in [1, 3, 5, 7] {
+        let headers = names.encode(&[("streamtype", "error")]).expect("zlib");
+        encode(&Frame::SynReply { stream, fin: false, headers }, &mut out);
+    }
+    let status = Bytes::from_static(STATUS);
+    for frame in [
+        Frame::Data { stream: 5, bytes: stdout(), fin: false },
+        Frame::Ping(2),
+        Frame::Data { stream: 7, bytes: Bytes::from_static(b"warning"), fin: true },
+        Frame::WindowUpdate { stream: 0, delta: 65536 },
+        Frame::Reset { stream: 3, status: 5 },
+        Frame::Other(4),
+        Frame::Data { stream: 1, bytes: status, fin: true },
+        Frame::Data { stream: 5, bytes: Bytes::new(), fin: true },
+        Frame::GoAway { last: 7, status: 0 },
+    ] {
+        encode(&frame, &mut out);
+    }
+    out.to_vec()
+}
+
+fn websocket() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut frame = |first: u8, payload: &[u8]| {
+        out.push(first);
+        match payload.len() {
+            short @ 0..126 => out.push(short as u8),
+            long => out.extend([&[126][..], &(long as u16).to_be_bytes()].concat()),
+        }
+        out.extend(payload);
+    };
+    for channel in [1, 2, 3] {
+        frame(0x82, &[channel]);
+    }
+    frame(0x82, &[&[1], &stdout()[..]].concat());
+    frame(0x89, b"are you there?");
+    frame(0x8a, b"");
+    // A message in three fragments with a ping inside.
+    frame(0x02, &[2]);
+    frame(0x00, b"warn");
+    frame(0x89, b"");
+    frame(0x80, b"ing");
+    frame(0x82, &[&[3], STATUS].concat());
+    frame(0x88, &[3, 232]);
+    out
+}
+
+fn main() -> std::io::Result<()> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let job = std::fs::read(here.join("../runner-gitlab/fixtures/job.json"))?;
+    // The first byte says how the target cuts the rest.
+    for (target, name, cut, bytes) in [
+        ("payload", "seed-job", 200, job),
+        ("spdy", "seed-exec", 7, spdy()),
+        ("websocket", "seed-exec", 7, websocket()),
+    ] {
+        let directory = here.join("corpus").join(target);
+        std::fs::create_dir_all(&directory)?;
+        std::fs::write(directory.join(name), [&[cut], &bytes[..]].concat())?;
+    }
+    Ok(())
+}
