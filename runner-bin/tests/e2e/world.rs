@@ -43,13 +43,6 @@ impl Running {
         self.stop.stop(StopLevel::Drain);
         self.task.await.unwrap();
     }
-
-    /// Its tasks end where they are, as a killed process's do; no good-bye.
-    pub(crate) async fn vanish(self) {
-        self.task.abort();
-        // Cancelled, which is what was asked for.
-        drop(self.task.await);
-    }
 }
 
 impl World {
