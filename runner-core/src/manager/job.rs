@@ -58,6 +58,16 @@ impl JobTask {
         let mut handle = match reserved {
             Ok(handle) => handle,
             Err(NotStarted::Refused(outcome)) => {
+                // A source listens to nobody about a job that nobody has accepted.
+                match self.accept(&ticket).await {
+                    Ok(None) => return,
+                    Ok(Some(reply)) if reply.directive == Directive::Abort => {
+                        info!("the source took the job back");
+                        return;
+                    }
+                    Ok(Some(_)) => {}
+                    Err(error) => warn!(%error, "could not accept a job that has to be failed"),
+                }
                 self.refuse(&label, job.id, ticket, outcome).await;
                 return;
             }

@@ -16,6 +16,10 @@ pub const HELPER: &str = "helper";
 pub const BUILD: &str = "build";
 /// Name of the init container that copies the agent. GitLab Runner's name, because policies may
 /// make an exception for it.
+/// Longest value of a variable that is shown in the pod. The script has all of them from the plan; a
+/// pod of more than 1.5 MiB is refused.
+const LONGEST_SHOWN: usize = 4096;
+
 const INIT: &str = "init-permissions";
 
 /// `resources`; left out where nothing is set.
@@ -139,7 +143,7 @@ pub(super) fn build(
         .into_iter()
         // The agent hands the script all variables from the plan; what only looks public does
         // not have to stand in the pod.
-        .filter(|(_, value)| !holds_secret(input, value))
+        .filter(|(_, value)| value.len() <= LONGEST_SHOWN && !holds_secret(input, value))
         .map(|(key, value)| json!({ "name": key, "value": escape(&value) }))
         .collect();
     if !environment.is_empty() {

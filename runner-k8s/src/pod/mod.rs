@@ -107,6 +107,9 @@ impl PodError {
 /// first to notice, because only it can write a verdict.
 const DEADLINE_SLACK: Duration = Duration::from_secs(60);
 
+/// Largest pod as JSON: etcd takes objects of 1.5 MiB, and the API server adds its own fields.
+const LARGEST_POD: usize = 1 << 20;
+
 /// Makes the pod of a job, for a cluster that can do everything; see [`adapt`].
 ///
 /// # Errors
@@ -155,6 +158,13 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
         "metadata": metadata::metadata(input, &lookup),
         "spec": spec,
     });
+    let size = size_of(&pod);
+    if size > LARGEST_POD {
+        return Err(PodError(format!(
+            "the job is too large: its pod takes {size} bytes, at most {LARGEST_POD} are possible; use \
+             fewer or shorter variables for its services"
+        )));
+    }
     let mut policies = services.pull_policies(input)?;
     policies.push((HELPER.to_owned(), containers::helper_policies(input)));
     policies.push((BUILD.to_owned(), containers::build_policies(input)?));
@@ -163,6 +173,23 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
         secret_environment: services.secret_environment(),
         fallbacks: Fallbacks::after_first(policies),
     })
+}
+
+/// The length as JSON, without making it.
+fn size_of(pod: &Value) -> usize {
+    struct Length(usize);
+    impl std::io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, pod).expect("counting bytes does not fail");
+    length.0
 }
 
 fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {

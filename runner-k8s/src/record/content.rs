@@ -35,13 +35,18 @@ pub struct Content {
 /// Why a job cannot be written down.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the job is too large: its variables and scripts take {size} bytes compressed, at most {most} \
-     are possible; use fewer or shorter variables"
+    "the job is too large: its variables and scripts take {size} bytes{packed}, at most {most} are \
+     possible; use fewer or shorter variables"
 )]
 pub struct ContentError {
     size: usize,
     most: usize,
+    packed: &'static str,
 }
+
+/// Longest plan before compression. The agent holds it in memory, beside the job, in a container that
+/// may have little; and no program can be started with a variable longer than 128 KiB anyway.
+const LONGEST_PLAN: usize = 16 << 20;
 
 /// Gzips; in memory, where writing cannot fail.
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -56,10 +61,13 @@ impl Content {
     /// # Errors
     /// When the plan is too large for any number of Secrets.
     pub fn new(plan: &[u8], logins: &[RegistryLogin]) -> Result<Self, ContentError> {
+        if plan.len() > LONGEST_PLAN {
+            return Err(ContentError { size: plan.len(), most: LONGEST_PLAN, packed: "" });
+        }
         let packed = Bytes::from(gzip(plan));
         let most = MOST_ITEMS * MAX_ITEM;
         if packed.len() > most {
-            return Err(ContentError { size: packed.len(), most });
+            return Err(ContentError { size: packed.len(), most, packed: " compressed" });
         }
         let first_inside = packed.len() <= MAX_ITEM - RESERVED;
         let mut pieces = Vec::new();
