@@ -16,6 +16,7 @@ mod overhead;
 mod place;
 mod pod_ends;
 mod process;
+mod requests;
 mod services;
 mod takeover;
 mod trace;

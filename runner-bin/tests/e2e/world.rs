@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) concurrent: usize,
     /// Bytes of log.
     pub(crate) output_limit: Option<u64>,
+    /// After how long a waiting job says so, where it is not the default.
+    pub(crate) slow_start: Option<Duration>,
     directory: tempfile::TempDir,
 }
 
@@ -82,7 +84,7 @@ impl World {
         };
         let gitlab = gitlab.start().await.unwrap();
         let (concurrent, output_limit) = (4, None);
-        World { gitlab, place, settings, concurrent, output_limit, directory }
+        World { gitlab, place, settings, concurrent, output_limit, slow_start: None, directory }
     }
 
     /// A directory of the test's own.
@@ -126,6 +128,9 @@ impl World {
         runner.plan.grace = Duration::from_secs(2);
         if let Some(limit) = self.output_limit {
             runner.plan.output_limit = limit;
+        }
+        if let Some(slow_start) = self.slow_start {
+            runner.relay.slow_start = slow_start;
         }
         // A silent job hears of a cancel with the next sign of life.
         runner.relay.keep_alive = Duration::from_secs(1);
