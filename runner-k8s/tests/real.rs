@@ -199,7 +199,8 @@ async fn the_next_manager_goes_on() {
     handle.start().await.unwrap();
     handle.follow(Offset::ZERO, ALL).await;
     let (head, _) = until(&mut *handle, "first\n").await;
-    drop((handle, first));
+    drop(handle);
+    first.retire().await;
 
     let second = world.executor("m2").await;
     let mut handle = second.recover().await.unwrap().pop().unwrap();
@@ -217,12 +218,15 @@ async fn the_next_manager_goes_on() {
 async fn a_job_that_was_only_written_down_is_reserved_and_one_whose_pod_is_gone_is_not() {
     let Some(mut world) = World::new() else { return };
     world.script(&["sleep 60"]);
-    drop(world.reserve(&world.executor("m1").await).await);
+    let first = world.executor("m1").await;
+    drop(world.reserve(&first).await);
+    first.retire().await;
     let second = world.executor("m2").await;
     let mut handle = second.recover().await.unwrap().pop().unwrap();
     assert_eq!(handle.phase(), JobPhase::Reserved);
     handle.start().await.unwrap();
-    drop((handle, second));
+    drop(handle);
+    second.retire().await;
     let pod = world.pod().await;
     world.pods().await.delete(pod.name(), &DeleteParams::default().grace_period(0)).await.unwrap();
 
