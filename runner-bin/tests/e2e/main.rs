@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 #![expect(clippy::print_stderr, reason = "a test that was not run must say so")]
 
+mod bad_input;
 mod cancel;
 mod helper;
 mod hostile;

@@ -20,6 +20,9 @@ pub const MAX_ITEM: usize = 900 * 1024;
 /// How much of the first Secret is kept free for the record itself: a ticket of 64 KiB (base64
 /// inside JSON does not grow it), the pod and the environment of services.
 const RESERVED: usize = 300 * 1024;
+/// Longest plan before it is compressed, in bytes: the agent reads it into memory that is the job's, and
+/// compressing more would keep the manager from its other jobs for a second.
+const MAX_PLAN: usize = 32 << 20;
 /// Most Secrets for one plan; together with [`MAX_ITEM`] the largest plan.
 const MOST_ITEMS: usize = 16;
 
@@ -35,10 +38,11 @@ pub struct Content {
 /// Why a job cannot be written down.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the job is too large: its variables and scripts take {size} bytes compressed, at most {most} \
+    "the job is too large: its variables and scripts take {size} bytes {form}, at most {most} \
      are possible; use fewer or shorter variables"
 )]
 pub struct ContentError {
+    form: &'static str,
     size: usize,
     most: usize,
 }
@@ -56,10 +60,13 @@ impl Content {
     /// # Errors
     /// When the plan is too large for any number of Secrets.
     pub fn new(plan: &[u8], logins: &[RegistryLogin]) -> Result<Self, ContentError> {
+        if plan.len() > MAX_PLAN {
+            return Err(ContentError { form: "in all", size: plan.len(), most: MAX_PLAN });
+        }
         let packed = Bytes::from(gzip(plan));
         let most = MOST_ITEMS * MAX_ITEM;
         if packed.len() > most {
-            return Err(ContentError { size: packed.len(), most });
+            return Err(ContentError { form: "compressed", size: packed.len(), most });
         }
         let first_inside = packed.len() <= MAX_ITEM - RESERVED;
         let mut pieces = Vec::new();
