@@ -63,7 +63,7 @@ fn variable_of_50_mb(payload: &Value) -> Vec<u8> {
 #[case::wrong_types(wrong_types, "cannot be understood")]
 #[case::not_json(not_json, "cannot be understood")]
 #[case::too_deep(too_deep, "cannot be understood")]
-#[case::variable_of_50_mb(variable_of_50_mb, "")]
+#[case::variable_of_50_mb(variable_of_50_mb, "too large")]
 #[tokio::test]
 async fn api_22_a_payload_that_cannot_be_run_fails_with_words_and_the_next_job_runs(
     #[case] payload: fn(&Value) -> Vec<u8>,

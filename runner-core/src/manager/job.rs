@@ -58,6 +58,16 @@ impl JobTask {
         let mut handle = match reserved {
             Ok(handle) => handle,
             Err(NotStarted::Refused(outcome)) => {
+                // A source takes neither trace nor verdict of a job that it was not told to run
+                // (GitLab: 403), and would hand it out again for ever.
+                match self.accept(&ticket).await {
+                    Ok(None) => return,
+                    Ok(Some(reply)) if reply.directive == Directive::Abort => return,
+                    Ok(Some(_)) => {}
+                    Err(error) => {
+                        warn!(%error, "could not accept the job; refusing it all the same")
+                    }
+                }
                 self.refuse(&label, job.id, ticket, outcome).await;
                 return;
             }
