@@ -1,6 +1,6 @@
 //! What an idle session costs: growth of the resident set from the first to the last of many.
 //!
-//! Without a cluster the server is a second process that talks plain TCP. With
+//! Without a cluster the server is a second process that talks TLS with a throw-away certificate. With
 //! `PODWRIGHT_E2E_KUBECONFIG` it is a real API server over TLS, and `PODWRIGHT_E2E_POD`
 //! (`namespace/pod/container`) names a running container with a shell.
 #![expect(clippy::print_stdout, reason = "the numbers are the point")]
@@ -8,8 +8,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use runner_k8s::stream::{ExecTarget, Patience, Session, Transport};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const ROLE: &str = "PODWRIGHT_BENCH_STREAM_ROLE";
@@ -21,12 +27,34 @@ fn resident() -> usize {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
+/// An authority (DER, base64) and what it vouches for.
+fn certificate() -> (String, Arc<ServerConfig>) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = || KeyPair::generate().expect("a key");
+    let authority = CertifiedIssuer::self_signed(authority, key()).expect("an authority");
+    let server = key();
+    let names = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    let certificate = names.signed_by(&server, &authority).expect("a certificate");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server.serialize_der())),
+        )
+        .expect("they fit");
+    (STANDARD.encode(authority.der()), Arc::new(config))
+}
+
 /// Answers upgrades, sends one message of 32 KiB (so that buffers have been used), and holds on.
 fn serve() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    println!("{}", listener.local_addr().expect("it listens"));
+    let (authority, config) = certificate();
+    println!("{} {authority}", listener.local_addr().expect("it listens"));
     let mut kept = Vec::new();
-    for mut socket in listener.incoming().flatten() {
+    for socket in listener.incoming().flatten() {
+        let connection = ServerConnection::new(Arc::clone(&config)).expect("a configuration");
+        let mut socket = StreamOwned::new(connection, socket);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -69,6 +97,7 @@ fn serve() {
         }
         answer.extend_from_slice(&payload);
         socket.write_all(&answer).expect("the client reads");
+        socket.flush().expect("the client reads");
         kept.push(socket);
     }
 }
@@ -105,15 +134,17 @@ async fn measure_here(transport: Transport) {
         let mut address = String::new();
         let output = server.stdout.take().expect("piped");
         BufReader::new(output).read_line(&mut address).expect("its address");
-        let uri = format!("http://{}", address.trim()).parse().expect("a URL");
-        let client = kube::Client::try_from(kube::Config::new(uri)).expect("a client");
+        let (address, authority) = address.trim().split_once(' ').expect("address and authority");
+        let mut config = kube::Config::new(format!("https://{address}").parse().expect("a URL"));
+        config.root_cert = Some(vec![STANDARD.decode(authority).expect("base64")]);
+        let client = kube::Client::try_from(config).expect("a client");
         let target = ExecTarget {
             namespace: "ci".into(),
             pod: "job".into(),
             container: "helper".into(),
             command: vec!["relay".into()],
         };
-        measure("plain TCP", &client, &target, transport).await;
+        measure("TLS to another process", &client, &target, transport).await;
         server.kill().and_then(|()| server.wait()).expect("the server ends");
         return;
     };
@@ -131,6 +162,8 @@ async fn measure_here(transport: Transport) {
 }
 
 fn main() {
+    // It fails only when there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let transport = match std::env::var(ROLE).as_deref() {
         Ok("server") => return serve(),
         Ok("websocket") => Transport::WebSocket,
