@@ -1,128 +1,241 @@
-//! Nonsense from GitLab and from a pod: a clear end, nothing lost, and the manager goes on.
+//! What GitLab and agents must not send: jobs fail with words, and the manager goes on.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{SinkExt as _, StreamExt as _};
 use rstest::rstest;
-use runner_testkit::cluster::ImageSpec;
-use runner_testkit::gitlab::JobSpec;
+use runner_core::ids::Offset;
+use runner_core::outcome::{Outcome, TraceSummary, Verdict};
+use runner_core::wire::{AgentCodec, AgentFrame, ManagerFrame, StageFrame, WIRE_VERSION, Welcome};
+use runner_testkit::cluster::{ImageSpec, ScriptedExec, ScriptedIo};
+use runner_testkit::gitlab::{JobSpec, JobState};
 use serde_json::{Value, json};
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
+use tokio_util::codec::{FramedRead, FramedWrite};
 
-use crate::world::{PATIENCE, World, failure, success, text};
+use crate::place::IMAGE;
+use crate::world::{PATIENCE, World, success, text};
 
-/// Sets every leaf but the ones that say which job it is to null.
-fn all_null(value: &mut Value, path: &str) {
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                if path.is_empty() && matches!(key.as_str(), "id" | "token") {
-                    continue;
-                }
-                all_null(value, key);
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(|value| all_null(value, path)),
-        leaf => *leaf = Value::Null,
-    }
+/// Whose token the payload ends with: GitLab says id and token first.
+fn head(payload: &Value) -> String {
+    format!("{{\"id\":{},\"token\":{}", payload["id"], payload["token"])
+}
+
+fn cut_off(payload: &Value) -> Vec<u8> {
+    let whole = payload.to_string();
+    format!("{},{}", head(payload), &whole[1..whole.len() / 2]).into_bytes()
+}
+
+fn wrong_types(payload: &Value) -> Vec<u8> {
+    format!("{},\"steps\":\"rm -rf /\",\"variables\":7}}", head(payload)).into_bytes()
+}
+
+fn not_json(payload: &Value) -> Vec<u8> {
+    format!("{},\"steps\":<html>", head(payload)).into_bytes()
+}
+
+fn too_deep(payload: &Value) -> Vec<u8> {
+    format!("{},\"steps\":{}", head(payload), "[".repeat(200_000)).into_bytes()
+}
+
+/// Of noise: what compresses well would fit.
+fn variable_of_50_mb(payload: &Value) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise: String = std::iter::from_fn(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        Some(char::from(b"0123456789abcdef"[(state % 16) as usize]))
+    })
+    .take(50 << 20)
+    .collect();
+    let mut payload = payload.clone();
+    let variables = payload["variables"].as_array_mut().unwrap();
+    variables.push(json!({"key": "BIG", "value": noise, "public": true}));
+    payload.to_string().into_bytes()
 }
 
 #[rstest]
-#[case::steps_is_text(|job: &mut Value| job["steps"] = "rm -rf /".into())]
-#[case::variables_is_a_number(|job: &mut Value| job["variables"] = 7.into())]
-#[case::image_is_a_number(|job: &mut Value| job["image"] = 12.into())]
-#[case::job_info_is_text(|job: &mut Value| job["job_info"] = "x".into())]
+#[case::cut_off(cut_off, "cannot be understood")]
+#[case::wrong_types(wrong_types, "cannot be understood")]
+#[case::not_json(not_json, "cannot be understood")]
+#[case::too_deep(too_deep, "cannot be understood")]
+#[case::variable_of_50_mb(variable_of_50_mb, "too large")]
 #[tokio::test]
-async fn a_payload_of_wrong_types_fails_the_job_and_says_where(#[case] change: fn(&mut Value)) {
-    let world = World::new().await;
-    let end = world.run_one(JobSpec::new("test").script(["true"]).patch(change)).await;
-    failure(&end, "runner_system_failure");
-    assert!(text(&end).contains("cannot be understood"), "{}", text(&end));
-}
-
-#[tokio::test]
-async fn unknown_fields_are_no_obstacle() {
-    let world = World::new().await;
-    let spec = JobSpec::new("test").script(["echo fine"]).patch(|job| {
-        job["from_the_future"] = json!({ "deep": [{ "er": null }] });
-        job["job_info"]["from_the_future"] = json!(1.5);
-        job["steps"][0]["from_the_future"] = json!(true);
-    });
-    success(&world.run_one(spec).await);
-}
-
-/// What is not said has a default, so a job of nulls may well run; it must not be lost.
-#[tokio::test]
-async fn null_everywhere_gets_a_verdict() {
-    let world = World::new().await;
-    let spec = JobSpec::new("test").script(["true"]).patch(|job| all_null(job, ""));
-    let end = world.run_one(spec).await;
-    assert!(end.state.is_final(), "{}", text(&end));
-}
-
-/// Without id and token there is nobody to speak for: GitLab gives the job out again.
-#[tokio::test]
-async fn a_payload_that_is_cut_off_does_not_stop_the_manager() {
-    let world = World::new().await;
-    let whole = std::sync::atomic::AtomicBool::new(false);
-    let spec = JobSpec::new("test").script(["true"]).raw(move |job| {
-        let bytes = job.to_string().into_bytes();
-        match whole.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            true => bytes,
-            false => bytes[..12].to_vec(),
-        }
-    });
-    let cut = world.gitlab.enqueue(spec);
-    let next = world.gitlab.enqueue(JobSpec::new("next").script(["true"]));
-    let manager = world.manager("s_first0000000").await;
-    success(&next.wait_finished(PATIENCE).await.unwrap());
-    manager.drain().await;
-    drop(cut);
-    world.place.nothing_is_left(&world.source_id()).await;
-}
-
-/// More than a Secret, a pod or an environment can hold.
-#[tokio::test]
-async fn a_variable_of_50_mb_fails_the_job_and_says_what_is_too_large() {
-    let world = World::new().await;
-    let spec = JobSpec::new("test").variable("HUGE", "x".repeat(50 << 20)).script(["true"]);
-    let huge = world.gitlab.enqueue(spec);
-    let next = world.gitlab.enqueue(JobSpec::new("next").script(["true"]));
-    let ends = world.run(&[huge, next]).await;
-    assert_eq!(ends[0].state.as_str(), "failed", "{}", text(&ends[0]));
-    assert!(text(&ends[0]).contains("too large"), "{}", text(&ends[0]));
+async fn api_22_a_payload_that_cannot_be_run_fails_with_words_and_the_next_job_runs(
+    #[case] payload: fn(&Value) -> Vec<u8>,
+    #[case] words: &str,
+) {
+    let Some(world) = World::simulated("to do without containers").await else { return };
+    world.cluster().register_image(IMAGE, ImageSpec::scripted(agent(|_, _| None)));
+    let bad = world.gitlab.enqueue(JobSpec::new("bad").script(["true"]).raw(payload));
+    let good = world.gitlab.enqueue(JobSpec::new("good").script(["true"]));
+    let ends = world.run(&[bad, good]).await;
+    assert_eq!(ends[0].state, JobState::Failed, "{}", text(&ends[0]));
+    assert!(ends[0].failure_reason.is_some());
+    let said = text(&ends[0]);
+    assert!(said.contains("ERROR") && said.contains(words), "{said}");
     success(&ends[1]);
 }
 
-/// An agent that was replaced by something hostile: what it says is bounded and changes nothing.
-#[rstest]
-#[case::noise("cat /dev/urandom")]
-#[case::endless_zeros("cat /dev/zero")]
-#[case::huge_frame(r"printf '\377\377\377\377\001'; cat /dev/zero")]
-#[case::silence("sleep 1000")]
-#[case::nothing("exit 0")]
 #[tokio::test]
-async fn a_pod_that_talks_nonsense_is_stopped_like_any_other(#[case] says: &str) {
-    let Some(world) = World::simulated("replace the agent").await else { return };
-    let directory = world.directory().join("hostile");
-    std::fs::create_dir(&directory).unwrap();
-    let program = directory.join("podwright-agent");
-    let script = format!("#!/bin/sh\ncase \"$1\" in relay) {says};; *) sleep 1000;; esac\n");
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    world.cluster().register_image("podwright-agent:test", ImageSpec::volume(&directory));
-    let job = world.gitlab.enqueue(JobSpec::new("test").script(["true"]));
-    let manager = world.manager("s_first0000000").await;
-    let streams = || {
-        let requests = world.cluster().requests();
-        requests.of("create", "pods/exec") + requests.of("get", "pods/exec")
-    };
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while streams() < 2 {
-        assert!(tokio::time::Instant::now() < deadline, "the agent was not asked");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+async fn a_payload_with_null_everywhere_is_a_job_with_nothing_to_do() {
+    let Some(world) = World::simulated("to do without containers").await else { return };
+    world.cluster().register_image(IMAGE, ImageSpec::scripted(agent(|_, _| None)));
+    let spec = JobSpec::new("nulls").script(["true"]).raw(|payload| {
+        let mut payload = payload.clone();
+        for (key, value) in payload.as_object_mut().unwrap() {
+            if !["id", "token"].contains(&key.as_str()) {
+                *value = Value::Null;
+            }
+        }
+        payload.to_string().into_bytes()
+    });
+    let bad = world.gitlab.enqueue(spec);
+    let good = world.gitlab.enqueue(JobSpec::new("good").script(["true"]));
+    let ends = world.run(&[bad, good]).await;
+    success(&ends[0]);
+    success(&ends[1]);
+}
+
+/// What an agent does instead of its work: gets the job's number and where to write.
+type Act = Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+/// Agents that answer with a verdict at once, but for those whose job `act` has something for.
+fn agent(act: impl Fn(u64, DuplexStreamOf) -> Act + Send + Sync + 'static) -> ScriptedExec {
+    let act = Arc::new(act);
+    ScriptedExec::new(move |io| {
+        let act = Arc::clone(&act);
+        async move {
+            talk(io, &*act).await;
+            0
+        }
+    })
+}
+
+/// Where an agent writes; taken by who uses it.
+type DuplexStreamOf = Arc<parking_lot::Mutex<Option<DuplexStream>>>;
+
+async fn talk(io: ScriptedIo, act: &(impl Fn(u64, DuplexStreamOf) -> Act + ?Sized)) -> Option<()> {
+    let mut from = FramedRead::new(io.stdin, AgentCodec);
+    let ManagerFrame::Hello(hello) = from.next().await?.ok()? else { return None };
+    let stdout = Arc::new(parking_lot::Mutex::new(Some(io.stdout)));
+    if let Some(act) = act(hello.job.0, Arc::clone(&stdout)) {
+        // Until the manager hangs up: it is not heard any more.
+        tokio::join!(act, async { while let Some(Ok(_)) = from.next().await {} });
+        return Some(());
     }
-    assert!(!job.state().is_final(), "nobody has said how the job did");
-    job.force_cancel();
+    let mut to = FramedWrite::new(stdout.lock().take()?, AgentCodec);
+    to.send(welcome(0)).await.ok()?;
+    let trace = TraceSummary::of(b"");
+    let verdict = Verdict { outcome: Outcome::Exited(0), trace, stages: Vec::new() };
+    to.send(AgentFrame::Verdict(verdict)).await.ok()?;
+    while let Some(Ok(frame)) = from.next().await {
+        if frame == ManagerFrame::Release {
+            return Some(());
+        }
+    }
+    None
+}
+
+fn welcome(length: u64) -> AgentFrame {
+    let (version, release) = (WIRE_VERSION, "hostile".to_owned());
+    AgentFrame::Welcome(Welcome { version, release, length: Offset(length) })
+}
+
+/// How much a flood is: far more than a manager may use for it.
+const FLOOD: usize = 512 << 20;
+
+fn frames(frames: impl IntoIterator<Item = AgentFrame>) -> Bytes {
+    use tokio_util::codec::Encoder as _;
+    let mut out = bytes::BytesMut::new();
+    for frame in frames {
+        AgentCodec.encode(frame, &mut out).unwrap();
+    }
+    out.freeze()
+}
+
+fn noise() -> Bytes {
+    (0..1_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// A frame that claims 4 GiB.
+fn endless_frame() -> Bytes {
+    Bytes::from_static(&[255, 255, 255, 255, 65])
+}
+
+/// More trace than was asked for, for ever the same place.
+fn unasked_trace() -> Bytes {
+    let bytes = Bytes::from(vec![b'x'; 60_000]);
+    frames([welcome(u64::MAX), AgentFrame::Trace { offset: Offset(0), bytes }])
+}
+
+/// Trace from places that nobody asked for.
+fn trace_with_gaps() -> Bytes {
+    let piece = |at| AgentFrame::Trace { offset: Offset(at), bytes: Bytes::from_static(b"gap") };
+    frames([welcome(1 << 40), piece(1 << 39), piece(7), piece(1 << 38)])
+}
+
+/// Stages without end, with long names.
+fn stages() -> Bytes {
+    let name = "n".repeat(200_000);
+    frames([welcome(0), AgentFrame::Stage(StageFrame::Started { name })])
+}
+
+/// Answers without a question.
+fn welcomes() -> Bytes {
+    frames((0..100).map(welcome))
+}
+
+#[rstest]
+#[case::noise(noise())]
+#[case::endless_frame(endless_frame())]
+#[case::unasked_trace(unasked_trace())]
+#[case::trace_with_gaps(trace_with_gaps())]
+#[case::stages(stages())]
+#[case::welcomes(welcomes())]
+#[tokio::test]
+async fn a_hostile_agent_harms_only_its_own_job(#[case] flood: Bytes) {
+    let Some(world) = World::simulated("to have another agent").await else { return };
+    let hostile = world.gitlab.enqueue(JobSpec::new("hostile").script(["true"]));
+    let (id, sent) = (hostile.id(), Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&sent);
+    world.cluster().register_image(
+        IMAGE,
+        ImageSpec::scripted(agent(move |job, out| {
+            let (flood, count) = (flood.clone(), Arc::clone(&count));
+            (job == id).then(|| {
+                Box::pin(async move {
+                    let Some(mut out) = out.lock().take() else { return };
+                    let mut left = FLOOD / flood.len().max(1);
+                    // Until the manager hangs up, or has had enough of it.
+                    while left > 0 && out.write_all(&flood).await.is_ok() {
+                        left -= 1;
+                        count.fetch_add(flood.len() as u64, Ordering::Relaxed);
+                    }
+                }) as _
+            })
+        })),
+    );
+    let manager = world.process();
+    let heard = async {
+        while sent.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // What a flood can do it does in this time, or it is a slow one.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    tokio::time::timeout(PATIENCE, heard).await.unwrap();
+    let good = world.gitlab.enqueue(JobSpec::new("good").script(["true"]));
+    success(&good.wait_finished(PATIENCE).await.unwrap());
+    hostile.force_cancel();
+    let end = hostile.wait_finished(PATIENCE).await.unwrap();
+    assert_ne!(end.state, JobState::Success);
     world.place.nothing_but_signs_is_left(&world.source_id()).await;
-    manager.drain().await;
-    world.check().await;
+    let most = manager.most_memory();
+    let sent = sent.load(Ordering::Relaxed) >> 20;
+    assert!(most < 150 << 20, "{} MiB in use after {sent} MiB\n{}", most >> 20, manager.log());
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "a test that was not run must say so")]
 
 mod bad_input;
+mod bad_payload;
 mod cancel;
 mod helper;
 mod hostile;
