@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use runner_agent::image::AgentImage;
 
-use crate::config::{self, Finding, Findings, LogFormat, Surroundings};
+use crate::config::{self, LogFormat, LogLevel, Severity, Surroundings};
 use crate::demo::Cluster;
 use crate::{demo, logging, run};
 
@@ -111,7 +111,7 @@ pub(crate) fn run() -> ExitCode {
             namespace,
             listen,
         } => {
-            logging::start(&log_level, LogFormat::Text);
+            logging::start(LogLevel::parse(&log_level).unwrap_or(LogLevel::Warn), LogFormat::Runner);
             let cluster = kubeconfig.zip(agent_image).map(|(kubeconfig, agent_image)| Cluster {
                 kubeconfig,
                 agent_image,
@@ -154,22 +154,18 @@ fn check(file: &Path) -> ExitCode {
         variable: &|name| std::env::var(name).ok(),
         file: &|path| std::fs::read_to_string(path),
     };
-    let (errors, warnings, summary): (Vec<Finding>, Vec<Finding>, _) =
-        match config::parse(&text, &surroundings) {
-            Ok((config, warnings)) => (Vec::new(), warnings, Some(config.summary())),
-            Err(Findings { errors, warnings }) => (errors, warnings, None),
-        };
-    for warning in &warnings {
-        println!("{}: warning: {warning}", file.display());
+    let reading = config::read(&text, &surroundings);
+    for finding in &reading.findings.0 {
+        println!("{}: {}: {finding}", file.display(), word(finding.severity));
     }
-    for error in &errors {
-        println!("{}: error: {error}", file.display());
-    }
-    match summary {
-        Some(summary) => {
-            println!("{summary}");
-            ExitCode::SUCCESS
-        }
-        None => ExitCode::FAILURE,
+    if reading.findings.has(Severity::Fault) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Fault => "error in this runner",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
     }
 }

@@ -14,7 +14,7 @@ use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIden
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::config::{self, Config, Findings, RunnerConfig, Surroundings};
+use crate::config::{self, Config, LogFormat, LogLevel, RunnerConfig, Severity, Surroundings};
 use crate::{logging, system_id};
 
 /// Runs jobs until told to stop.
@@ -24,7 +24,7 @@ pub(crate) fn run(file: &Path) -> ExitCode {
     let config = match load(file) {
         Ok(config) => config,
         Err(error) => {
-            logging::start("info", config::LogFormat::Text);
+            logging::start(LogLevel::Info, LogFormat::Runner);
             error!("{error:#}");
             return ExitCode::FAILURE;
         }
@@ -52,19 +52,17 @@ fn load(file: &Path) -> anyhow::Result<Config> {
         variable: &|name| std::env::var(name).ok(),
         file: &|path| std::fs::read_to_string(path),
     };
-    match config::parse(&text, &surroundings) {
-        Ok((config, warnings)) => {
-            logging::start(config.log_level.as_deref().unwrap_or("info"), config.log_format);
-            for warning in warnings {
-                warn!("{}: {warning}", file.display());
-            }
-            Ok(config)
-        }
-        Err(Findings { errors, .. }) => {
-            let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            bail!("{} cannot be used: {}", file.display(), all.join("; "))
-        }
+    let reading = config::read(&text, &surroundings);
+    let Some(config) = reading.config else {
+        let all: Vec<String> =
+            reading.findings.of(Severity::Error).map(ToString::to_string).collect();
+        bail!("{} cannot be used: {}", file.display(), all.join("; "))
+    };
+    logging::start(config.log_level.unwrap_or_default(), config.log_format.unwrap_or_default());
+    for finding in reading.findings.0 {
+        warn!("{}: {finding}", file.display());
     }
+    Ok(config)
 }
 
 async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
@@ -96,17 +94,11 @@ async fn build(
     system_id: &str,
 ) -> anyhow::Result<Runner> {
     let mut gitlab = GitLabSettings::new(config.url, config.token.clone(), system_id);
-    gitlab.tls.ca_file = config.tls_ca_file.map(PathBuf::from);
+    gitlab.tls.ca_file = config.tls.ca;
     gitlab.debug_trace_disabled = config.debug_trace_disabled;
     let source = Arc::new(GitLabSource::new(gitlab)?);
 
-    let raw: RawSettings = toml::Value::Table(config.kubernetes)
-        .try_into()
-        .context("[runners.kubernetes] cannot be understood")?;
-    let settings = KubernetesSettings::resolve(&raw)?;
-    for warning in &settings.warnings {
-        warn!(runner = config.name, "[runners.kubernetes]: {warning}");
-    }
+    let settings = config.kubernetes.context("no settings")?;
     let short_token = short_token(config.token.expose());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let identity = RunnerIdentity {
@@ -127,13 +119,12 @@ async fn build(
     plan.short_token = short_token;
     plan.system_id = system_id.to_owned();
     plan.manager_host = host;
-    plan.environment = config.environment.into_iter().map(Secret::new).collect();
+    plan.environment = config.environment;
     plan.pre_build_script = config.pre_build_script;
     plan.post_build_script = config.post_build_script;
     plan.feature_flags = config.feature_flags.into_iter().collect();
     plan.output_limit = config.output_limit;
     plan.clone_url = config.clone_url;
-    plan.tls_ca = config.tls_ca;
     plan.debug_trace_disabled = config.debug_trace_disabled;
     plan.executor_lines = lines;
     if let Some(directory) = config.builds_dir {
