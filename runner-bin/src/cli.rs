@@ -96,7 +96,12 @@ enum ConfigCommand {
     Check {
         /// The file.
         file: PathBuf,
+        /// Print the settings too, with their defaults filled in and without secrets.
+        #[arg(long)]
+        effective: bool,
     },
+    /// Print a JSON Schema of config.toml, for editors.
+    Schema,
 }
 
 /// Runs the command that was given.
@@ -111,7 +116,10 @@ pub(crate) fn run() -> ExitCode {
             namespace,
             listen,
         } => {
-            logging::start(LogLevel::parse(&log_level).unwrap_or(LogLevel::Warn), LogFormat::Runner);
+            logging::start(
+                LogLevel::parse(&log_level).unwrap_or(LogLevel::Warn),
+                LogFormat::Runner,
+            );
             let cluster = kubeconfig.zip(agent_image).map(|(kubeconfig, agent_image)| Cluster {
                 kubeconfig,
                 agent_image,
@@ -121,7 +129,13 @@ pub(crate) fn run() -> ExitCode {
             });
             demo::run(cluster, listen)
         }
-        Command::Config { command: ConfigCommand::Check { file } } => check(&file),
+        Command::Config { command: ConfigCommand::Check { file, effective } } => {
+            check(&file, effective)
+        }
+        Command::Config { command: ConfigCommand::Schema } => {
+            println!("{:#}", config::schema());
+            ExitCode::SUCCESS
+        }
         Command::Run { config } => run::run(&config),
         Command::Agent { command } => image(&command),
     }
@@ -142,7 +156,7 @@ fn image(command: &AgentCommand) -> ExitCode {
 }
 
 #[expect(clippy::print_stdout, reason = "the findings are what was asked for")]
-fn check(file: &Path) -> ExitCode {
+fn check(file: &Path, effective: bool) -> ExitCode {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
@@ -157,6 +171,9 @@ fn check(file: &Path) -> ExitCode {
     let reading = config::read(&text, &surroundings);
     for finding in &reading.findings.0 {
         println!("{}: {}: {finding}", file.display(), word(finding.severity));
+    }
+    if effective {
+        print!("{}", config::effective(&reading.table));
     }
     if reading.findings.has(Severity::Fault) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -9,7 +9,9 @@
 //! All mistakes are collected and reported together, each with its key and line, so that an operator
 //! mends five of them in one go.
 
+mod diff;
 mod duration;
+mod edit;
 mod findings;
 mod kubernetes;
 mod lines;
@@ -17,12 +19,18 @@ mod raw;
 mod raw_ignored;
 mod read;
 mod resolved;
+mod schema;
 mod shape;
 mod walk;
+mod watch;
 
-pub(crate) use findings::{Finding, Findings, Severity};
+pub(crate) use diff::{Change, diff};
+pub(crate) use edit::{Document, EditError, save};
+pub(crate) use findings::{Findings, Severity};
 pub(crate) use read::{Reading, Surroundings, read};
 pub(crate) use resolved::{Config, LogFormat, LogLevel, OnTerminate, RunnerConfig, TlsFiles};
+pub(crate) use schema::{effective, schema};
+pub(crate) use watch::FileWatch;
 
 #[cfg(test)]
 mod tests;

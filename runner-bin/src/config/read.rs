@@ -154,9 +154,10 @@ impl Reader<'_> {
                 self.say(Severity::Warning, &key("environment"), message);
             }
         }
-        for (name, value) in
-            [("prepare_timeout", raw.prepare_timeout), ("get_sources_timeout", raw.get_sources_timeout)]
-        {
+        for (name, value) in [
+            ("prepare_timeout", raw.prepare_timeout),
+            ("get_sources_timeout", raw.get_sources_timeout),
+        ] {
             if value.is_some_and(|value| value.positive().is_none()) {
                 let message = "is not positive, so the job's own timeout counts";
                 self.say(Severity::Warning, &key(name), message);

@@ -56,11 +56,7 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    pub(crate) const fn new(
-        key: &'static str,
-        about: &'static str,
-        shape: fn() -> Shape,
-    ) -> Self {
+    pub(crate) const fn new(key: &'static str, about: &'static str, shape: fn() -> Shape) -> Self {
         Self { key, about, shape, default: "", allowed: &[], ignored: None, restart: false }
     }
 

@@ -114,7 +114,8 @@ fn manager_04_tables_of_other_executors_are_accepted_and_such_a_runner_is_left_o
 
 #[test]
 fn what_has_no_effect_is_named_with_its_reason_and_empty_values_are_not() {
-    let (_, findings) = good(&GOOD.replace("limit = 2", "proxy_exec = true\nuse_slot_cgroups = false"));
+    let (_, findings) =
+        good(&GOOD.replace("limit = 2", "proxy_exec = true\nuse_slot_cgroups = false"));
     let notes: Vec<String> = findings.of(Severity::Note).map(ToString::to_string).collect();
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("`runners[0].proxy_exec` has no effect: the agent"), "{notes:?}");
@@ -191,7 +192,13 @@ fn log_settings_are_read() {
 #[case("$RUNNER_TOKEN", "$NOT_SET", Severity::Fault, 6, "$NOT_SET is not set")]
 #[case("$RUNNER_TOKEN", " ", Severity::Fault, 6, "glrt-")]
 #[case("token = \"$RUNNER_TOKEN\"", "token_file = \"/no/such\"", Severity::Fault, 6, "/no/such")]
-#[case("token = \"$RUNNER_TOKEN\"", "token_file = \"/there/empty\"", Severity::Fault, 6, "is empty")]
+#[case(
+    "token = \"$RUNNER_TOKEN\"",
+    "token_file = \"/there/empty\"",
+    Severity::Fault,
+    6,
+    "is empty"
+)]
 #[case("limit = 2", "shell = \"pwsh\"", Severity::Fault, 8, "\"bash\", \"sh\"")]
 #[case("image = \"alpine\"", "cpu_limit = \"lots\"", Severity::Fault, 11, "quantity")]
 #[case("image = \"alpine\"", "pull_policy = \"often\"", Severity::Fault, 11, "often")]
@@ -214,9 +221,9 @@ fn manager_05_a_mistake_is_named_with_key_line_and_what_is_allowed(
     assert!(GOOD.contains(good));
     let reading = read(&GOOD.replace(good, bad));
     let found: Vec<_> = reading.findings.of(severity).collect();
-    let fits = found.iter().any(|finding| {
-        finding.message.contains(word) && (line == 0 || finding.line == Some(line))
-    });
+    let fits = found
+        .iter()
+        .any(|finding| finding.message.contains(word) && (line == 0 || finding.line == Some(line)));
     assert!(fits, "{:?}", reading.findings);
     assert!(reading.findings.0.iter().all(|finding| finding.severity <= severity));
     assert_eq!(reading.config.is_none(), severity == Severity::Error);
@@ -228,7 +235,8 @@ fn manager_05_a_mistake_is_named_with_key_line_and_what_is_allowed(
 #[test]
 fn manager_09_more_than_32_labels_are_refused() {
     let labels: Vec<String> = (0..33).map(|number| format!("label{number} = \"x\"")).collect();
-    let reading = read(&GOOD.replace("limit = 2", &format!("labels = {{ {} }}", labels.join(", "))));
+    let reading =
+        read(&GOOD.replace("limit = 2", &format!("labels = {{ {} }}", labels.join(", "))));
     assert!(reading.config.is_none());
     assert!(reading.findings.0[0].message.contains("33 labels"), "{:?}", reading.findings);
 }

@@ -116,10 +116,7 @@ impl Walker<'_> {
 
     fn check_allowed(&mut self, field: &Field, value: &Value, place: &Place, at: Option<usize>) {
         let Value::String(text) = value else { return };
-        if field.allowed.is_empty()
-            || text.is_empty()
-            || field.allowed.contains(&text.as_str())
-        {
+        if field.allowed.is_empty() || text.is_empty() || field.allowed.contains(&text.as_str()) {
             return;
         }
         let message = format!(
@@ -148,7 +145,8 @@ impl Walker<'_> {
                 for (key, item) in inner {
                     let (at, key) = (self.line(key.span().start), key.get_ref().as_ref());
                     let Some(value) = values.remove(key) else { continue };
-                    if let Some(value) = self.value(item.get_ref(), value, of(), &place.key(key), at)
+                    if let Some(value) =
+                        self.value(item.get_ref(), value, of(), &place.key(key), at)
                     {
                         proper.insert(key.to_owned(), value);
                     }
@@ -178,8 +176,7 @@ impl Walker<'_> {
                     }
                     other => format!("{} {}", article(other), other.type_str()),
                 };
-                let message =
-                    format!("`{}`: {found} is not {}", place.path, shape.words());
+                let message = format!("`{}`: {found} is not {}", place.path, shape.words());
                 self.findings.push(Severity::Error, at, message);
                 None
             }
