@@ -28,6 +28,56 @@ pub struct Offer {
     pub ticket: Ticket,
 }
 
+/// What became of a request for a job.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Polled {
+    /// The job, if there was one.
+    pub offer: Option<Offer>,
+    /// When to ask again.
+    pub next: NextPoll,
+    /// The source was too busy to answer at once: the manager sends fewer requests side by side.
+    pub throttled: bool,
+    /// What the source says about its queue, for metrics.
+    pub queue: QueueFacts,
+}
+
+impl Polled {
+    /// A job.
+    pub fn job(offer: Offer) -> Self {
+        Self { offer: Some(offer), ..Self::default() }
+    }
+
+    /// No job now.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+}
+
+/// When to ask a source again that had no job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextPoll {
+    /// At the runner's usual pace.
+    #[default]
+    Later,
+    /// At once: the request was held back and something has changed meanwhile.
+    Now,
+}
+
+/// How long the queue is, as far as a source says so when it hands out a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// How long the job has waited.
+    pub waited: Option<Duration>,
+    /// How many jobs of its project run (`project_jobs_running_on_instance_runners_count`), in the
+    /// source's words: a number, or `+Inf`.
+    pub project_jobs_running: String,
+    /// Jobs in the queue.
+    pub size: Option<u64>,
+    /// Jobs that were looked at before this one.
+    pub depth: Option<u64>,
+}
+
 /// What the source wants to happen to a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Directive {
@@ -145,14 +195,16 @@ pub trait JobSource: Send + Sync + 'static {
     /// Who this is. Managers with the same id may finish each other's jobs.
     fn id(&self) -> SourceId;
 
-    /// Waits for a job, but not for ever (a minute at most); `None` when there is none now.
+    /// Waits for a job, but not for ever (a minute at most). A request that takes longer than two
+    /// seconds counts as held back because there is nothing: it no longer keeps a place free, so a
+    /// job that it brings after all may have to wait for one.
     ///
     /// Dropping the future must not lose a job: the source either takes an unacknowledged job back
     /// (see [`accept`](JobSource::accept)) or hands it out atomically.
     ///
     /// # Errors
     /// When the queue cannot be asked.
-    async fn poll(&self) -> Result<Option<Offer>, SourceError>;
+    async fn poll(&self) -> Result<Polled, SourceError>;
 
     /// Says that the job is going to run. Before this the source may give it to someone else.
     ///

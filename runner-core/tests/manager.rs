@@ -18,7 +18,7 @@ use runner_core::ids::{JobId, Offset, SourceId};
 use runner_core::manager::{Manager, Runner, StopLevel};
 use runner_core::outcome::{Infra, InfraKind, Outcome, TraceSummary};
 use runner_core::source::{
-    Appended, Conclusion, Directive, Finished, JobSource, Offer, Reply, SourceError,
+    Appended, Conclusion, Directive, Finished, JobSource, Polled, Reply, SourceError,
     SourceErrorKind, Ticket,
 };
 use tokio::sync::Notify;
@@ -61,7 +61,7 @@ impl JobSource for MemorySource {
         SourceId("memory".to_owned())
     }
 
-    async fn poll(&self) -> Result<Option<Offer>, SourceError> {
+    async fn poll(&self) -> Result<Polled, SourceError> {
         std::future::pending().await
     }
 

@@ -10,7 +10,7 @@ use super::backoff::Backoff;
 use super::follow::{Followed, Follower};
 use super::never_started::NeverStarted;
 use super::numbers::{Number, Numbers};
-use super::observer::{JobLabel, JobUpdate, Observer};
+use super::observer::{JobFacts, JobLabel, JobUpdate, Observer};
 use super::runner::Runner;
 use super::shutdown::Shutdown;
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
@@ -19,7 +19,7 @@ use crate::job::Job;
 use crate::outcome::{Infra, InfraKind, Outcome};
 use crate::plan::Plan;
 use crate::planner::{self, PlanSettings, Transfers};
-use crate::source::{Directive, Offer, Reply, SourceError, SourceErrorKind, Ticket};
+use crate::source::{Directive, Offer, QueueFacts, Reply, SourceError, SourceErrorKind, Ticket};
 
 /// How long an executor that does not answer is asked to take a job before the job is failed.
 const START_PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -40,11 +40,17 @@ pub(super) struct JobTask {
 
 impl JobTask {
     /// Takes a job that was just handed out to its end.
-    pub(super) async fn run_offer(mut self, offer: Offer) {
+    pub(super) async fn run_offer(mut self, offer: Offer, queue: QueueFacts) {
         let began = Instant::now();
         let Offer { job, ticket } = offer;
-        let label =
-            JobLabel { runner: self.runner.name.clone(), id: job.id, name: Some(job.name.clone()) };
+        let facts = JobFacts { url: job.url.clone(), project: job.project.path.clone(), queue };
+        let label = JobLabel {
+            runner: self.runner.name.clone(),
+            source: self.runner.source.id(),
+            id: job.id,
+            name: Some(job.name.clone()),
+            facts: Some(Arc::new(facts)),
+        };
         info!(name = job.name, project = job.project.path, url = job.url, "job received");
         self.observer.update(&label, &JobUpdate::Received);
 
@@ -126,7 +132,13 @@ impl JobTask {
     /// Takes a job that another manager left behind to its end.
     pub(super) async fn run_adopted(mut self, mut handle: Box<dyn JobHandle>) {
         let began = Instant::now();
-        let label = JobLabel { runner: self.runner.name.clone(), id: handle.id(), name: None };
+        let label = JobLabel {
+            runner: self.runner.name.clone(),
+            source: self.runner.source.id(),
+            id: handle.id(),
+            name: None,
+            facts: None,
+        };
         let place = handle.place();
         info!(place, phase = ?handle.phase(), "job adopted");
         self.observer.update(&label, &JobUpdate::Adopted { place });

@@ -1,26 +1,30 @@
-//! The loop: ask every source for jobs, give each job a task, take over what others left behind.
+//! The loop: it forwards what happens to the rules of [`Dispatch`] and does what they say.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
-use tracing::{Instrument, error, info, info_span, warn};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
-use super::backoff::Backoff;
+use super::adopter::{Adopted, Adopters, HouseId};
+use super::dispatch::{Answer, Dispatch, LineId, PollId, Step, Terms};
 use super::job::JobTask;
 use super::numbers::Numbers;
-use super::observer::{NoObserver, Observer};
+use super::observer::{NoObserver, Observer, RunnerLabel};
+use super::roster::{Control, Roster};
 use super::runner::Runner;
 use super::shutdown::{self, Shutdown, StopHandle};
-use super::slots::{Slot, Slots};
-use crate::source::{Offer, SourceErrorKind};
+use crate::ids::SourceId;
+use crate::source::{Offer, Polled, SourceError, SourceErrorKind};
 
 /// How long a poll may take before it is given up: GitLab parks a request for 50 s, proxies longer.
 const POLL_PATIENCE: Duration = Duration::from_secs(11 * 60);
-
-/// How long an executor may take to tell other managers that this one ends.
-const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a job that came without a place for it waits for one. After that it is dropped, and the
+/// source, which was never told that it runs, gives it to somebody else.
+const OFFER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs jobs of any number of runners until told to stop.
 ///
@@ -38,9 +42,8 @@ const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
 /// # }
 /// ```
 pub struct Manager {
-    runners: Vec<Arc<Runner>>,
+    roster: watch::Sender<Roster>,
     observer: Arc<dyn Observer>,
-    slots: Slots,
     shutdown: Shutdown,
 }
 
@@ -49,15 +52,15 @@ impl Manager {
     /// that stops it.
     pub fn new(concurrent: usize) -> (Self, StopHandle) {
         let (stop, shutdown) = shutdown::channel();
-        let slots = Slots::new(concurrent);
         let observer: Arc<dyn Observer> = Arc::new(NoObserver);
-        (Self { runners: Vec::new(), observer, slots, shutdown }, stop)
+        let (roster, _) = watch::channel(Roster { concurrent, runners: Vec::new() });
+        (Self { roster, observer, shutdown }, stop)
     }
 
     /// Adds a runner.
     #[must_use]
-    pub fn runner(mut self, runner: Runner) -> Self {
-        self.runners.push(Arc::new(runner));
+    pub fn runner(self, runner: Runner) -> Self {
+        self.roster.send_modify(|roster| roster.runners.push(Arc::new(runner)));
         self
     }
 
@@ -68,168 +71,317 @@ impl Manager {
         self
     }
 
+    /// Changes runners and limits while the manager runs.
+    pub fn control(&self) -> Control {
+        Control(self.roster.clone())
+    }
+
     /// Runs until stopped: after [`StopLevel::Drain`](super::StopLevel::Drain) until the last job is
     /// over, after [`StopLevel::Leave`](super::StopLevel::Leave) until all are let go.
     ///
     /// Dropping the future leaves the jobs to the next manager, as `Leave` does.
     pub async fn run(self) {
-        // Owns every task of this manager; dropping the set aborts them, which leaves their jobs.
-        let mut runners = JoinSet::new();
-        for runner in &self.runners {
-            let pool = RunnerLoop {
-                runner: Arc::clone(runner),
-                observer: Arc::clone(&self.observer),
-                global: self.slots.clone(),
-                own: Slots::new(runner.limit),
-                shutdown: self.shutdown.clone(),
-                numbers: Numbers::default(),
+        let Self { roster, observer, shutdown } = self;
+        let mut roster = roster.subscribe();
+        let first = roster.borrow_and_update().clone();
+        let (adopters, found) = Adopters::new(shutdown.clone());
+        let mut floor = Floor {
+            dispatch: Dispatch::new(first.concurrent),
+            lines: Vec::new(),
+            next_line: 0,
+            numbers: HashMap::new(),
+            polls: JoinSet::new(),
+            asked: HashMap::new(),
+            jobs: JoinSet::new(),
+            running: HashMap::new(),
+            waiting: VecDeque::new(),
+            adopters,
+            observer,
+            shutdown,
+        };
+        floor.set(first);
+        floor.run(roster, found).await;
+    }
+}
+
+/// Everything that is under way. Dropping it ends the tasks, which leaves their jobs.
+struct Floor {
+    dispatch: Dispatch,
+    lines: Vec<(LineId, Arc<Runner>)>,
+    next_line: u64,
+    /// By token. Kept for good: a manager sees a handful of tokens in its life.
+    numbers: HashMap<SourceId, Numbers>,
+    /// Bounded by the runners' `request_concurrency`.
+    polls: JoinSet<Result<Polled, SourceError>>,
+    asked: HashMap<Id, Asked>,
+    /// Bounded by `concurrent`, and by what there is to adopt.
+    jobs: JoinSet<()>,
+    running: HashMap<Id, Running>,
+    /// Jobs that came without a place for them. Bounded by the requests that were held back.
+    waiting: VecDeque<Waiting>,
+    adopters: Adopters,
+    observer: Arc<dyn Observer>,
+    shutdown: Shutdown,
+}
+
+struct Asked {
+    poll: PollId,
+    line: LineId,
+    runner: Arc<Runner>,
+}
+
+struct Running {
+    source: SourceId,
+    house: HouseId,
+}
+
+struct Waiting {
+    offer: Offer,
+    polled: Polled,
+    runner: Arc<Runner>,
+    until: Instant,
+}
+
+impl Floor {
+    async fn run(
+        mut self,
+        mut roster: watch::Receiver<Roster>,
+        mut found: mpsc::Receiver<Adopted>,
+    ) {
+        let mut drain = self.shutdown.clone();
+        loop {
+            let wake = self.turn();
+            let wake = async {
+                match wake {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
             };
-            runners.spawn(pool.run().instrument(info_span!("runner", name = runner.name)));
-        }
-        while let Some(ended) = runners.join_next().await {
-            if let Err(error) = ended {
-                error!(%error, "a runner's task ended unexpectedly");
+            tokio::select! {
+                () = drain.drain() => break,
+                Some(ended) = self.polls.join_next_with_id() => self.answered(ended),
+                Some(ended) = self.jobs.join_next_with_id() => self.job_ended(ended),
+                Some(adopted) = found.recv() => self.adopt(adopted),
+                Ok(()) = roster.changed() => {
+                    let next = roster.borrow_and_update().clone();
+                    self.set(next);
+                }
+                () = wake => {}
             }
         }
-    }
-}
-
-/// The polling loop of one runner.
-struct RunnerLoop {
-    runner: Arc<Runner>,
-    observer: Arc<dyn Observer>,
-    global: Slots,
-    own: Slots,
-    shutdown: Shutdown,
-    numbers: Numbers,
-}
-
-/// A job that was handed out, with the slots it was waited for with.
-struct Taken {
-    offer: Offer,
-    slots: (Slot, Slot),
-}
-
-impl RunnerLoop {
-    async fn run(self) {
-        // Owns the jobs' tasks. Bounded by the slots, and by what there is to adopt.
-        let mut jobs = JoinSet::new();
-        let mut drain = self.shutdown.clone();
-        tokio::select! {
-            () = drain.drain() => {}
-            () = self.adopt(&mut jobs) => self.poll(&mut jobs).await,
+        // Requests under way are given up; a job among their answers goes back, nobody accepted it.
+        self.polls.abort_all();
+        self.waiting.clear();
+        while self.adopters.is_busy() || !self.jobs.is_empty() {
+            tokio::select! {
+                Some(ended) = self.jobs.join_next_with_id() => self.job_ended(ended),
+                Some(adopted) = found.recv() => self.adopt(adopted),
+                () = self.adopters.ended() => {}
+            }
         }
-        while let Some(ended) = jobs.join_next().await {
-            report_panic(ended);
+        // What came while the last adopter ended.
+        while let Ok(adopted) = found.try_recv() {
+            self.adopt(adopted);
         }
-        if timeout(RETIRE_PATIENCE, self.runner.executor.retire()).await.is_err() {
-            info!("could not tell other managers that this one ends; they find out");
+        while let Some(ended) = self.jobs.join_next_with_id().await {
+            self.job_ended(ended);
         }
+        self.adopters.retire_all().await;
     }
 
-    fn task(&self) -> JobTask {
-        JobTask {
-            runner: Arc::clone(&self.runner),
-            observer: Arc::clone(&self.observer),
-            shutdown: self.shutdown.clone(),
-            numbers: self.numbers.clone(),
-        }
-    }
-
-    /// Takes over what other managers left behind. New jobs wait until it is known what there is:
-    /// they could not be counted otherwise.
-    async fn adopt(&self, jobs: &mut JoinSet<()>) {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        let handles = loop {
-            match self.runner.executor.recover().await {
-                Ok(handles) => break handles,
-                Err(error) => {
-                    let wait = backoff.wait(error.retry_after);
-                    warn!(%error, ?wait, "cannot find out which jobs were left behind");
-                    sleep(wait).await;
+    /// Does what the rules say; the result is when to look again.
+    fn turn(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.waiting.retain(|waiting| {
+            let keep = now < waiting.until;
+            if !keep {
+                info!(job = %waiting.offer.job.id, "there is no place for this job; the source gives it to somebody else");
+            }
+            keep
+        });
+        // First come, first served; one that has to wait for its own token's limit holds up nobody.
+        let mut index = 0;
+        while let Some(waiting) = self.waiting.get(index) {
+            if self.dispatch.claim(&Terms::of(&waiting.runner)) {
+                if let Some(Waiting { offer, polled, runner, .. }) = self.waiting.remove(index) {
+                    self.start(runner, offer, &polled);
                 }
+            } else {
+                index += 1;
+            }
+        }
+        let wake = loop {
+            match self.dispatch.next(now) {
+                Step::Poll(poll, line) => self.ask(poll, line),
+                Step::Wait(wake) => break wake,
             }
         };
-        for handle in handles {
-            let slots = (self.own.force(), self.global.force());
-            let span = info_span!("job", job = %handle.id());
-            let task = self.task();
-            jobs.spawn(
-                async move {
-                    task.run_adopted(handle).await;
-                    drop(slots);
-                }
-                .instrument(span),
+        self.tell();
+        wake.into_iter().chain(self.waiting.iter().map(|waiting| waiting.until)).min()
+    }
+
+    fn tell(&mut self) {
+        for (line, update) in self.dispatch.news() {
+            if let Some(runner) = self.runner(line) {
+                let source = runner.source.id();
+                let label = RunnerLabel { name: &runner.name, source: &source };
+                self.observer.runner(label, &update);
+            }
+        }
+    }
+
+    fn runner(&self, line: LineId) -> Option<&Arc<Runner>> {
+        self.lines.iter().find(|(id, _)| *id == line).map(|(_, runner)| runner)
+    }
+
+    /// Takes a new list of runners. One that is the same value as before goes on as it was.
+    fn set(&mut self, roster: Roster) {
+        let mut lines = Vec::with_capacity(roster.runners.len());
+        for runner in roster.runners {
+            let known = self.lines.iter().find(|(_, known)| Arc::ptr_eq(known, &runner));
+            let id = known.map_or_else(
+                || {
+                    self.next_line += 1;
+                    LineId(self.next_line)
+                },
+                |(id, _)| *id,
             );
+            lines.push((id, runner));
         }
-    }
-
-    /// Takes jobs until told to drain.
-    async fn poll(&self, jobs: &mut JoinSet<()>) {
-        let mut drain = self.shutdown.clone();
-        // Pinned outside of the loop: a job that ends must not interrupt a request under way.
-        let mut next = Box::pin(self.next_job());
-        loop {
-            tokio::select! {
-                taken = &mut next => {
-                    self.spawn(jobs, taken);
-                    next.set(self.next_job());
-                }
-                Some(ended) = jobs.join_next(), if !jobs.is_empty() => report_panic(ended),
-                // Not raced against anything: a job that was claimed must be followed.
-                () = self.runner.executor.abandoned() => self.adopt(jobs).await,
-                () = drain.drain() => return,
+        self.lines = lines;
+        let terms = self.lines.iter().map(|(id, runner)| (*id, Terms::of(runner))).collect();
+        self.dispatch.set(roster.concurrent, terms, Instant::now());
+        let runners: Vec<&Arc<Runner>> = self.lines.iter().map(|(_, runner)| runner).collect();
+        self.adopters.set(&runners);
+        for (id, runner) in &self.lines {
+            if self.adopters.is_settled(runner) {
+                self.dispatch.settle(*id);
             }
         }
     }
 
-    fn spawn(&self, jobs: &mut JoinSet<()>, taken: Taken) {
-        let Taken { offer, slots } = taken;
-        let span = info_span!("job", job = %offer.job.id, project = offer.job.project.id);
-        let task = self.task();
-        jobs.spawn(
-            async move {
-                task.run_offer(offer).await;
-                drop(slots);
+    fn ask(&mut self, poll: PollId, line: LineId) {
+        let Some(runner) = self.runner(line).cloned() else { return };
+        let source = Arc::clone(&runner.source);
+        let span = info_span!("runner", name = runner.name);
+        let request = async move {
+            match timeout(POLL_PATIENCE, source.poll()).await {
+                Ok(answer) => answer,
+                Err(_) => Err(SourceError::new(
+                    SourceErrorKind::Unavailable,
+                    "the request for a job took longer than 11 minutes",
+                )),
             }
-            .instrument(span),
+        };
+        let task = self.polls.spawn(request.instrument(span));
+        self.asked.insert(task.id(), Asked { poll, line, runner });
+    }
+
+    fn answered(
+        &mut self,
+        ended: Result<(Id, Result<Polled, SourceError>), tokio::task::JoinError>,
+    ) {
+        let (id, result) = match ended {
+            Ok((id, result)) => (id, result),
+            Err(error) => {
+                error!(%error, "a request for a job ended unexpectedly");
+                let failure = SourceError::new(SourceErrorKind::Unavailable, error.to_string());
+                (error.id(), Err(failure))
+            }
+        };
+        let Some(Asked { poll, line, runner }) = self.asked.remove(&id) else { return };
+        let now = Instant::now();
+        let mut polled = match result {
+            Ok(polled) => polled,
+            Err(error) => {
+                let answer = failure(&runner.name, &error);
+                self.dispatch.answered(poll, answer, now);
+                return;
+            }
+        };
+        let throttled = polled.throttled;
+        let Some(offer) = polled.offer.take() else {
+            let next = polled.next;
+            self.dispatch.answered(poll, Answer::Nothing { next, throttled }, now);
+            return;
+        };
+        debug!(job = %offer.job.id, line = line.0, "a job came");
+        if self.dispatch.answered(poll, Answer::Job { throttled }, now) {
+            self.start(runner, offer, &polled);
+        } else {
+            info!(job = %offer.job.id, "a job came from a request that was held back; it waits for a place");
+            self.waiting.push_back(Waiting { offer, polled, runner, until: now + OFFER_PATIENCE });
+        }
+    }
+
+    fn task(&mut self, runner: &Arc<Runner>) -> JobTask {
+        JobTask {
+            numbers: self.numbers.entry(runner.source.id()).or_default().clone(),
+            runner: Arc::clone(runner),
+            observer: Arc::clone(&self.observer),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// Starts a job whose place has been taken.
+    fn start(&mut self, runner: Arc<Runner>, offer: Offer, polled: &Polled) {
+        let span = info_span!(
+            "job",
+            runner = runner.name,
+            job = %offer.job.id,
+            project = offer.job.project.id
         );
+        let task = self.task(&runner);
+        let queue = polled.queue.clone();
+        let task = self.jobs.spawn(task.run_offer(offer, queue).instrument(span));
+        let house = self.adopters.house(&runner);
+        self.running.insert(task.id(), Running { source: runner.source.id(), house });
     }
 
-    /// Waits for free slots, then for a job.
-    async fn next_job(&self) -> Taken {
-        let longest = self.runner.check_interval.max(Duration::from_secs(60));
-        let mut backoff = Backoff::new(self.runner.check_interval, longest);
-        loop {
-            let slots = (self.own.take().await, self.global.take().await);
-            let wait = match timeout(POLL_PATIENCE, self.runner.source.poll()).await {
-                Ok(Ok(Some(offer))) => return Taken { offer, slots },
-                Ok(Ok(None)) => {
-                    backoff.reset();
-                    self.runner.check_interval
-                }
-                Ok(Err(error)) => {
-                    let wait = backoff.wait(error.retry_after);
-                    if error.kind == SourceErrorKind::Unavailable {
-                        info!(%error, ?wait, "no answer to the request for a job");
-                    } else {
-                        warn!(%error, ?wait, "the request for a job failed");
-                    }
-                    wait
-                }
-                Err(_) => {
-                    warn!("the request for a job took longer than 11 minutes; asking again");
-                    Duration::ZERO
-                }
-            };
-            drop(slots);
-            sleep(wait).await;
+    /// Takes over what other managers left behind.
+    fn adopt(&mut self, adopted: Adopted) {
+        let Adopted { runner, handles } = adopted;
+        for handle in handles {
+            self.dispatch.take(&runner.source.id());
+            let span = info_span!("job", runner = runner.name, job = %handle.id());
+            let task = self.task(&runner);
+            let task = self.jobs.spawn(task.run_adopted(handle).instrument(span));
+            let house = self.adopters.house(&runner);
+            self.running.insert(task.id(), Running { source: runner.source.id(), house });
+        }
+        self.adopters.settle(&runner);
+        let settled = self.lines.iter().filter(|(_, other)| self.adopters.is_settled(other));
+        for (id, _) in settled {
+            self.dispatch.settle(*id);
+        }
+    }
+
+    fn job_ended(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                error!(%error, "a job's task ended unexpectedly; the next manager takes the job over");
+                error.id()
+            }
+        };
+        if let Some(Running { source, house }) = self.running.remove(&id) {
+            self.dispatch.free(&source);
+            self.adopters.left(house);
         }
     }
 }
 
-fn report_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
-        error!(%error, "a job's task ended unexpectedly; the next manager takes the job over");
+fn failure(runner: &str, error: &SourceError) -> Answer {
+    let retry_after = error.retry_after;
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    match error.kind {
+        SourceErrorKind::Forbidden => {
+            error!(runner, %error, "Checking for jobs... forbidden");
+            Answer::Refused { retry_after }
+        }
+        SourceErrorKind::Unavailable | SourceErrorKind::Protocol => {
+            warn!(runner, %error, cause, "Checking for jobs... failed");
+            Answer::Failed { retry_after }
+        }
     }
 }

@@ -5,14 +5,18 @@
 //! moment, and the next one goes on.
 //!
 //! ```text
-//!   Manager ─┬─ RunnerLoop ─┬─ adopt ──► JobTask ─┐
-//!            │  (one a      └─ poll ───► JobTask ─┼─► Follower: Rhythm (when) + TraceRelay (what)
-//!            │   runner)                          │             + Courier (to the source)
-//!            └─ …                                 └─► dispose
+//!   Roster ──► Manager ─┬─ Dispatch (rules: whose turn) ──► poll ──► JobTask ─┐
+//!                       └─ Adopters (one an executor) ────────────► JobTask ─┼─► Follower: Rhythm (when)
+//!                                                                            │   + TraceRelay (what)
+//!                                                                            │   + Courier (to the source)
+//!                                                                            └─► dispose
 //! ```
-
+mod adopter;
 mod backoff;
 mod courier;
+mod dispatch;
+#[cfg(test)]
+mod dispatch_tests;
 mod follow;
 mod job;
 #[expect(clippy::module_inception, reason = "the manager is what this module is about")]
@@ -20,16 +24,20 @@ mod manager;
 mod never_started;
 mod numbers;
 mod observer;
+mod requests;
+mod roster;
 mod runner;
 mod settings;
 mod shutdown;
-mod slots;
 mod trace_relay;
 mod turn;
 mod voice;
 
 pub use manager::Manager;
-pub use observer::{JobLabel, JobUpdate, NoObserver, Observer};
-pub use runner::Runner;
+pub use observer::{
+    JobFacts, JobLabel, JobUpdate, NoObserver, Observer, RequestCounts, RunnerLabel, RunnerUpdate,
+};
+pub use roster::{Control, Roster};
+pub use runner::{AfterJob, RequestPace, Runner};
 pub use settings::RelaySettings;
 pub use shutdown::{StopHandle, StopLevel};

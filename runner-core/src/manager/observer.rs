@@ -4,18 +4,37 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::ids::{JobId, Offset};
+use std::sync::Arc;
+
+use crate::ids::{JobId, Offset, SourceId};
 use crate::outcome::{Outcome, StageReport};
+use crate::source::QueueFacts;
 
 /// Which job an [`JobUpdate`] is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobLabel {
     /// The runner's name in the configuration.
     pub runner: String,
+    /// The runner's source: names may be used twice.
+    pub source: SourceId,
     /// The job.
     pub id: JobId,
     /// Its name, `None` for an adopted job: the name is not needed to finish it.
     pub name: Option<String>,
+    /// What else is known of it, `None` for an adopted job.
+    pub facts: Option<Arc<JobFacts>>,
+}
+
+/// What a source said about a job when it handed it out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobFacts {
+    /// Where a person finds it.
+    pub url: Option<String>,
+    /// Full path of its project.
+    pub project: String,
+    /// The queue it comes from.
+    pub queue: QueueFacts,
 }
 
 /// Something worth a progress line or a metric.
@@ -71,10 +90,53 @@ pub enum JobUpdate {
     LeftBehind,
 }
 
-/// Is told of every [`JobUpdate`]. Called from the jobs' tasks: it must not block.
+/// Which runner a [`RunnerUpdate`] is about.
+#[derive(Clone, Copy, Debug)]
+pub struct RunnerLabel<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its source.
+    pub source: &'a SourceId,
+}
+
+/// Something that happened between a runner and its source.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RunnerUpdate {
+    /// It asks for a job.
+    Asking,
+    /// It was its turn, and it has as many requests under way as it may.
+    TooManyRequests,
+    /// The numbers behind that have changed.
+    Requests(RequestCounts),
+    /// The source does not want it.
+    Refused {
+        /// For how long the source is left alone, because that has happened several times.
+        left_alone: Option<Duration>,
+    },
+}
+
+/// Requests for jobs of one token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RequestCounts {
+    /// Now.
+    pub under_way: usize,
+    /// At most, by the settings.
+    pub hard_limit: usize,
+    /// The value that follows what requests bring.
+    pub adaptive_limit: f64,
+    /// At most, now.
+    pub used_limit: usize,
+}
+
+/// Is told of every [`JobUpdate`] and [`RunnerUpdate`]. Called from the manager's tasks: it must not
+/// block.
 pub trait Observer: Send + Sync + 'static {
     /// Something happened to a job.
     fn update(&self, job: &JobLabel, update: &JobUpdate);
+
+    /// Something happened between a runner and its source. Default: nobody wants to know.
+    fn runner(&self, _runner: RunnerLabel<'_>, _update: &RunnerUpdate) {}
 }
 
 /// Does not want to know.

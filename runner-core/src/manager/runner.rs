@@ -26,8 +26,34 @@ pub struct Runner {
     pub relay: RelaySettings,
     /// Most jobs of this runner at once; 0: no limit of its own.
     pub limit: usize,
-    /// Pause after the source had no job, or did not answer. Default 3 s.
+    /// Time from one request for a job to the next, unless a job was received. Default 3 s.
     pub check_interval: Duration,
+    /// Most requests for a job at once. Default 1.
+    pub request_concurrency: usize,
+    /// Fewer than that while requests bring no jobs, or the source is busy. Default: adaptive.
+    pub request_pace: RequestPace,
+    /// When to ask again after a job was received. Default: at once.
+    pub after_job: AfterJob,
+}
+
+/// How many requests of [`Runner::request_concurrency`] are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestPace {
+    /// As many as brought jobs lately (GitLab Runner's `FF_USE_ADAPTIVE_REQUEST_CONCURRENCY`).
+    #[default]
+    Adaptive,
+    /// All of them.
+    Fixed,
+}
+
+/// When a runner asks again after it has received a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterJob {
+    /// At once, when a place is free and no other runner's turn has come.
+    #[default]
+    AskAgain,
+    /// Not before its next turn (GitLab Runner's `strict_check_interval`).
+    WaitForTurn,
 }
 
 impl Runner {
@@ -46,6 +72,9 @@ impl Runner {
             relay: RelaySettings::default(),
             limit: 0,
             check_interval: Duration::from_secs(3),
+            request_concurrency: 1,
+            request_pace: RequestPace::default(),
+            after_job: AfterJob::default(),
         }
     }
 }
