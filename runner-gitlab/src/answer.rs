@@ -22,6 +22,8 @@ pub(crate) struct Answer {
     pub(crate) request_id: String,
     /// When GitLab wants to be asked again, at most a quarter of an hour.
     pub(crate) retry_after: Option<Duration>,
+    /// How often the call was sent.
+    pub(crate) attempts: u32,
 }
 
 impl Answer {

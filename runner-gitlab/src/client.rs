@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use tokio::time::Instant;
 
 use crate::answer::Answer;
+use crate::calls::{ApiCall, CallObserver};
 use crate::retry::{self, Endpoint, Next};
 use crate::settings::{GitLabSettings, RetrySettings, SettingsError, Timeouts};
 use crate::tls::{Stamps, TlsFiles, TlsMaterial};
@@ -49,7 +50,8 @@ pub(crate) struct Request<'a> {
     pub(crate) endpoint: Endpoint,
     pub(crate) method: Method,
     pub(crate) url: String,
-    pub(crate) credential: Credential<'a>,
+    /// `None`: the token is in the body only.
+    pub(crate) credential: Option<Credential<'a>>,
     pub(crate) content: Content<'a>,
     /// The answer's body is read up to this size and expected to be JSON. `None`: it says nothing.
     pub(crate) answer_limit: Option<usize>,
@@ -63,6 +65,7 @@ pub(crate) struct Client {
     retry: RetrySettings,
     max_age: Option<Duration>,
     provider: Arc<CryptoProvider>,
+    observer: Arc<dyn CallObserver>,
     current: Mutex<Pool>,
 }
 
@@ -88,6 +91,7 @@ impl Client {
             retry: settings.retry,
             max_age: settings.connection_max_age.filter(|age| !age.is_zero()),
             provider: Arc::clone(provider),
+            observer: Arc::clone(&settings.observer),
             current: Mutex::new(pool),
         })
     }
@@ -120,10 +124,29 @@ impl Client {
     /// # Errors
     /// When there is no answer. An answer is never an error here, whatever its status is.
     pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answer, SourceError> {
+        let began = Instant::now();
+        let mut attempts = 1;
+        let result = self.tries(&request, &mut attempts).await;
+        let status = result.as_ref().ok().map(|answer| answer.status);
+        self.observer.call(&ApiCall {
+            endpoint: request.endpoint.into(),
+            method: &request.method,
+            status,
+            took: began.elapsed(),
+            attempts,
+        });
+        result.map(|answer| Answer { attempts, ..answer })
+    }
+
+    async fn tries(
+        &self,
+        request: &Request<'_>,
+        attempts: &mut u32,
+    ) -> Result<Answer, SourceError> {
         let request_id = self.random_id();
-        let mut attempt = 1;
         loop {
-            let mut answer = self.attempt(&request, &request_id).await?;
+            let attempt = *attempts;
+            let mut answer = self.attempt(request, &request_id).await?;
             let next = retry::next(
                 request.endpoint,
                 &self.retry,
@@ -144,7 +167,7 @@ impl Client {
                         endpoint = ?request.endpoint, "GitLab says not now; trying again"
                     );
                     tokio::time::sleep(wait).await;
-                    attempt += 1;
+                    *attempts += 1;
                 }
             }
         }
@@ -155,17 +178,19 @@ impl Client {
             Endpoint::RequestJob => self.timeouts.poll,
             _ => self.timeouts.update,
         };
-        let mut token = HeaderValue::from_str(request.credential.token.expose()).map_err(|_| {
-            SourceError::new(SourceErrorKind::Protocol, "the token cannot be sent in a header")
-        })?;
-        token.set_sensitive(true);
         let mut builder = self
             .http()
             .request(request.method.clone(), &request.url)
             .timeout(timeout)
             .header(header::USER_AGENT, &self.user_agent)
-            .header(REQUEST_ID, id)
-            .header(&request.credential.header, token);
+            .header(REQUEST_ID, id);
+        if let Some(credential) = &request.credential {
+            let mut token = HeaderValue::from_str(credential.token.expose()).map_err(|_| {
+                SourceError::new(SourceErrorKind::Protocol, "the token cannot be sent in a header")
+            })?;
+            token.set_sensitive(true);
+            builder = builder.header(&credential.header, token);
+        }
         if request.answer_limit.is_some() {
             builder = builder.header(ACCEPT, "application/json");
         }
@@ -193,7 +218,7 @@ impl Client {
             answer.request_id = theirs.to_owned();
         }
         // What the body says decides only where one was asked for and granted.
-        let wanted = request.answer_limit.filter(|_| answer.status == 201);
+        let wanted = request.answer_limit.filter(|_| matches!(answer.status, 200 | 201));
         match read_body(&mut response, wanted.unwrap_or(SMALL_BODY)).await {
             Ok((body, truncated)) => (answer.body, answer.truncated) = (body, truncated),
             Err(error) if wanted.is_some() => return Err(failed(error)),
@@ -295,6 +320,10 @@ fn unreachable_gitlab(endpoint: Endpoint, error: reqwest::Error) -> SourceError 
         Endpoint::UpdateJob => "saying that a job still runs",
         Endpoint::PatchTrace => "sending a piece of trace",
         Endpoint::FinishJob => "reporting a verdict",
+        Endpoint::Register => "registering the runner",
+        Endpoint::Verify => "verifying the runner",
+        Endpoint::Unregister => "unregistering the runner",
+        Endpoint::ResetToken => "renewing the runner's token",
     };
     let how = if error.is_timeout() {
         "GitLab did not answer in time"

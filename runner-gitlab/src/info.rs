@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::settings::GitLabSettings;
+
 /// Name and version of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseInfo {
@@ -156,6 +158,25 @@ pub(crate) struct Info {
     pub(crate) config: InfoConfig,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Info {
+    /// What these settings say.
+    pub(crate) fn of(settings: &GitLabSettings) -> Self {
+        let release = settings.release.clone();
+        Self {
+            name: release.name,
+            version: release.version,
+            revision: release.revision,
+            platform: release.platform,
+            architecture: release.architecture,
+            executor: settings.executor.clone(),
+            shell: settings.shell.clone(),
+            features: settings.features,
+            config: InfoConfig::default(),
+            labels: settings.labels.clone(),
+        }
+    }
 }
 
 /// Always sent, never filled for Kubernetes.

@@ -17,6 +17,7 @@
 
 mod answer;
 mod artifacts;
+mod calls;
 mod client;
 mod health;
 mod info;
@@ -25,6 +26,7 @@ pub mod payload;
 mod reason;
 mod reply;
 mod retry;
+mod runner_api;
 mod settings;
 mod source;
 mod ticket;
@@ -33,10 +35,12 @@ mod token;
 mod trace;
 mod url;
 
+pub use calls::{ApiCall, ApiEndpoint, CallObserver, NoCallObserver};
 pub use health::Health;
 pub use info::{Features, ReleaseInfo};
+pub use runner_api::{Registration, ResetBy, RunnerApi, RegisteredRunner};
 pub use settings::{
     GitLabSettings, HealthSettings, RetrySettings, SettingsError, Timeouts, TlsSettings,
 };
 pub use source::GitLabSource;
-pub use token::short_token;
+pub use token::{is_created_runner_token, short_token};

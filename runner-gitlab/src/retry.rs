@@ -21,6 +21,10 @@ pub(crate) enum Endpoint {
     UpdateJob,
     PatchTrace,
     FinishJob,
+    Register,
+    Verify,
+    Unregister,
+    ResetToken,
 }
 
 impl Endpoint {
@@ -29,6 +33,10 @@ impl Endpoint {
     fn patience(self) -> Duration {
         match self {
             Self::RequestJob | Self::UpdateJob | Self::PatchTrace => Duration::from_secs(10),
+            // A person or a probe waits.
+            Self::Register | Self::Verify | Self::Unregister | Self::ResetToken => {
+                Duration::from_secs(10)
+            }
             // Nobody repeats this one, and without it GitLab gives the job to another runner.
             Self::AcceptJob => Duration::from_secs(60),
             // The caller repeats it, but a verdict that is delivered now is worth a longer wait.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use runner_core::secret::Secret;
 
+use crate::calls::{CallObserver, NoCallObserver};
 use crate::info::{Features, ReleaseInfo};
 
 /// Everything about one runner of one GitLab. Build it with [`GitLabSettings::new`] and change what
@@ -42,6 +44,11 @@ pub struct GitLabSettings {
     /// `connection_max_age`: connections older than this take no new requests, so that a load
     /// balancer in between can move them. Default: 15 min. `None`: never.
     pub connection_max_age: Option<Duration>,
+    /// `[[runners]] id`: the runner's number in GitLab; 0: unknown. With it a manager recognises
+    /// jobs of an earlier one although the token has been renewed meanwhile.
+    pub runner_id: u64,
+    /// Is told of every call. Default: nobody.
+    pub observer: Arc<dyn CallObserver>,
     /// Longest answer to `jobs/request` that is read. Default: 256 MiB, far above any real job.
     pub payload_limit: usize,
 }
@@ -68,6 +75,8 @@ impl GitLabSettings {
             retry: RetrySettings::default(),
             health: HealthSettings::default(),
             connection_max_age: Some(Duration::from_secs(15 * 60)),
+            runner_id: 0,
+            observer: Arc::new(NoCallObserver),
             payload_limit: 256 << 20,
         }
     }

@@ -6,7 +6,8 @@ use http::Method;
 use parking_lot::Mutex;
 use runner_core::ids::{Offset, SourceId};
 use runner_core::source::{
-    Appended, Conclusion, Finished, JobSource, Offer, Reply, SourceError, SourceErrorKind, Ticket,
+    Appended, Conclusion, Finished, JobSource, NextPoll, Offer, Polled, Reply, SourceError,
+    SourceErrorKind, Ticket,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::answer::Answer;
 use crate::client::{Client, Content, Credential, JOB_TOKEN, RUNNER_TOKEN, Request};
 use crate::health::{Health, Record};
-use crate::info::{Info, InfoConfig};
+use crate::info::Info;
 use crate::payload::{self, Identity, PayloadError};
 use crate::reason::{Ending, Reason, relevant};
 use crate::reply;
@@ -83,19 +84,7 @@ impl GitLabSource {
         }
         let base = ApiBase::parse(&settings.url)?;
         let client = Client::new(&settings, &base)?;
-        let release = settings.release.clone();
-        let info = Info {
-            name: release.name,
-            version: release.version,
-            revision: release.revision,
-            platform: release.platform,
-            architecture: release.architecture,
-            executor: settings.executor.clone(),
-            shell: settings.shell.clone(),
-            features: settings.features,
-            config: InfoConfig::default(),
-            labels: settings.labels.clone(),
-        };
+        let info = Info::of(&settings);
         let health = Mutex::new(Record::new(settings.health, Instant::now()));
         Ok(Self { settings, base, client, info, health, last_update: Mutex::new(None) })
     }
@@ -103,6 +92,11 @@ impl GitLabSource {
     /// Whether GitLab accepts this runner, for metrics and health checks.
     pub fn health(&self) -> Health {
         self.health.lock().snapshot(Instant::now())
+    }
+
+    /// Asks again at the usual pace, whatever was refused before: the configuration was loaded anew.
+    pub fn forget_refusals(&self) {
+        self.health.lock().healthy(Instant::now());
     }
 
     pub(crate) fn base(&self) -> &ApiBase {
@@ -134,7 +128,7 @@ impl GitLabSource {
                 endpoint: Endpoint::RequestJob,
                 method: Method::POST,
                 url: self.base.request_job(),
-                credential: Credential { header: RUNNER_TOKEN, token: &self.settings.token },
+                credential: Some(Credential { header: RUNNER_TOKEN, token: &self.settings.token }),
                 content: Content::Json(json(&body)),
                 answer_limit: Some(self.settings.payload_limit),
             })
@@ -167,7 +161,7 @@ impl GitLabSource {
                 endpoint,
                 method: Method::PUT,
                 url: self.base.job(ticket.id),
-                credential: Credential { header: JOB_TOKEN, token: &ticket.token },
+                credential: Some(Credential { header: JOB_TOKEN, token: &ticket.token }),
                 content: Content::Json(json(&body)),
                 answer_limit: None,
             })
@@ -205,7 +199,7 @@ impl GitLabSource {
                 endpoint: Endpoint::PatchTrace,
                 method: Method::PATCH,
                 url: self.base.trace(ticket.id, ticket.debug_trace),
-                credential: Credential { header: JOB_TOKEN, token: &ticket.token },
+                credential: Some(Credential { header: JOB_TOKEN, token: &ticket.token }),
                 content: Content::Trace(piece),
                 answer_limit: None,
             })
@@ -228,10 +222,10 @@ fn output(trace: Option<runner_core::outcome::TraceSummary>) -> Output {
 #[async_trait]
 impl JobSource for GitLabSource {
     fn id(&self) -> SourceId {
-        source_id(&self.base, &self.settings.token)
+        source_id(&self.base, self.settings.runner_id, &self.settings.token)
     }
 
-    async fn poll(&self) -> Result<Option<Offer>, SourceError> {
+    async fn poll(&self) -> Result<Polled, SourceError> {
         let may_ask = self.health.lock().may_ask(Instant::now());
         if let Err(wait) = may_ask {
             let mut error = SourceError::new(
@@ -242,37 +236,39 @@ impl JobSource for GitLabSource {
             error.retry_after = Some(wait);
             return Err(error);
         }
-        // A parked request is answered with 204 and no time stamp when a job has come for somebody:
-        // asking again at once gets it. Twice is enough; the manager asks again anyway.
-        for _ in 0..2 {
-            let answer = self.request_job().await?;
-            let now = Instant::now();
-            match answer.status {
-                403 => {
-                    self.health.lock().refused();
-                    return Err(answer.error(SourceErrorKind::Forbidden, "the request for a job"));
-                }
-                204 => {
-                    self.health.lock().healthy(now);
-                    let stamp = answer.header("X-GitLab-Last-Update").map(str::to_owned);
-                    let parked = stamp.is_none() && self.last_update.lock().is_some();
-                    *self.last_update.lock() = stamp;
-                    if parked {
-                        continue;
-                    }
-                    return Ok(None);
-                }
-                201 => {
-                    self.health.lock().healthy(now);
-                    return self.offer(answer).await.map(Some);
-                }
-                _ => {
-                    self.health.lock().healthy(now);
-                    return Err(answer.error(SourceErrorKind::Unavailable, "the request for a job"));
+        let answer = self.request_job().await?;
+        let now = Instant::now();
+        let throttled = answer.attempts > 1;
+        let mut polled = Polled::nothing();
+        match answer.status {
+            403 => {
+                self.health.lock().refused();
+                let mut error = answer.error(SourceErrorKind::Forbidden, "the request for a job");
+                error.retry_after = self.health.lock().may_ask(now).err();
+                return Err(error);
+            }
+            204 => {
+                self.health.lock().healthy(now);
+                match answer.header("X-GitLab-Last-Update").filter(|stamp| !stamp.is_empty()) {
+                    Some(stamp) => *self.last_update.lock() = Some(stamp.to_owned()),
+                    // A request that was held back is answered without a stamp, because a job has
+                    // come for somebody or because the time was over. The old stamp tells GitLab
+                    // which: the next request is answered at once, or held back again.
+                    None if self.last_update.lock().is_some() => polled.next = NextPoll::Now,
+                    None => {}
                 }
             }
+            201 => {
+                self.health.lock().healthy(now);
+                polled = self.offer(answer).await?;
+            }
+            _ => {
+                self.health.lock().healthy(now);
+                return Err(answer.error(SourceErrorKind::Unavailable, "the request for a job"));
+            }
         }
-        Ok(None)
+        polled.throttled = throttled;
+        Ok(polled)
     }
 
     async fn accept(&self, ticket: &Ticket) -> Result<Reply, SourceError> {
@@ -329,7 +325,7 @@ impl JobSource for GitLabSource {
 }
 
 impl GitLabSource {
-    async fn offer(&self, answer: Answer) -> Result<Offer, SourceError> {
+    async fn offer(&self, answer: Answer) -> Result<Polled, SourceError> {
         if answer.truncated {
             let error = PayloadError {
                 identity: payload::parse(&answer.body).err().and_then(|error| error.identity),
@@ -343,7 +339,9 @@ impl GitLabSource {
                 let reasons = relevant(&received.job.features.failure_reasons);
                 let debug = received.debug_trace && !self.settings.debug_trace_disabled;
                 let ticket = JobTicket::new(&self.base, id, token, reasons, debug).seal();
-                Ok(Offer { job: received.job, ticket })
+                let mut polled = Polled::job(Offer { job: received.job, ticket });
+                polled.queue = received.queue;
+                Ok(polled)
             }
             Err(error) => Err(self.fail_unreadable(error).await),
         }

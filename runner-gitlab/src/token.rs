@@ -23,6 +23,12 @@ pub fn short_token(token: &str) -> String {
     rest.chars().take(SHORT_LENGTH).collect()
 }
 
+/// Whether the token belongs to a runner that was made in GitLab's interface (`glrt-…`). Such a
+/// runner has managers; it is never registered, only verified.
+pub fn is_created_runner_token(token: &str) -> bool {
+    token.starts_with("glrt-")
+}
+
 /// What follows the prefix of a legacy registration token, e.g. `GR1348941`.
 fn legacy(token: &str) -> Option<&str> {
     let rest = token.strip_prefix("GR")?;
@@ -30,9 +36,15 @@ fn legacy(token: &str) -> Option<&str> {
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(rest)
 }
 
-/// Managers with the same URL and token may finish each other's jobs; the id tells neither.
-pub(crate) fn source_id(base: &ApiBase, token: &Secret) -> SourceId {
-    SourceId(format!("gitlab-{}", digest(&[base.instance(), token.expose()])))
+/// Managers with the same URL and runner may finish each other's jobs; the id tells neither. The
+/// runner is known by its number, which stays when the token is renewed, else by its token.
+pub(crate) fn source_id(base: &ApiBase, runner: u64, token: &Secret) -> SourceId {
+    let number = runner.to_string();
+    let parts: &[&str] = match runner {
+        0 => &[base.instance(), token.expose()],
+        _ => &[base.instance(), "runner", &number],
+    };
+    SourceId(format!("gitlab-{}", digest(parts)))
 }
 
 /// 128 bits of SHA-256 over these parts, as hex. The parts cannot run into each other.
@@ -82,13 +94,21 @@ mod tests {
     #[test]
     fn the_source_id_follows_url_and_token_and_tells_neither() {
         let id = |url: &str, token: &str| {
-            source_id(&ApiBase::parse(url).unwrap(), &Secret::new(token)).0
+            source_id(&ApiBase::parse(url).unwrap(), 0, &Secret::new(token)).0
         };
         let one = id("https://gitlab.example.com", "glrt-hunter2");
         assert_eq!(one, id("https://GITLAB.example.com:443/ci/", "glrt-hunter2"));
         assert_ne!(one, id("https://gitlab.example.com", "glrt-hunter3"));
         assert_ne!(one, id("https://gitlab.example.org", "glrt-hunter2"));
         assert!(!one.contains("hunter2") && !one.contains("example"));
+        let base = ApiBase::parse("https://gitlab.example.com").unwrap();
+        let numbered = |runner, token| source_id(&base, runner, &Secret::new(token)).0;
+        assert_eq!(
+            numbered(7, "glrt-old"),
+            numbered(7, "glrt-new"),
+            "a renewed token is the same runner"
+        );
+        assert_ne!(numbered(7, "glrt-old"), numbered(8, "glrt-old"));
         // It becomes the value of a label.
         assert!(one.len() <= 63 && one.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
     }

@@ -53,6 +53,11 @@ impl ApiBase {
         format!("{}/api/v4/jobs/request", self.instance)
     }
 
+    /// Where runners are looked after: `runners`, and below it `/verify`, `/managers`, ….
+    pub(crate) fn runners(&self, below: &str) -> String {
+        format!("{}/api/v4/runners{below}", self.instance)
+    }
+
     /// Where a job's state goes.
     pub(crate) fn job(&self, id: JobId) -> String {
         format!("{}/api/v4/jobs/{id}", self.instance)

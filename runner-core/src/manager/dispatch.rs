@@ -25,6 +25,8 @@ use crate::source::NextPoll;
 /// After this time a request counts as held back. A GitLab that has something to say says it within
 /// a second or two.
 const HELD_BACK: Duration = Duration::from_secs(2);
+/// A source that says "ask again" at once, each time, is not asked more often than this.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// The longest pause after failures, unless the source asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -304,7 +306,10 @@ impl Dispatch {
         if let Some(line) = self.lines.iter_mut().find(|line| line.id == poll.line) {
             match answer {
                 Answer::Job { .. } if line.terms.after_job == AfterJob::WaitForTurn => {}
-                Answer::Job { .. } | Answer::Nothing { next: NextPoll::Now, .. } => line.due = now,
+                Answer::Job { .. } => line.due = now,
+                Answer::Nothing { next: NextPoll::Now, .. } => {
+                    line.due = now.max(poll.started + AT_ONCE);
+                }
                 // Turns that came meanwhile were let pass; what ended the wait may be a job.
                 Answer::Nothing { .. } => {
                     let earliest = poll.started + line.terms.pause();

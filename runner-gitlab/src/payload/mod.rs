@@ -5,7 +5,10 @@ mod lenient;
 mod model;
 mod to_job;
 
+use std::time::Duration;
+
 use runner_core::job::Job;
+use runner_core::source::QueueFacts;
 
 pub use identity::Identity;
 use model::Payload;
@@ -19,6 +22,8 @@ pub struct Received {
     pub job: Job,
     /// The trace will show what the shell does (`CI_DEBUG_TRACE`, `CI_DEBUG_SERVICES`).
     pub debug_trace: bool,
+    /// What GitLab says about its queue.
+    pub queue: QueueFacts,
 }
 
 /// Why a payload could not be read.
@@ -63,7 +68,20 @@ pub fn parse(bytes: &[u8]) -> Result<Received, PayloadError> {
     let debug_trace = payload.shows_debug();
     let identity =
         Identity { id: runner_core::ids::JobId(payload.id), token: payload.token.clone() };
-    Ok(Received { identity, job: to_job::job(payload), debug_trace })
+    let queue = queue(&payload);
+    Ok(Received { identity, job: to_job::job(payload), debug_trace, queue })
+}
+
+fn queue(payload: &Payload) -> QueueFacts {
+    let info = &payload.job_info;
+    // Negative or not a number: nothing is known.
+    let waited = info.time_in_queue_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+    QueueFacts {
+        waited,
+        project_jobs_running: info.project_jobs_running_on_instance_runners_count.clone(),
+        size: info.queue_size,
+        depth: info.queue_depth,
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +130,24 @@ mod tests {
         let job = parse(text.as_bytes()).unwrap().job;
         assert_eq!(job.timeout.as_secs(), 7200);
         assert!(job.sources.is_none());
+    }
+
+    #[test]
+    fn what_gitlab_says_about_its_queue_is_read_and_nonsense_there_harms_no_job() {
+        let info = |text: &str| {
+            let text = format!(r#"{{"id":7,"token":"t","job_info":{text}}}"#);
+            parse(text.as_bytes()).unwrap().queue
+        };
+        let queue = info(
+            r#"{"time_in_queue_seconds":2.5,"project_jobs_running_on_instance_runners_count":"+Inf","queue_size":3,"queue_depth":1}"#,
+        );
+        assert_eq!(queue.waited, Some(std::time::Duration::from_millis(2500)));
+        assert_eq!(
+            (queue.project_jobs_running.as_str(), queue.size, queue.depth),
+            ("+Inf", Some(3), Some(1))
+        );
+        let queue = info(r#"{"time_in_queue_seconds":-1,"queue_size":"many","queue_depth":null}"#);
+        assert_eq!(queue, super::QueueFacts::default());
     }
 
     #[test]

@@ -67,6 +67,15 @@ pub(super) struct JobInfo {
     pub(super) project_name: String,
     #[serde(default, deserialize_with = "text")]
     pub(super) project_full_path: String,
+    // For metrics: whatever is wrong with them, the job runs.
+    #[serde(default, deserialize_with = "forgiving")]
+    pub(super) time_in_queue_seconds: Option<f64>,
+    #[serde(default, deserialize_with = "forgiving")]
+    pub(super) project_jobs_running_on_instance_runners_count: String,
+    #[serde(default, deserialize_with = "forgiving")]
+    pub(super) queue_size: Option<u64>,
+    #[serde(default, deserialize_with = "forgiving")]
+    pub(super) queue_depth: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,0 +1,104 @@
+//! Who wants to know which calls are made.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::retry::Endpoint;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ApiEndpoint {
+    /// `POST jobs/request`
+    RequestJob,
+    /// `PUT jobs/:id`
+    UpdateJob,
+    /// `PATCH jobs/:id/trace`
+    PatchTrace,
+    /// `POST runners`
+    Register,
+    /// `POST runners/verify`
+    Verify,
+    /// `DELETE runners` and `DELETE runners/managers`
+    Unregister,
+    /// `POST runners/reset_authentication_token`
+    ResetToken,
+}
+
+impl ApiEndpoint {
+    /// The name in GitLab Runner's metrics; `None`: it does not measure this one.
+    pub fn metric(self) -> Option<&'static str> {
+        match self {
+            Self::RequestJob => Some("request_job"),
+            Self::UpdateJob => Some("update_job"),
+            Self::PatchTrace => Some("patch_trace"),
+            Self::ResetToken => Some("reset_token"),
+            Self::Register | Self::Verify | Self::Unregister => None,
+        }
+    }
+
+    /// The path below `/api/v4/`, with `{id}` in place of numbers.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::RequestJob => "jobs/request",
+            Self::UpdateJob => "jobs/{id}",
+            Self::PatchTrace => "jobs/{id}/trace",
+            Self::Register => "runners",
+            Self::Verify => "runners/verify",
+            Self::Unregister => "runners/managers",
+            Self::ResetToken => "runners/reset_authentication_token",
+        }
+    }
+}
+
+impl From<Endpoint> for ApiEndpoint {
+    fn from(endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::RequestJob => Self::RequestJob,
+            Endpoint::AcceptJob | Endpoint::UpdateJob | Endpoint::FinishJob => Self::UpdateJob,
+            Endpoint::PatchTrace => Self::PatchTrace,
+            Endpoint::Register => Self::Register,
+            Endpoint::Verify => Self::Verify,
+            Endpoint::Unregister => Self::Unregister,
+            Endpoint::ResetToken => Self::ResetToken,
+        }
+    }
+}
+
+/// A call with all its tries.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ApiCall<'a> {
+    /// What for.
+    pub endpoint: ApiEndpoint,
+    /// How.
+    pub method: &'a Method,
+    /// The last answer's status; `None`: there was none.
+    pub status: Option<u16>,
+    /// Time until then, long polls and pauses between tries included.
+    pub took: Duration,
+    /// How often it was sent.
+    pub attempts: u32,
+}
+
+/// Is told of every call. Called from the tasks that make them: it must not block.
+pub trait CallObserver: Send + Sync + 'static {
+    /// A call is over.
+    fn call(&self, call: &ApiCall<'_>);
+}
+
+/// Does not want to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCallObserver;
+
+impl CallObserver for NoCallObserver {
+    fn call(&self, _call: &ApiCall<'_>) {}
+}
+
+impl fmt::Debug for dyn CallObserver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an observer of calls")
+    }
+}
