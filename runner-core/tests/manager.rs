@@ -456,3 +456,25 @@ async fn what_an_earlier_manager_decided_stands() {
     assert_eq!(world.trace(), b"wait\nabcevicted\n");
     assert_eq!(world.only_verdict().outcome, decided);
 }
+
+#[tokio::test(start_paused = true)]
+async fn manager_31_a_manager_that_is_told_to_stop_its_jobs_reports_them_as_interrupted() {
+    let mut script = Script::says("running\n", Outcome::Exited(0));
+    script.outcome = None;
+    let world = World::new(|_| {});
+    let executor = Arc::new(OneLeftBehind { script, log: Arc::clone(&world.log) });
+    let (manager, stop) = Manager::new(1);
+    let source: Arc<dyn JobSource> = Arc::clone(&world.source) as _;
+    let running = tokio::spawn(manager.runner(Runner::new("test", source, executor)).run());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    stop.stop(StopLevel::Stop);
+    tokio::time::timeout(Duration::from_secs(30), running).await.unwrap().unwrap();
+    assert_eq!(world.log.lock().stops, [Stop::Abort]);
+    let verdict = world.only_verdict();
+    let Outcome::Infra(infra) = verdict.outcome else { panic!("{verdict:?}") };
+    assert_eq!(infra.kind, InfraKind::Interrupted);
+    let trace = String::from_utf8(world.trace()).unwrap();
+    assert!(trace.contains("aborted: the runner was told to stop"), "{trace}");
+    assert_eq!(verdict.trace, Some(TraceSummary::of(&world.trace())));
+    assert_eq!(world.log.lock().disposed, 1);
+}

@@ -25,7 +25,7 @@ use crate::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, Remarks, Stop,
 };
 use crate::ids::Offset;
-use crate::outcome::Outcome;
+use crate::outcome::{Infra, InfraKind, Outcome};
 use crate::source::{
     Appended, Conclusion, Directive, Finished, JobSource, Reply, SourceError, SourceErrorKind,
 };
@@ -63,6 +63,8 @@ pub(super) struct Follower<'a> {
     /// How often the source said that the trace is not the one described.
     rejections: u32,
     cancelled: bool,
+    /// The manager has stopped the job.
+    interrupted: bool,
     waiting_since: Option<Instant>,
     waiting_for: String,
 }
@@ -97,6 +99,7 @@ impl<'a> Follower<'a> {
             undelivered_since: None,
             rejections: 0,
             cancelled: false,
+            interrupted: false,
             waiting_since: None,
             waiting_for: String::new(),
         }
@@ -104,6 +107,7 @@ impl<'a> Follower<'a> {
 
     /// Follows the job to its end.
     pub(super) async fn run(mut self, shutdown: &mut Shutdown) -> Followed {
+        let mut stop = shutdown.clone();
         loop {
             let wake = match self.step().await {
                 Ok(wake) => wake,
@@ -115,6 +119,7 @@ impl<'a> Follower<'a> {
                 biased;
                 answer = self.courier.answer() => self.on_answer(answer).await,
                 () = shutdown.leave() => Err(Followed::LeftBehind),
+                () = stop.stop(), if !self.interrupted => self.interrupt().await,
                 event = self.handle.event(), if !ended => self.on_event(event).await,
                 () = sleep_until(wake) => Ok(()),
             };
@@ -232,6 +237,11 @@ impl<'a> Follower<'a> {
         }
         if let Some(detail) = &end.detail {
             info!(outcome = ?end.outcome, detail, "job ended");
+        }
+        if self.interrupted && !end.outcome.is_success() {
+            // Its processes were killed by us: that is not the script's failure.
+            end.outcome = interrupted();
+            end.explained = false;
         }
         let remarks = self.handle.remarks();
         if let Some(decided) = remarks.outcome {
@@ -410,6 +420,16 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// The manager is to stop its jobs before it ends.
+    async fn interrupt(&mut self) -> Result<(), Followed> {
+        self.interrupted = true;
+        if self.end.is_some() {
+            return Ok(());
+        }
+        info!("job stopped, because the manager was told to");
+        self.stop(Stop::Abort).await
+    }
+
     async fn stop(&mut self, stop: Stop) -> Result<(), Followed> {
         match self.handle.stop(stop).await {
             Err(ExecutorError { kind: ExecutorErrorKind::Superseded, .. }) => {
@@ -441,4 +461,9 @@ impl<'a> Follower<'a> {
     fn tell(&self, update: &JobUpdate) {
         self.observer.update(self.label, update);
     }
+}
+
+/// How a job ends that was stopped because its manager was.
+pub(super) fn interrupted() -> Outcome {
+    Outcome::Infra(Infra::new(InfraKind::Interrupted, "aborted: the runner was told to stop"))
 }

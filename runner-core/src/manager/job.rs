@@ -7,12 +7,12 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::backoff::Backoff;
-use super::follow::{Followed, Follower};
+use super::follow::{Followed, Follower, interrupted};
 use super::never_started::NeverStarted;
 use super::numbers::{Number, Numbers};
 use super::observer::{JobFacts, JobLabel, JobUpdate, Observer};
 use super::runner::Runner;
-use super::shutdown::Shutdown;
+use super::shutdown::{Shutdown, StopLevel};
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
 use crate::ids::JobId;
 use crate::job::Job;
@@ -292,7 +292,7 @@ impl JobTask {
             tokio::select! {
                 () = sleep(wait) => {}
                 // Nothing is written down and nothing accepted: the source takes the job back.
-                () = self.shutdown.leave() => return Err(NotStarted::Leaving),
+                () = self.shutdown.stop() => return Err(NotStarted::Leaving),
             }
         }
     }
@@ -320,7 +320,12 @@ impl JobTask {
             }
             tokio::select! {
                 () = sleep(wait) => {}
-                () = self.shutdown.leave() => return Err(NotStarted::Leaving),
+                () = self.shutdown.stop() => {
+                    return Err(match self.shutdown.level() {
+                        StopLevel::Leave => NotStarted::Leaving,
+                        _ => NotStarted::Refused(interrupted()),
+                    });
+                }
             }
         }
     }

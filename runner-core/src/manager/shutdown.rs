@@ -10,6 +10,8 @@ pub enum StopLevel {
     Run,
     /// Take no new jobs; finish the running ones.
     Drain,
+    /// Take no new jobs; stop the running ones and report them as interrupted.
+    Stop,
     /// Take no new jobs; leave the running ones to the next manager.
     Leave,
 }
@@ -41,6 +43,11 @@ pub(crate) fn channel() -> (StopHandle, Shutdown) {
 }
 
 impl Shutdown {
+    /// How far it has been told.
+    pub(crate) fn level(&self) -> StopLevel {
+        *self.0.borrow()
+    }
+
     async fn reached(&mut self, level: StopLevel) {
         if self.0.wait_for(|current| *current >= level).await.is_err() {
             // Nobody is left who could say so.
@@ -51,6 +58,11 @@ impl Shutdown {
     /// Waits until no new job is to be taken. Cancel safe.
     pub(crate) async fn drain(&mut self) {
         self.reached(StopLevel::Drain).await;
+    }
+
+    /// Waits until running jobs are to be stopped, or left. Cancel safe.
+    pub(crate) async fn stop(&mut self) {
+        self.reached(StopLevel::Stop).await;
     }
 
     /// Waits until running jobs are to be left. Cancel safe.
