@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod metrics;
 mod demo;
 mod logging;
 mod run;

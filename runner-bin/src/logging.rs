@@ -2,8 +2,10 @@
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
@@ -22,7 +24,7 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
         return;
     }
     let (layer, handle) = reload::Layer::new(lines(level, format));
-    if tracing_subscriber::registry().with(layer).try_init().is_ok() {
+    if tracing_subscriber::registry().with(layer).with(Counter).try_init().is_ok() {
         // Empty: this is the first call.
         let _ = CURRENT.set(handle);
     }
@@ -45,5 +47,30 @@ fn lines(level: LogLevel, format: LogFormat) -> Lines {
         LogFormat::Json => {
             layer.json().flatten_event(true).with_current_span(true).with_filter(filter).boxed()
         }
+    }
+}
+
+static WARNINGS: AtomicU64 = AtomicU64::new(0);
+static ERRORS: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines of these levels there were, in GitLab Runner's words.
+pub(crate) fn counts() -> Vec<(&'static str, u64)> {
+    let [warnings, errors] = [&WARNINGS, &ERRORS].map(|count| count.load(Ordering::Relaxed));
+    // There are no lines of the other two here: what ends the process is said at its end.
+    vec![("panic", 0), ("fatal", 0), ("error", errors), ("warning", warnings)]
+}
+
+/// Counts our own lines, whatever the level that is written.
+struct Counter;
+
+impl<S: Subscriber> Layer<S> for Counter {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let ours = ["podwright", "runner_"].iter().any(|name| metadata.target().starts_with(name));
+        match *metadata.level() {
+            Level::ERROR if ours => ERRORS.fetch_add(1, Ordering::Relaxed),
+            Level::WARN if ours => WARNINGS.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
     }
 }

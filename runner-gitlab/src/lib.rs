@@ -38,6 +38,7 @@ mod url;
 pub use calls::{ApiCall, ApiEndpoint, CallObserver, NoCallObserver};
 pub use health::Health;
 pub use info::{Features, ReleaseInfo};
+pub use reason::failure_reason;
 pub use runner_api::{RegisteredRunner, Registration, ResetBy, RunnerApi};
 pub use settings::{
     GitLabSettings, HealthSettings, RetrySettings, SettingsError, Timeouts, TlsSettings,

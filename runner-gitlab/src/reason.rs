@@ -76,6 +76,12 @@ impl Reason {
     }
 }
 
+/// Why a job failed that ended like this, in GitLab's words, before they are mapped to those that an
+/// older GitLab knows; `None`: it did not fail. For metrics and logs.
+pub fn failure_reason(outcome: &Outcome) -> Option<&'static str> {
+    Ending::of(outcome).reason.map(Reason::as_str)
+}
+
 /// The words of this list that mean something here. The ticket keeps only these, so it stays small
 /// whatever GitLab sends.
 pub(crate) fn relevant(words: &[String]) -> Vec<String> {

@@ -10,7 +10,7 @@ use super::backoff::Backoff;
 use super::follow::{Followed, Follower, interrupted};
 use super::never_started::NeverStarted;
 use super::numbers::{Number, Numbers};
-use super::observer::{JobFacts, JobLabel, JobUpdate, Observer};
+use super::observer::{JobFacts, JobLabel, JobUpdate, Observer, Release};
 use super::runner::Runner;
 use super::shutdown::{Shutdown, StopLevel};
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
@@ -52,6 +52,7 @@ impl JobTask {
             facts: Some(Arc::new(facts)),
         };
         info!(name = job.name, project = job.project.path, url = job.url, "job received");
+        let _release = Release { observer: Arc::clone(&self.observer), label: &label };
         self.observer.update(&label, &JobUpdate::Received);
 
         // Held until the job is over: a directory or name made of them is this job's alone.
@@ -141,6 +142,7 @@ impl JobTask {
         };
         let place = handle.place();
         info!(place, phase = ?handle.phase(), "job adopted");
+        let _release = Release { observer: Arc::clone(&self.observer), label: &label };
         self.observer.update(&label, &JobUpdate::Adopted { place });
 
         if !self.is_still_wanted(handle.phase(), handle.ticket()).await {

@@ -88,6 +88,20 @@ pub enum JobUpdate {
     },
     /// Left to the next manager.
     LeftBehind,
+    /// This manager has nothing to do with it any more, whatever the reason. Always the last.
+    Released,
+}
+
+/// Says [`JobUpdate::Released`] when it is dropped, whatever the way.
+pub(crate) struct Release<'a> {
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) label: &'a JobLabel,
+}
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.observer.update(self.label, &JobUpdate::Released);
+    }
 }
 
 /// Which runner a [`RunnerUpdate`] is about.
