@@ -8,7 +8,8 @@ use runner_agent::image::AgentImage;
 
 use crate::config::{self, LogFormat, LogLevel, Severity, Surroundings};
 use crate::demo::Cluster;
-use crate::{demo, logging, run};
+use crate::run::{Overrides, RunOptions};
+use crate::{demo, environment, logging, run};
 
 /// Runs CI jobs on Kubernetes, a pod for each job.
 #[derive(Debug, Parser)]
@@ -58,8 +59,14 @@ enum Command {
     /// go on in their pods. A second one: end at once.
     Run {
         /// GitLab Runner's config.toml.
-        #[arg(long, short, env = "CONFIG_FILE", default_value = "/etc/gitlab-runner/config.toml")]
-        config: PathBuf,
+        #[arg(long, short, env = "CONFIG_FILE")]
+        config: Option<PathBuf>,
+        /// Address of metrics, health and debug pages; wins over the configuration.
+        #[arg(long, env = "LISTEN_ADDRESS")]
+        listen_address: Option<String>,
+        /// Change to this directory first.
+        #[arg(long, short = 'd')]
+        working_directory: Option<PathBuf>,
     },
     /// The program in the pod, and its image.
     Agent {
@@ -136,7 +143,11 @@ pub(crate) fn run() -> ExitCode {
             println!("{:#}", config::schema());
             ExitCode::SUCCESS
         }
-        Command::Run { config } => run::run(&config),
+        Command::Run { config, listen_address, working_directory } => run::run(RunOptions {
+            config: config.unwrap_or_else(environment::default_config),
+            overrides: Overrides { listen_address, ..Overrides::default() },
+            working_directory,
+        }),
         Command::Agent { command } => image(&command),
     }
 }

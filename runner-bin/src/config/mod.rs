@@ -28,7 +28,9 @@ pub(crate) use diff::{Change, diff};
 pub(crate) use edit::{Document, EditError, save};
 pub(crate) use findings::{Findings, Severity};
 pub(crate) use read::{Reading, Surroundings, read};
-pub(crate) use resolved::{Config, LogFormat, LogLevel, OnTerminate, RunnerConfig, TlsFiles};
+pub(crate) use resolved::{
+    Config, LogFormat, LogLevel, OnTerminate, Renewed, RunnerConfig, TlsFiles,
+};
 pub(crate) use schema::{effective, schema};
 pub(crate) use watch::FileWatch;
 

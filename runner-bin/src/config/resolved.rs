@@ -81,6 +81,34 @@ pub(crate) struct TokenLife {
     pub(crate) expires: Timestamp,
 }
 
+impl RunnerConfig {
+    /// A feature flag that counts outside of jobs; off where nothing is said.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.flag_or(name, false)
+    }
+
+    /// The same with another default.
+    pub(crate) fn flag_or(&self, name: &str, default: bool) -> bool {
+        self.feature_flags.get(name).copied().unwrap_or(default)
+    }
+}
+
+/// A token that GitLab has just handed out in place of another.
+#[derive(Clone, Debug)]
+pub(crate) struct Renewed {
+    pub(crate) token: Secret,
+    pub(crate) obtained: Timestamp,
+    /// `None`: never.
+    pub(crate) expires: Option<Timestamp>,
+}
+
+impl Renewed {
+    pub(crate) fn life(&self) -> Option<TokenLife> {
+        let obtained = self.obtained;
+        self.expires.map(|expires| TokenLife { obtained, expires })
+    }
+}
+
 impl TokenLife {
     /// When it is renewed: after three quarters of its life.
     pub(crate) fn renew_at(self) -> Timestamp {
@@ -95,6 +123,22 @@ pub(crate) struct TlsFiles {
     pub(crate) ca: Option<PathBuf>,
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Those that are set.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        [&self.ca, &self.certificate, &self.key].into_iter().flatten().cloned().collect()
+    }
+
+    /// Authorities, and certificate with key; what cannot be read is left out.
+    pub(crate) fn load(&self) -> (Option<String>, Option<(String, Secret)>) {
+        let read = |file: &Option<PathBuf>| {
+            file.as_ref().and_then(|file| std::fs::read_to_string(file).ok())
+        };
+        let client = read(&self.certificate).zip(read(&self.key).map(Secret::new));
+        (read(&self.ca), client)
+    }
 }
 
 /// What TERM and INT do to running jobs.

@@ -1,0 +1,265 @@
+//! From a configuration to the runners of a manager, again and again: what has not changed stays,
+//! with its connections and jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use runner_core::ids::SourceId;
+use runner_core::manager::{AfterJob, RequestPace, Roster, Runner};
+use runner_core::secret::Secret;
+use runner_core::source::JobSource;
+use runner_gitlab::{GitLabSettings, GitLabSource, HealthSettings, RunnerApi, short_token};
+use runner_k8s::client::RequestCounts;
+use runner_k8s::names::manager_id;
+use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
+use tracing::{error, info};
+
+use crate::config::{Config, RunnerConfig};
+use crate::environment;
+use crate::metrics::{Metrics, RunnerName};
+
+/// The runners that are there.
+pub(super) struct Fleet {
+    system_id: String,
+    metrics: Arc<Metrics>,
+    members: Vec<Member>,
+}
+
+/// A runner with what it was made of.
+struct Member {
+    config: RunnerConfig,
+    common: Common,
+    /// What was in the certificate files: jobs are told.
+    tls: Tls,
+    runner: Arc<Runner>,
+    source: Arc<GitLabSource>,
+    house: House,
+}
+
+/// Authorities, and a client's certificate with its key.
+type Tls = (Option<String>, Option<(String, Secret)>);
+
+/// Settings of the whole file that a runner depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Common {
+    check_interval: Duration,
+    connection_max_age: Option<Duration>,
+}
+
+/// An executor, and what it was made of.
+#[derive(Clone)]
+struct House {
+    settings: KubernetesSettings,
+    source: SourceId,
+    name: String,
+    short_token: String,
+    executor: Arc<KubernetesExecutor>,
+}
+
+impl Fleet {
+    pub(super) fn new(system_id: String, metrics: Arc<Metrics>) -> Self {
+        Self { system_id, metrics, members: Vec::new() }
+    }
+
+    /// The runners of this configuration. One that cannot be set up is left out, with an error in
+    /// the log.
+    pub(super) async fn apply(&mut self, config: &Config) -> Roster {
+        let common = Common {
+            check_interval: config.check_interval,
+            connection_max_age: config.connection_max_age,
+        };
+        let mut old = std::mem::take(&mut self.members);
+        for runner in &config.runners {
+            if let Some(fault) = &runner.fault {
+                error!(runner = runner.name, "this runner is left out: {fault}");
+                continue;
+            }
+            let tls = runner.tls.load();
+            let same = |member: &Member| {
+                member.config == *runner && member.common == common && member.tls == tls
+            };
+            if let Some(at) = old.iter().position(same) {
+                let member = old.swap_remove(at);
+                // As GitLab Runner does: a new configuration is a new chance.
+                member.source.forget_refusals();
+                self.members.push(member);
+                continue;
+            }
+            match self.build(runner, common, &old).await {
+                Ok(member) => {
+                    info!(runner = runner.name, "runner ready");
+                    self.members.push(member);
+                }
+                Err(error) => {
+                    error!(runner = runner.name, "this runner cannot be set up: {error:#}");
+                }
+            }
+        }
+        self.tell_metrics(config.concurrent);
+        let runners = self.members.iter().map(|member| Arc::clone(&member.runner)).collect();
+        Roster { concurrent: config.concurrent, runners }
+    }
+
+    fn tell_metrics(&self, concurrent: usize) {
+        let name = |member: &Member| RunnerName {
+            short_token: short_token(member.config.token.expose()),
+            name: member.config.name.clone(),
+            system_id: self.system_id.clone(),
+            stage_durations: member.config.flag("FF_EXPORT_HIGH_CARDINALITY_METRICS"),
+            limit: member.config.limit,
+        };
+        let runners = self.members.iter().map(|member| (member.source.id(), name(member)));
+        let clusters: Vec<(String, RequestCounts)> = self
+            .members
+            .iter()
+            .map(|member| (member.config.name.clone(), member.house.executor.requests().clone()))
+            .collect();
+        self.metrics.configure(concurrent, runners.collect(), clusters);
+    }
+
+    async fn build(
+        &self,
+        config: &RunnerConfig,
+        common: Common,
+        old: &[Member],
+    ) -> anyhow::Result<Member> {
+        let settings = gitlab_settings(config, &self.system_id, common.connection_max_age);
+        let source_id = GitLabSource::new(settings.clone())?.id();
+        let observer = self.metrics.calls_of(source_id);
+        let mut observed = settings;
+        observed.observer = observer;
+        let source = Arc::new(GitLabSource::new(observed)?);
+        let house = self.house(config, source.id(), old).await?;
+        let tls = config.tls.load();
+        let mut runner = self.runner(config, common, &source, &house);
+        (runner.plan.tls_ca, runner.plan.tls_client) = tls.clone();
+        let (config, runner) = (config.clone(), Arc::new(runner));
+        Ok(Member { config, common, tls, runner, source, house })
+    }
+
+    /// The executor that runs such jobs already, or a new one.
+    async fn house(
+        &self,
+        config: &RunnerConfig,
+        source: SourceId,
+        old: &[Member],
+    ) -> anyhow::Result<House> {
+        let settings = config.kubernetes.clone().context("there are no [runners.kubernetes]")?;
+        let short_token = short_token(config.token.expose());
+        let known = old.iter().map(|member| &member.house).find(|house| {
+            house.settings == settings
+                && house.source == source
+                && house.name == config.name
+                && house.short_token == short_token
+        });
+        if let Some(house) = known {
+            return Ok(house.clone());
+        }
+        let identity = RunnerIdentity {
+            source: source.clone(),
+            name: config.name.clone(),
+            short_token: short_token.clone(),
+            // One for each executor: another one's jobs are another manager's, also in this process.
+            manager: manager_id(&environment::host_name()),
+        };
+        let executor = KubernetesExecutor::connect(settings.clone(), identity).await?;
+        let executor = Arc::new(executor);
+        Ok(House { settings, source, name: config.name.clone(), short_token, executor })
+    }
+
+    fn runner(
+        &self,
+        config: &RunnerConfig,
+        common: Common,
+        source: &Arc<GitLabSource>,
+        house: &House,
+    ) -> Runner {
+        let (name, executor) = (config.name.clone(), Arc::clone(&house.executor));
+        let mut runner = Runner::new(name.clone(), Arc::clone(source) as _, executor);
+        runner.artifacts = Some(Arc::clone(source) as _);
+        runner.limit = config.limit;
+        runner.check_interval = common.check_interval;
+        runner.request_concurrency = config.request_concurrency;
+        runner.request_pace = match config.flag_or("FF_USE_ADAPTIVE_REQUEST_CONCURRENCY", true) {
+            true => RequestPace::Adaptive,
+            false => RequestPace::Fixed,
+        };
+        runner.after_job = match config.strict_check_interval {
+            true => AfterJob::WaitForTurn,
+            false => AfterJob::AskAgain,
+        };
+        runner.relay.timestamps = config.flag_or("FF_TIMESTAMPS", true);
+        let plan = &mut runner.plan;
+        plan.runner_name = name;
+        plan.short_token.clone_from(&house.short_token);
+        plan.system_id.clone_from(&self.system_id);
+        plan.manager_host = environment::host_name();
+        plan.environment.clone_from(&config.environment);
+        plan.pre_build_script.clone_from(&config.pre_build_script);
+        plan.post_build_script.clone_from(&config.post_build_script);
+        plan.feature_flags = config.feature_flags.clone().into_iter().collect();
+        plan.output_limit = config.output_limit;
+        plan.clone_url.clone_from(&config.clone_url);
+        plan.custom_build_dir = config.custom_build_dir;
+        plan.prepare_timeout = config.prepare_timeout;
+        plan.get_sources_timeout = config.get_sources_timeout;
+        plan.debug_trace_disabled = config.debug_trace_disabled;
+        let namespace = &house.settings.namespace;
+        plan.executor_lines = vec![format!("Using Kubernetes namespace: {namespace}")];
+        if let Some(directory) = &config.builds_dir {
+            plan.builds_dir.clone_from(directory);
+        }
+        if let Some(directory) = &config.cache_dir {
+            plan.cache_dir.clone_from(directory);
+        }
+        runner
+    }
+
+    /// Takes this manager off GitLab's list, for each runner.
+    pub(super) async fn unregister(&self) {
+        for member in &self.members {
+            let settings =
+                gitlab_settings(&member.config, &self.system_id, member.common.connection_max_age);
+            let result = match RunnerApi::new(settings) {
+                Ok(api) => api.unregister().await.map_err(anyhow::Error::from),
+                Err(error) => Err(error.into()),
+            };
+            match result {
+                Ok(()) => {
+                    info!(runner = member.config.name, "Unregistering runner from GitLab succeeded")
+                }
+                Err(error) => {
+                    error!(
+                        runner = member.config.name,
+                        "Unregistering runner from GitLab failed: {error:#}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// How to reach GitLab for this runner.
+pub(crate) fn gitlab_settings(
+    config: &RunnerConfig,
+    system_id: &str,
+    connection_max_age: Option<Duration>,
+) -> GitLabSettings {
+    let mut gitlab = GitLabSettings::new(config.url.clone(), config.token.clone(), system_id);
+    gitlab.runner_id = config.id;
+    gitlab.shell.clone_from(&config.shell);
+    gitlab.labels.clone_from(&config.labels);
+    gitlab.debug_trace_disabled = config.debug_trace_disabled;
+    gitlab.tls.ca_file.clone_from(&config.tls.ca);
+    gitlab.tls.cert_file.clone_from(&config.tls.certificate);
+    gitlab.tls.key_file.clone_from(&config.tls.key);
+    gitlab.tls.certs_dir = Some(environment::certs_directory());
+    gitlab.timeouts.upload = config.upload_timeout;
+    gitlab.connection_max_age = connection_max_age;
+    gitlab.health = HealthSettings {
+        limit: config.unhealthy_requests_limit,
+        interval: config.unhealthy_interval,
+    };
+    gitlab
+}

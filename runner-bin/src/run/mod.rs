@@ -1,0 +1,247 @@
+//! `podwright run`: from a configuration to a running manager, how it changes, and how it stops.
+
+mod fleet;
+mod rotation;
+mod settings;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use runner_core::manager::{Control, Manager, StopHandle, StopLevel};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, info, warn};
+
+use crate::config::{FileWatch, OnTerminate};
+use crate::metrics::{ConfigEvent, Metrics, Pages, ProcessState, ServeError};
+use crate::{logging, system_id};
+
+use fleet::Fleet;
+pub(crate) use fleet::gitlab_settings;
+use rotation::Rotation;
+use settings::Settings;
+pub(crate) use settings::{Overrides, read};
+use signals::{Asked, Signals};
+
+/// What `run` is told.
+#[derive(Clone, Debug)]
+pub(crate) struct RunOptions {
+    pub(crate) config: PathBuf,
+    pub(crate) overrides: Overrides,
+    /// Change to this directory first.
+    pub(crate) working_directory: Option<PathBuf>,
+}
+
+/// Runs jobs until told to stop.
+///
+/// Exit code 0 after a clean stop, 1 when it cannot start, was told to stop twice, or did not end in
+/// time.
+pub(crate) fn run(options: RunOptions) -> ExitCode {
+    let overrides = &options.overrides;
+    logging::start(
+        overrides.log_level.unwrap_or_default(),
+        overrides.log_format.unwrap_or_default(),
+    );
+    let result = tokio::runtime::Runtime::new()
+        .context("cannot start")
+        .and_then(|runtime| runtime.block_on(serve(options)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("Service run failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that the loop looks after.
+struct Service {
+    settings: Settings,
+    fleet: Fleet,
+    metrics: Arc<Metrics>,
+    control: Control,
+    stop: StopHandle,
+    watch: FileWatch,
+    rotation: Rotation,
+    system_id: String,
+    phase: Phase,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Draining,
+    /// Until then.
+    Ending(Instant),
+}
+
+async fn serve(options: RunOptions) -> anyhow::Result<()> {
+    // Before anything else: a signal that comes early must not kill without a word.
+    let signals = Signals::install()?;
+    if let Some(directory) = &options.working_directory {
+        std::env::set_current_dir(directory)
+            .with_context(|| format!("cannot change to {}", directory.display()))?;
+    }
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        "Starting multi-runner from {}...",
+        options.config.display()
+    );
+    let metrics = Arc::new(Metrics::default());
+    let mut settings = Settings::new(options.config.clone(), options.overrides);
+    settings.load()?;
+    metrics.config(ConfigEvent::Loaded);
+    let system_id = system_id::of(&options.config)?;
+    let pages = serve_pages(&settings.listen_address(), &metrics).await?;
+
+    let (manager, stop) = Manager::new(1);
+    let manager = manager.observer(Arc::clone(&metrics) as _);
+    let control = manager.control();
+    let mut fleet = Fleet::new(system_id.clone(), Arc::clone(&metrics));
+    if let Some(config) = settings.config() {
+        control.set(fleet.apply(config).await);
+    }
+    metrics.set_state(ProcessState::Running);
+    let watch = FileWatch::new(settings.files());
+    let mut service = Service {
+        settings,
+        fleet,
+        metrics,
+        control,
+        stop,
+        watch,
+        rotation: Rotation::default(),
+        system_id,
+        phase: Phase::Running,
+    };
+    let ended = service.run(manager, signals).await;
+    drop(pages);
+    ended
+}
+
+/// The pages, for as long as the result lives.
+async fn serve_pages(
+    address: &str,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<tokio_util::task::AbortOnDropHandle<()>>> {
+    if address.is_empty() {
+        info!("listen_address not defined, metrics & debug endpoints disabled");
+        return Ok(None);
+    }
+    match Pages::bind(address).await {
+        Ok(pages) => {
+            info!(address = ?pages.address(), "Metrics server listening");
+            let task = tokio::spawn(pages.serve(Arc::clone(metrics)));
+            Ok(Some(tokio_util::task::AbortOnDropHandle::new(task)))
+        }
+        // As GitLab Runner: a nonsensical address costs the pages, a taken one the start.
+        Err(error @ ServeError::Address(_)) => {
+            error!("{error}; metrics & debug endpoints disabled");
+            Ok(None)
+        }
+        Err(error) => bail!(anyhow!(error)),
+    }
+}
+
+impl Service {
+    async fn run(&mut self, manager: Manager, mut signals: Signals) -> anyhow::Result<()> {
+        let mut running = Box::pin(manager.run());
+        loop {
+            let phase = self.phase;
+            let overdue = async {
+                match phase {
+                    Phase::Ending(until) => sleep_until(until).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let renewal = self.settings.config().and_then(|config| self.rotation.due_in(config));
+            let renewal = async {
+                match renewal.filter(|_| phase == Phase::Running) {
+                    // Looked at again once a day: a clock may be set.
+                    Some(wait) => sleep(wait.min(Duration::from_secs(24 * 3600))).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut running => break,
+                asked = signals.next() => self.asked(asked).await?,
+                () = overdue => bail!("shutdown timed out"),
+                () = self.watch.changed(), if phase == Phase::Running => self.reload().await,
+                () = renewal => {
+                    self.rotation.renew(&mut self.settings, &self.system_id, &self.metrics).await;
+                    self.reload().await;
+                }
+            }
+        }
+        info!("All workers stopped.");
+        if self.phase == Phase::Draining
+            && self.settings.config().is_some_and(|config| config.unregister_on_stop)
+        {
+            self.fleet.unregister().await;
+        }
+        info!("Can exit now!");
+        Ok(())
+    }
+
+    async fn asked(&mut self, asked: Asked) -> anyhow::Result<()> {
+        let timeout = self.settings.config().map(|config| config.shutdown_timeout);
+        let timeout = timeout.unwrap_or(Duration::from_secs(30));
+        match (asked, self.phase) {
+            (Asked::Reload, _) => self.reload().await,
+            (Asked::Drain(signal) | Asked::Terminate(signal), Phase::Ending(_)) => {
+                bail!("forced exit with stop signal: {signal}")
+            }
+            (Asked::Drain(signal), Phase::Draining) => {
+                warn!("stop-signal" = signal, "[runWait] received stop signal");
+            }
+            (Asked::Drain(signal), Phase::Running) => {
+                warn!("stop-signal" = signal, "[runWait] received stop signal");
+                warn!(
+                    StopSignal = signal,
+                    "Starting graceful shutdown, waiting for builds to finish"
+                );
+                self.phase = Phase::Draining;
+                self.metrics.set_state(ProcessState::Graceful);
+                self.stop.stop(StopLevel::Drain);
+            }
+            (Asked::Terminate(signal), _) => {
+                warn!("stop-signal" = signal, "[runWait] received stop signal");
+                let what = self.settings.config().map(|config| config.on_terminate);
+                let level = match what.unwrap_or_default() {
+                    OnTerminate::Leave => StopLevel::Leave,
+                    OnTerminate::Stop => StopLevel::Stop,
+                };
+                let jobs =
+                    if level == StopLevel::Leave { "left to the next manager" } else { "stopped" };
+                warn!(
+                    StopSignal = signal,
+                    "shutdown-timeout" = ?timeout,
+                    "Starting forceful shutdown; running jobs are {jobs}"
+                );
+                self.phase = Phase::Ending(Instant::now() + timeout);
+                self.metrics.set_state(ProcessState::Forceful);
+                self.stop.stop(level);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration. A broken one is an error in the log, and changes nothing.
+    async fn reload(&mut self) {
+        match self.settings.load() {
+            Ok(config) => {
+                self.metrics.config(ConfigEvent::Loaded);
+                self.control.set(self.fleet.apply(config).await);
+                self.watch.set_files(self.settings.files());
+            }
+            Err(error) => {
+                self.metrics.config(ConfigEvent::LoadingError);
+                error!("Failed to load config: {error:#}; the one before stays in force");
+            }
+        }
+    }
+}
