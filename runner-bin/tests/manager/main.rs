@@ -1,0 +1,8 @@
+//! `podwright run` as a process: configuration, reload, signals, pages.
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
+#![expect(clippy::print_stderr, reason = "a failed test shows the manager's log")]
+
+mod house;
+mod pages;
+mod reload;
+mod signals;
