@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod commands;
 mod environment;
 mod metrics;
 mod demo;

@@ -25,14 +25,28 @@ mod walk;
 mod watch;
 
 pub(crate) use diff::{Change, diff};
+pub(crate) use duration::GoDuration;
 pub(crate) use edit::{Document, EditError, save};
-pub(crate) use findings::{Findings, Severity};
+pub(crate) use findings::Severity;
 pub(crate) use read::{Reading, Surroundings, read};
-pub(crate) use resolved::{
-    Config, LogFormat, LogLevel, OnTerminate, Renewed, RunnerConfig, TlsFiles,
-};
+pub(crate) use resolved::{Config, LogFormat, LogLevel, OnTerminate, Renewed, RunnerConfig};
 pub(crate) use schema::{effective, schema};
 pub(crate) use watch::FileWatch;
+
+/// Reads a text with this process's environment and files around it.
+pub(crate) fn read_from_environment(text: &str) -> Reading {
+    let surroundings = Surroundings {
+        variable: &|name| std::env::var(name).ok(),
+        file: &|path| std::fs::read_to_string(path),
+    };
+    read(text, &surroundings)
+}
+
+/// What an empty file means.
+pub(crate) fn empty() -> Reading {
+    let nothing = |_: &std::path::Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    read("", &Surroundings { variable: &|_| None, file: &nothing })
+}
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rstest::rstest;
 
-use super::{Config, Findings, LogFormat, LogLevel, Reading, Severity, Surroundings};
+use super::findings::Findings;
+use super::{Config, LogFormat, LogLevel, Reading, Severity, Surroundings};
 
 const GOOD: &str = r#"
 concurrent = 4

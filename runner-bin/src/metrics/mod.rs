@@ -22,7 +22,7 @@ use runner_core::manager::{JobLabel, JobUpdate, Observer, RunnerLabel, RunnerUpd
 use runner_gitlab::{ApiCall, CallObserver, failure_reason};
 use runner_k8s::client::RequestCounts;
 
-pub(crate) use server::{Pages, ServeError};
+pub(crate) use server::{Pages, ServeError, reachable};
 pub(crate) use state::RunnerName;
 use state::{Call, State};
 

@@ -82,6 +82,16 @@ fn with_port(address: &str) -> Option<String> {
     Some(format!("{host}:{port}"))
 }
 
+/// Where this machine reaches pages that are served at `address`.
+///
+/// # Errors
+/// When it is no address.
+pub(crate) fn reachable(address: &str) -> Result<String, ServeError> {
+    let full = with_port(address).ok_or_else(|| ServeError::Address(address.to_owned()))?;
+    // All addresses of the machine: one of them is its own.
+    Ok(full.replace("[::]:", "localhost:").replace("0.0.0.0:", "127.0.0.1:"))
+}
+
 fn text(status: StatusCode, kind: &'static str, body: String) -> Response {
     (status, [(CONTENT_TYPE, kind)], body).into_response()
 }

@@ -4,6 +4,7 @@ mod fleet;
 mod rotation;
 mod settings;
 mod signals;
+mod single;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ use rotation::Rotation;
 use settings::Settings;
 pub(crate) use settings::{Overrides, read};
 use signals::{Asked, Signals};
+pub(crate) use single::{Single, run_single};
 
 /// What `run` is told.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use anyhow::bail;
 use runner_core::secret::Secret;
 use tracing::{error, info, warn};
 
-use crate::config::{self, Change, Config, LogFormat, LogLevel, Reading, Severity, Surroundings};
+use crate::config::{self, Change, Config, LogFormat, LogLevel, Reading, Severity};
 use crate::logging;
 
 /// What the command line and the environment say; they win over the file.
@@ -35,12 +35,7 @@ pub(super) struct Settings {
 
 /// What is read through the process's environment.
 pub(crate) fn read(file: &Path) -> std::io::Result<Reading> {
-    let text = std::fs::read_to_string(file)?;
-    let surroundings = Surroundings {
-        variable: &|name| std::env::var(name).ok(),
-        file: &|path| std::fs::read_to_string(path),
-    };
-    Ok(config::read(&text, &surroundings))
+    Ok(config::read_from_environment(&std::fs::read_to_string(file)?))
 }
 
 impl Settings {
@@ -60,13 +55,7 @@ impl Settings {
             {
                 self.start_logging(None, None);
                 error!("{} is not there yet; waiting for it", self.file.display());
-                config::read(
-                    "",
-                    &Surroundings {
-                        variable: &|_| None,
-                        file: &|path| std::fs::read_to_string(path),
-                    },
-                )
+                config::empty()
             }
             Err(error) => bail!("{} cannot be read: {error}", self.file.display()),
         };
