@@ -33,7 +33,7 @@ struct Arguments {
     #[command(flatten)]
     log: Log,
     /// Print version and platform.
-    #[arg(long, short = 'v', visible_short_alias = 'V', action = clap::ArgAction::SetTrue, exclusive = true)]
+    #[arg(long, short = 'v', visible_short_alias = 'V')]
     version: bool,
     #[command(subcommand)]
     command: Option<Command>,
@@ -208,6 +208,11 @@ enum ConfigCommand {
 /// Runs the command that was given. Exit code 1 for anything that is wrong, as GitLab Runner's.
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
 pub(crate) fn run() -> ExitCode {
+    // A command is needed for anything else, so this is looked at before.
+    if std::env::args().nth(1).is_some_and(|first| ["-v", "-V", "--version"].contains(&&*first)) {
+        generate::version();
+        return ExitCode::SUCCESS;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -220,10 +225,6 @@ pub(crate) fn run() -> ExitCode {
             return if help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
-    if arguments.version {
-        generate::version();
-        return ExitCode::SUCCESS;
-    }
     let overrides = match arguments.log.overrides() {
         Ok(overrides) => overrides,
         Err(message) => {
