@@ -6,3 +6,4 @@ mod house;
 mod pages;
 mod reload;
 mod signals;
+mod single;
