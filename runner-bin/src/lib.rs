@@ -3,12 +3,12 @@
 //! A library only so that fuzz targets reach what reads foreign text; it promises nothing to others.
 
 mod cli;
-mod config;
 mod commands;
-mod environment;
-mod metrics;
+mod config;
 mod demo;
+mod environment;
 mod logging;
+mod metrics;
 mod run;
 mod system_id;
 
@@ -52,16 +52,12 @@ pub fn main() -> ExitCode {
 pub fn explain_config(text: &str) -> Result<String, String> {
     let none = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let surroundings = config::Surroundings { variable: &|_| None, file: &|_| Err(none()) };
-    let (config, _) = config::parse(text, &surroundings).map_err(|findings| {
-        let all: Vec<_> = findings.errors.iter().map(ToString::to_string).collect();
-        all.join("; ")
-    })?;
-    let summary = config.summary();
-    for runner in config.runners {
-        let raw: runner_k8s::RawSettings = toml::Value::Table(runner.kubernetes)
-            .try_into()
-            .map_err(|error: toml::de::Error| error.message().to_owned())?;
-        runner_k8s::KubernetesSettings::resolve(&raw).map_err(|error| error.to_string())?;
+    let reading = config::read(text, &surroundings);
+    let all: Vec<_> = reading.findings.0.iter().map(ToString::to_string).collect();
+    if reading.config.is_none() || reading.findings.has(config::Severity::Fault) {
+        return Err(all.join("; "));
     }
-    Ok(summary)
+    // Everything that `config check` and a reload do with it, too.
+    config::diff(&toml::Table::new(), &reading.table);
+    Ok(format!("{}{}", config::effective(&reading.table), all.join("; ")))
 }

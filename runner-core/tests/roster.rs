@@ -1,5 +1,4 @@
 //! Several runners of one manager, and how they come and go.
-#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

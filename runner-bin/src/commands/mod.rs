@@ -2,6 +2,7 @@
 //! read them.
 
 mod file;
+mod flag_table;
 mod flags;
 mod register;
 mod reset_token;

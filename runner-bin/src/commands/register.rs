@@ -393,10 +393,8 @@ fn template_runner(path: &Path) -> anyhow::Result<Table> {
     runner.remove("token");
     // The host name comes first, as in GitLab Runner.
     runner.remove("name");
-    if let Some(url) = config.runners.first().map(|runner| runner.url.clone()) {
-        if !url.is_empty() {
-            runner.insert("url".into(), url.into());
-        }
+    if let Some(first) = config.runners.first().filter(|runner| !runner.url.is_empty()) {
+        runner.insert("url".into(), first.url.clone().into());
     }
     Ok(runner)
 }

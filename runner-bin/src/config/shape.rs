@@ -160,8 +160,6 @@ macro_rules! settings {
             $(#[doc = $about])*
             #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
             #[serde(default)]
-            #[expect(clippy::allow_attributes, reason = "not every table has a field of the kind")]
-            #[allow(dead_code, reason = "accepted keys that do nothing are read to be checked")]
             pub(crate) struct $name {
                 $(
                     $(#[doc = $doc])*

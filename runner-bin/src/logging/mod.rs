@@ -40,7 +40,7 @@ fn filter(level: LogLevel) -> EnvFilter {
     let level = level.as_str();
     // Libraries only when something is wrong: their info is noise to an operator.
     let ours = format!(
-        "warn,podwright={level},runner_core={level},runner_k8s={level},runner_gitlab={level},runner_agent={level}"
+        "warn,runner_bin={level},runner_core={level},runner_k8s={level},runner_gitlab={level},runner_agent={level}"
     );
     EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(ours))
 }
