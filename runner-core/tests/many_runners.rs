@@ -1,4 +1,5 @@
 //! Twenty runners, a thousand jobs, and a new roster every second.
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,7 +48,7 @@ fn job(id: u64) -> Job {
         project: Project { id: 1, ..Project::default() },
         sources: None,
         variables: Vec::new(),
-        steps: vec![Step { name: "script".into(), script: vec!["true".into()], ..Step::default() }],
+        steps: vec![Step { name: "script".into(), script: vec!["true".into()] }],
         image: None,
         services: Vec::new(),
         artifacts: Vec::new(),
@@ -182,7 +183,8 @@ impl JobHandle for QuickJob {
 }
 
 #[tokio::test(start_paused = true)]
-async fn manager_78_a_thousand_jobs_of_twenty_runners_all_end_while_the_roster_changes_every_second() {
+async fn manager_78_a_thousand_jobs_of_twenty_runners_all_end_while_the_roster_changes_every_second()
+ {
     let board = Arc::new(Board::default());
     let runners: Vec<(Arc<Queue>, Runner)> = (0..RUNNERS as u64)
         .map(|number| {

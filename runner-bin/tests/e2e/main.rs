@@ -10,6 +10,7 @@ mod bad_payload;
 mod cancel;
 mod helper;
 mod hostile;
+mod hostile_agent;
 mod images;
 mod many;
 mod outages;
