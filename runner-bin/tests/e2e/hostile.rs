@@ -5,6 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use runner_testkit::gitlab::{Artifact, JobSpec, JobState};
 
+use crate::place::is_real;
 use crate::world::{PATIENCE, World, success, text};
 
 /// Runs a hostile job beside a good one: the good one is right, and nothing is left of both.
@@ -89,6 +90,31 @@ async fn a_job_that_does_not_end_by_itself_is_ended(#[case] script: &str) {
     let spec = JobSpec::new("hostile").script([script]).timeout(Duration::from_secs(4));
     let (state, trace) = beside_a_good_one(&world, spec).await;
     assert_eq!(state, JobState::Failed, "{}", &trace[trace.len().saturating_sub(2000)..]);
+}
+
+/// The kubelet ends a pod that takes more of the node's disk than it may; nobody else's.
+#[tokio::test]
+async fn a_job_that_fills_the_nodes_disk_is_evicted_and_told_so() {
+    if !is_real() {
+        return eprintln!("left out: only a kubelet measures what containers write");
+    }
+    let mut world = World::new().await;
+    let good = world.gitlab.enqueue(JobSpec::new("good").script(["echo begin", "sleep 20"]));
+    let first = world.manager("s_first0000000").await;
+    good.wait_trace("begin\n", PATIENCE).await.unwrap();
+    first.drain_later();
+    world.settings.ephemeral_storage_limit = "20Mi".into();
+    world.settings.ephemeral_storage_request = "10Mi".into();
+    let second = world.manager("s_second000000").await;
+    let job = world.gitlab.enqueue(
+        JobSpec::new("hostile").script(["head -c 200000000 /dev/zero > big", "sleep 1000"]),
+    );
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!(end.failure_reason.as_deref(), Some("runner_system_failure"), "{}", text(&end));
+    assert!(text(&end).contains("ephemeral"), "{}", text(&end));
+    success(&good.wait_finished(PATIENCE).await.unwrap());
+    second.drain().await;
+    world.place.nothing_but_signs_is_left(&world.source_id()).await;
 }
 
 /// The program that runs the scripts is PID 1, which cannot be killed from inside; where it can (a

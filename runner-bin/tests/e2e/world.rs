@@ -40,6 +40,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Lets it finish its jobs, and take no more.
+    pub(crate) fn drain_later(&self) {
+        self.stop.stop(StopLevel::Drain);
+    }
+
     /// Lets it finish its jobs.
     pub(crate) async fn drain(self) {
         self.stop.stop(StopLevel::Drain);
