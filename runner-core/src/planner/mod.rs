@@ -25,6 +25,7 @@ pub mod variables;
 
 pub use error::PlanError;
 pub use settings::{PlanSettings, Transfers};
+pub use values::{GoDuration, parse_duration};
 pub use variables::{PlanLookup, VariableSet, expand};
 
 use self::flags::Flags;

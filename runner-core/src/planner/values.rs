@@ -11,9 +11,9 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A duration as an author writes it.
+/// A duration as an author or an operator writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GoDuration {
+pub enum GoDuration {
     /// Zero or more.
     Forward(Duration),
     /// Less than zero.
@@ -21,7 +21,7 @@ pub(super) enum GoDuration {
 }
 
 /// Go's durations: `1h30m`, `1.5h`, `300ms`, `-5m`, `0`. A number without a unit is none.
-pub(super) fn parse_duration(text: &str) -> Option<GoDuration> {
+pub fn parse_duration(text: &str) -> Option<GoDuration> {
     let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
         None => (false, text),

@@ -5,7 +5,8 @@ use runner_core::layout;
 use runner_core::planner::PlanLookup;
 use serde_json::{Map, Value, json};
 
-use super::images::{expand, policies};
+use super::images::{helper_image, policies};
+use super::user::security;
 use super::volumes::{self, Volumes};
 use super::{PodError, PodInput};
 use crate::settings::{PullPolicy, Resources};
@@ -54,34 +55,9 @@ pub(super) fn build_policies(input: &PodInput<'_>) -> Result<Vec<Option<PullPoli
     policies(input.settings, wanted, BUILD)
 }
 
-/// A container's security context, with the user that the job asks for where the settings leave it
-/// open. Root has to be allowed by the settings: GitLab Runner only warns and then runs whatever
-/// user the image names, which can be root (better).
-pub(super) fn security(
-    context: &Map<String, Value>,
-    user: Option<&str>,
-) -> Result<Map<String, Value>, PodError> {
-    let mut context = context.clone();
-    let Some(user) = user.filter(|user| !user.is_empty()) else { return Ok(context) };
-    let (uid, gid) = match user.split_once(':') {
-        Some((uid, gid)) => (uid, Some(gid)),
-        None => (user, None),
-    };
-    for (key, text) in [("runAsUser", Some(uid)), ("runAsGroup", gid)] {
-        let Some(text) = text else { continue };
-        let number: u32 = text.parse().map_err(|_| {
-            PodError(format!(
-                "the user {user:?} of the job's image must be numbers: uid or uid:gid"
-            ))
-        })?;
-        if number == 0 {
-            return Err(PodError(format!(
-                "the job's image asks for user {user:?}; this runner does not allow 0"
-            )));
-        }
-        context.entry(key).or_insert_with(|| json!(number));
-    }
-    Ok(context)
+/// `lifecycle` of the main containers.
+pub(super) fn put_lifecycle(container: &mut Map<String, Value>, input: &PodInput<'_>) {
+    put(container, "lifecycle", input.settings.lifecycle.clone());
 }
 
 fn container(name: &str, image: &str, command: Vec<String>) -> Map<String, Value> {
@@ -100,9 +76,10 @@ fn put(out: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
 
 pub(super) fn helper(input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
     let settings = input.settings;
-    let image = expand(&PlanLookup::new(input.plan), &settings.helper_image)?;
+    let image = helper_image(settings, &PlanLookup::new(input.plan))?;
     let mut out = container(HELPER, &image, vec![layout::AGENT.into(), "supervise".into()]);
     put(&mut out, "imagePullPolicy", first(&helper_policies(input)));
+    put_lifecycle(&mut out, input);
     put_resources(&mut out, &settings.helper);
     out.insert("securityContext".into(), Value::Object(settings.helper_security.clone()));
     // The verdict's compact copy; never the log, which GitLab Runner's users find there.
@@ -134,8 +111,10 @@ pub(super) fn build(
     let mut out = container(BUILD, image, vec![layout::AGENT.into(), "serve".into()]);
     let wanted = input.job.image.as_ref();
     put(&mut out, "imagePullPolicy", first(&build_policies(input)?));
+    put_lifecycle(&mut out, input);
     put_resources(&mut out, &settings.build);
-    let context = security(&settings.build_security, wanted.and_then(|i| i.user.as_deref()))?;
+    let user = wanted.and_then(|image| image.user.as_deref());
+    let context = security(&settings.build_security, user, settings)?;
     out.insert("securityContext".into(), Value::Object(context));
     let lookup = PlanLookup::new(input.plan);
     let environment: Vec<_> = lookup

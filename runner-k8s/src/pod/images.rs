@@ -5,11 +5,31 @@ use runner_core::job::Job;
 use runner_core::planner::PlanLookup;
 
 use super::PodError;
-use crate::settings::{KubernetesSettings, PullPolicy};
+use crate::settings::{HelperImage, KubernetesSettings, PullPolicy};
 
 /// Expands variables; the result's length is bounded by the planner's limit.
 pub(super) fn expand(lookup: &PlanLookup<'_>, text: &str) -> Result<String, PodError> {
     lookup.expand(text).map_err(|error| PodError(format!("{text:?}: {error}")))
+}
+
+/// The image of `helper`, for the nodes that are selected.
+pub(super) fn helper_image(
+    settings: &KubernetesSettings,
+    lookup: &PlanLookup<'_>,
+) -> Result<String, PodError> {
+    let label = |name: &str| settings.node_selector.get(name).map(String::as_str);
+    if let Some(system) = label("kubernetes.io/os").filter(|system| *system != "linux") {
+        return Err(PodError(format!(
+            "the job's node selector asks for {system} nodes; this runner makes pods for linux only"
+        )));
+    }
+    let reference = match &settings.helper_image {
+        HelperImage::Named(name) => return expand(lookup, name),
+        HelperImage::Default { flavor, arch } => {
+            HelperImage::Default { flavor: expand(lookup, flavor)?, arch: arch.clone() }
+        }
+    };
+    Ok(reference.reference(label("kubernetes.io/arch")))
 }
 
 /// The image of `build`.
@@ -28,7 +48,7 @@ pub(super) fn build_image(
                 .into(),
         ));
     };
-    let always = [default, Some(expand(lookup, &settings.helper_image)?)];
+    let always = [default, Some(helper_image(settings, lookup)?)];
     if always.iter().flatten().all(|known| *known != image) {
         check_allowed("image", &image, &settings.allowed_images, lookup)?;
     }

@@ -16,6 +16,7 @@ mod fallbacks;
 mod images;
 mod metadata;
 mod services;
+mod user;
 mod volumes;
 
 use std::time::Duration;
@@ -149,9 +150,14 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
             spec.insert("imagePullSecrets".into(), Value::Array(names));
         }
     }
-    if let Some(aliases) = services.host_aliases() {
-        spec.insert("hostAliases".into(), aliases);
-    }
+    let network = [
+        ("hostAliases", services.host_aliases(&settings.host_aliases)),
+        ("dnsPolicy", settings.dns_policy.map(Value::from)),
+        ("dnsConfig", settings.dns_config.clone()),
+        ("affinity", settings.affinity.clone()),
+    ];
+    spec.extend(network.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    containers::put_resources(&mut spec, &settings.pod);
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -8,8 +8,9 @@ use runner_core::planner::{PlanLookup, expand as expand_text};
 use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
-use super::containers::{escape, first, holds_secret, put_resources, security};
+use super::containers::{escape, first, holds_secret, put_lifecycle, put_resources};
 use super::images::{check_allowed, expand, policies};
+use super::user::security;
 use super::volumes::Volumes;
 use super::{BUILD, HELPER, PodError, PodInput};
 use crate::names::{is_dns_label, is_dns_subdomain};
@@ -40,7 +41,7 @@ pub(super) fn services<'a>(
     // GitLab Runner lets an alias take the name of another container (better).
     let mut taken = vec![BUILD.to_owned(), HELPER.to_owned()];
     let mut unnamed = 0;
-    for of_job in &input.job.services {
+    for of_job in input.settings.services.iter().chain(&input.job.services) {
         let image = expand(lookup, &of_job.name)?;
         if image.is_empty() {
             continue;
@@ -154,8 +155,11 @@ impl Service<'_> {
             let ports = self.of_job.ports.iter().map(|port| json!({ "containerPort": port }));
             out.insert("ports".into(), ports.collect());
         }
+        put_lifecycle(&mut out, input);
         put_resources(&mut out, &input.settings.service);
-        let context = security(&input.settings.service_security, self.of_job.user.as_deref())?;
+        let settings = input.settings;
+        let user = self.of_job.user.as_deref();
+        let context = security(&settings.service_security, user, settings)?;
         out.insert("securityContext".into(), Value::Object(context));
         out.insert("volumeMounts".into(), json!(volumes.shared));
         Ok(Value::Object(out))
@@ -208,14 +212,17 @@ impl Services<'_> {
     }
 
     /// One entry for localhost. Services with `ports` are left out, as GitLab Runner does.
-    pub(super) fn host_aliases(&self) -> Option<Value> {
+    /// Those of the settings come after.
+    pub(super) fn host_aliases(&self, of_settings: &[Value]) -> Option<Value> {
         let names: Vec<_> = self
             .list
             .iter()
             .filter(|service| service.of_job.ports.is_empty())
             .flat_map(Service::hostnames)
             .collect();
-        (!names.is_empty()).then(|| json!([{ "ip": "127.0.0.1", "hostnames": names }]))
+        let own = (!names.is_empty()).then(|| json!({ "ip": "127.0.0.1", "hostnames": names }));
+        let all: Vec<_> = own.into_iter().chain(of_settings.iter().cloned()).collect();
+        (!all.is_empty()).then_some(Value::Array(all))
     }
 
     pub(super) fn secret_environment(&self) -> Vec<(String, Secret)> {

@@ -36,8 +36,8 @@ impl Volumes {
             own_builds &= mount["mountPath"] != json!(builds);
             out.shared.push(mount);
             let declared = declare(volume, lookup)?;
-            // The same claim may be mounted twice, with different sub paths.
-            if !(volume.source == VolumeSource::Claim && out.declared.contains(&declared)) {
+            // The same volume may be mounted twice, with different sub paths.
+            if !out.declared.contains(&declared) {
                 out.declared.push(declared);
             }
         }
@@ -146,6 +146,25 @@ fn declare(volume: &Volume, lookup: &PlanLookup<'_>) -> Result<Value, PodError> 
             source.insert("secretName".into(), json!(name));
             source.extend(items(map).map(|items| ("items".into(), items)));
             "secret"
+        }
+        VolumeSource::Csi { driver, fs_type, attributes } => {
+            source.insert("driver".into(), json!(driver));
+            put(&mut source, "fsType", fs_type);
+            if volume.read_only {
+                source.insert("readOnly".into(), json!(true));
+            }
+            if !attributes.is_empty() {
+                source.insert("volumeAttributes".into(), json!(attributes));
+            }
+            "csi"
+        }
+        VolumeSource::Nfs { server, path } => {
+            source.insert("server".into(), json!(server));
+            source.insert("path".into(), json!(path));
+            if volume.read_only {
+                source.insert("readOnly".into(), json!(true));
+            }
+            "nfs"
         }
         VolumeSource::EmptyDir { medium, size_limit } => {
             put(&mut source, "medium", medium);

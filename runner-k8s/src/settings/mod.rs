@@ -1,17 +1,38 @@
 //! Settings of the executor: [`RawSettings`] is what is written, [`KubernetesSettings`] what it
 //! means. Owns the rules of GitLab Runner's `[runners.kubernetes]`; knows nothing about jobs.
+//!
+//! ```text
+//!   TOML ⇄ RawSettings ── resolve ──► KubernetesSettings      mistakes: all of them, with their keys
+//!                          one file for each theme            warnings: odd, or without effect
+//! ```
 
+mod camel;
+mod connection;
+mod gates;
+mod images;
+mod mistakes;
+mod network;
+mod patches;
 mod quantity;
-mod raw;
+pub mod raw;
 mod resolved;
+mod resources;
+mod scheduling;
 mod security;
+mod services;
+mod volumes;
+mod without_effect;
 
-pub use quantity::is_quantity;
-pub use raw::{
-    OneOrMany, RawCapabilities, RawContainerSecurity, RawPodSecurity, RawProfile, RawSettings,
-    RawVolume, RawVolumes,
-};
-pub use resolved::{
-    Connection, DEFAULT_HELPER_IMAGE, DEFAULT_POLL_TIMEOUT, KubernetesSettings, PullPolicy,
-    Resources, SettingsError, SettingsErrors, Toleration, Volume, VolumeSource,
-};
+pub use connection::Connection;
+pub use gates::{Gate, Gates};
+pub use images::{HelperImage, PullPolicy};
+pub use mistakes::{SettingsError, SettingsErrors};
+pub use patches::{PatchKind, PatchSource, PodPatch};
+pub use quantity::{Quantity, is_quantity};
+pub use raw::{OneOrMany, RawSettings};
+pub use resolved::{DEFAULT_POLL_TIMEOUT, KubernetesSettings};
+pub use resources::{Ceiling, Consumer, Resources};
+pub(crate) use scheduling::EFFECTS;
+pub use scheduling::Toleration;
+pub use volumes::{Volume, VolumeSource};
+pub use without_effect::WITHOUT_EFFECT;

@@ -1,139 +1,35 @@
 //! What the settings mean: checked, with defaults, nothing optional without a meaning.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use runner_core::secret::Secret;
+use runner_core::job::Image;
+use runner_core::planner::{GoDuration, parse_duration};
 use serde_json::{Map, Value};
 
-use super::quantity::{is_quantity, is_zero};
-use super::raw::{RawSettings, RawVolume};
+use super::connection::{Connection, connection, text};
+use super::gates::{Gates, gates};
+use super::images::{HelperImage, PullPolicy, helper_image, ids, policies};
+use super::mistakes::{Mistakes, SettingsErrors};
+use super::network;
+use super::patches::{PodPatch, patches};
+use super::raw::RawSettings;
+use super::resources::{Ceiling, Consumer, Resources, resources};
+use super::scheduling::{Toleration, affinity, tolerations};
 use super::security;
+use super::services::services;
+use super::volumes::{Volume, volumes};
+use super::without_effect;
 
-/// Image of `helper` when none is set.
-pub const DEFAULT_HELPER_IMAGE: &str =
-    "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper:x86_64-latest";
 /// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
 /// logs wait.
 const LEASE: Duration = Duration::from_secs(20);
 /// How long all containers may take to start: GitLab Runner's default of `poll_timeout`.
 pub const DEFAULT_POLL_TIMEOUT: Duration = Duration::from_secs(180);
-
-/// How to reach the API server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Connection {
-    /// `host` is set.
-    Host {
-        /// URL.
-        url: String,
-        /// CA bundle; `None`: the system's roots.
-        ca_file: Option<String>,
-        /// Client certificate and key.
-        certificate: Option<(String, String)>,
-        /// Token.
-        token: Option<Secret>,
-    },
-    /// In-cluster where that is possible, else a kubeconfig.
-    Discover {
-        /// Use this kubeconfig and nothing else.
-        kubeconfig: Option<String>,
-        /// Its context.
-        context: Option<String>,
-        /// Token that replaces the discovered one. GitLab Runner ignores it in a cluster because
-        /// the token file wins there; here it takes effect (better).
-        token: Option<Secret>,
-    },
-}
-
-/// When the kubelet asks the registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PullPolicy {
-    /// Each time.
-    Always,
-    /// When the node has no such image.
-    IfNotPresent,
-    /// Never.
-    Never,
-}
-
-impl PullPolicy {
-    /// From GitLab Runner's or Kubernetes' spelling.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "always" | "Always" => Some(Self::Always),
-            "if-not-present" | "IfNotPresent" => Some(Self::IfNotPresent),
-            "never" | "Never" => Some(Self::Never),
-            _ => None,
-        }
-    }
-
-    /// As the Kubernetes API spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Always => "Always",
-            Self::IfNotPresent => "IfNotPresent",
-            Self::Never => "Never",
-        }
-    }
-}
-
-/// Requests and limits of a container, by resource name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resources {
-    /// `resources.requests`.
-    pub requests: BTreeMap<String, String>,
-    /// `resources.limits`.
-    pub limits: BTreeMap<String, String>,
-}
-
-/// A taint that is tolerated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Toleration {
-    /// Key; empty: every key.
-    pub key: String,
-    /// Value; `None`: every value.
-    pub value: Option<String>,
-    /// Effect; empty: every effect.
-    pub effect: String,
-}
-
-/// A volume that all containers see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// Name in the pod.
-    pub name: String,
-    /// Where it is mounted; `$VAR` allowed.
-    pub mount_path: String,
-    /// Part of the volume; `$VAR` allowed.
-    pub sub_path: String,
-    /// Mounted read-only.
-    pub read_only: bool,
-    /// Passed on as it is.
-    pub mount_propagation: String,
-    /// What it is.
-    pub source: VolumeSource,
-}
-
-/// Kinds of [`Volume`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VolumeSource {
-    /// A directory of the node.
-    HostPath(String),
-    /// A claim by name; `$VAR` allowed.
-    Claim,
-    /// Keys of a config map to paths; empty: all.
-    ConfigMap(BTreeMap<String, String>),
-    /// Keys of a Secret to paths; empty: all.
-    Secret(BTreeMap<String, String>),
-    /// Scratch space.
-    EmptyDir {
-        /// `Memory`, or empty for disk.
-        medium: String,
-        /// Quantity, or empty.
-        size_limit: String,
-    },
-}
+/// GitLab Runner's default of `cleanup_resources_timeout`.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(300);
+/// What a negative `resource_availability_check_max_attempts` means in GitLab Runner.
+const AVAILABILITY_ATTEMPTS: u32 = 5;
 
 /// The checked settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,11 +37,18 @@ pub enum VolumeSource {
 pub struct KubernetesSettings {
     pub connection: Connection,
     pub namespace: String,
+    pub namespace_per_job: bool,
+    /// What jobs may overwrite.
+    pub gates: Gates,
     pub image: Option<String>,
-    pub helper_image: String,
+    pub helper_image: HelperImage,
     pub agent_image: String,
     pub allowed_images: Vec<String>,
     pub allowed_services: Vec<String>,
+    /// Empty: all but 0.
+    pub allowed_users: Vec<u32>,
+    /// Empty: all but 0.
+    pub allowed_groups: Vec<u32>,
     pub pull_policies: Vec<PullPolicy>,
     pub allowed_pull_policies: Vec<PullPolicy>,
     pub image_pull_secrets: Vec<String>,
@@ -153,10 +56,15 @@ pub struct KubernetesSettings {
     pub build: Resources,
     pub helper: Resources,
     pub service: Resources,
+    pub pod: Resources,
+    /// Every resource key that a job can overwrite, and how far.
+    pub ceilings: Vec<Ceiling>,
     pub pod_labels: BTreeMap<String, String>,
     pub pod_annotations: BTreeMap<String, String>,
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,
+    /// `spec.affinity`.
+    pub affinity: Option<Value>,
     pub priority_class_name: String,
     pub scheduler_name: String,
     pub runtime_class_name: Option<String>,
@@ -168,168 +76,49 @@ pub struct KubernetesSettings {
     pub helper_security: Map<String, Value>,
     pub service_security: Map<String, Value>,
     pub volumes: Vec<Volume>,
+    /// Services of every job, before its own.
+    pub services: Vec<Image>,
+    /// `spec.hostAliases`, after the services' own.
+    pub host_aliases: Vec<Value>,
+    /// `spec.dnsPolicy`.
+    pub dns_policy: Option<&'static str>,
+    /// `spec.dnsConfig`.
+    pub dns_config: Option<Value>,
+    /// `lifecycle` of build, helper and services.
+    pub lifecycle: Option<Value>,
+    pub pod_spec: Vec<PodPatch>,
     pub poll_timeout: Duration,
     /// How long a manager may show no sign of life before others take its jobs over. Default 20 s.
     pub lease: Duration,
     pub termination_grace: Option<i64>,
     pub cleanup_grace: Option<i64>,
+    pub cleanup_timeout: Duration,
+    /// How often to look again for what pods need before a pod is made; 0: not even once.
+    pub availability_attempts: u32,
+    pub print_pod_warning_events: bool,
+    pub pod_disruption_budget: bool,
     /// What is odd but does no harm, for the operator's log.
     pub warnings: Vec<String>,
 }
 
-/// One mistake in the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingsError {
-    /// Key below `[runners.kubernetes]`.
-    pub key: String,
-    /// What is wrong and what is allowed.
-    pub message: String,
+/// Seconds; what is not positive means the default.
+fn seconds(value: i64, default: Duration) -> Duration {
+    u64::try_from(value).ok().filter(|value| *value > 0).map_or(default, Duration::from_secs)
 }
 
-/// All mistakes in the settings.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct SettingsErrors(pub Vec<SettingsError>);
-
-impl fmt::Display for SettingsErrors {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "; " };
-            write!(formatter, "{separator}[runners.kubernetes] {}: {}", error.key, error.message)?;
-        }
-        Ok(())
+fn cleanup_timeout(raw: &RawSettings, mistakes: &mut Mistakes) -> Duration {
+    let written = &raw.cleanup_resources_timeout.0;
+    if written.is_empty() {
+        return CLEANUP_TIMEOUT;
     }
-}
-
-#[derive(Default)]
-struct Mistakes(Vec<SettingsError>);
-
-impl Mistakes {
-    fn add(&mut self, key: &str, message: impl Into<String>) {
-        self.0.push(SettingsError { key: key.to_owned(), message: message.into() });
-    }
-
-    fn quantity(&mut self, key: &str, text: &str) -> Option<String> {
-        if text.is_empty() || is_zero(text) {
-            return None;
+    match parse_duration(written) {
+        Some(GoDuration::Forward(length)) if !length.is_zero() => length,
+        Some(_) => CLEANUP_TIMEOUT,
+        None => {
+            let allowed = "a duration such as 90s or 5m";
+            mistakes.value("cleanup_resources_timeout", written, allowed);
+            CLEANUP_TIMEOUT
         }
-        if is_quantity(text) {
-            return Some(text.to_owned());
-        }
-        self.add(key, format!("{text:?} is not a quantity; write for example 500m, 2 or 1Gi"));
-        None
-    }
-
-    fn resources(&mut self, prefix: &str, values: [&str; 6]) -> Resources {
-        let mut out = Resources::default();
-        let names = ["cpu", "memory", "ephemeral_storage"];
-        for (index, name) in names.into_iter().enumerate() {
-            let resource = name.replace('_', "-");
-            let limit = self.quantity(&format!("{prefix}{name}_limit"), values[2 * index]);
-            let request = self.quantity(&format!("{prefix}{name}_request"), values[2 * index + 1]);
-            out.limits.extend(limit.map(|value| (resource.clone(), value)));
-            out.requests.extend(request.map(|value| (resource, value)));
-        }
-        out
-    }
-
-    fn policies(&mut self, key: &str, entries: Vec<&str>) -> Vec<PullPolicy> {
-        let mut out = Vec::new();
-        for entry in entries {
-            match PullPolicy::parse(entry) {
-                Some(policy) => out.push(policy),
-                None => {
-                    self.add(key, format!("{entry:?} is not one of always, if-not-present, never"))
-                }
-            }
-        }
-        out
-    }
-}
-
-fn text(value: &str) -> Option<String> {
-    (!value.is_empty()).then(|| value.to_owned())
-}
-
-fn connection(raw: &RawSettings, mistakes: &mut Mistakes) -> Connection {
-    let token = (!raw.bearer_token.is_empty()).then(|| raw.bearer_token.clone());
-    if raw.host.is_empty() {
-        return Connection::Discover {
-            kubeconfig: text(&raw.kubeconfig),
-            context: text(&raw.context),
-            token,
-        };
-    }
-    let certificate = match (text(&raw.cert_file), text(&raw.key_file), text(&raw.ca_file)) {
-        (None, _, _) => None,
-        (Some(cert), Some(key), Some(_)) => Some((cert, key)),
-        (Some(_), _, _) => {
-            mistakes.add("cert_file", "needs key_file and ca_file beside it");
-            None
-        }
-    };
-    Connection::Host { url: raw.host.clone(), ca_file: text(&raw.ca_file), certificate, token }
-}
-
-fn tolerations(raw: &RawSettings) -> Vec<Toleration> {
-    raw.node_tolerations
-        .iter()
-        .map(|(taint, effect)| {
-            let (key, value) = match taint.split_once('=') {
-                Some((key, value)) => (key, Some(value.to_owned())),
-                None => (taint.as_str(), None),
-            };
-            Toleration { key: key.to_owned(), value, effect: effect.clone() }
-        })
-        .collect()
-}
-
-fn volumes(raw: &RawSettings, mistakes: &mut Mistakes) -> Vec<Volume> {
-    let kinds = [
-        ("host_path", &raw.volumes.host_path),
-        ("secret", &raw.volumes.secret),
-        ("pvc", &raw.volumes.pvc),
-        ("config_map", &raw.volumes.config_map),
-        ("empty_dir", &raw.volumes.empty_dir),
-    ];
-    let mut out = Vec::new();
-    for (kind, list) in kinds {
-        for (index, volume) in list.iter().enumerate() {
-            let key = format!("volumes.{kind}[{index}]");
-            for (name, value) in [("name", &volume.name), ("mount_path", &volume.mount_path)] {
-                if value.is_empty() {
-                    mistakes.add(&format!("{key}.{name}"), "must be set");
-                }
-            }
-            if !volume.size_limit.is_empty() && !is_quantity(&volume.size_limit) {
-                let message = format!("{:?} is not a quantity", volume.size_limit);
-                mistakes.add(&format!("{key}.size_limit"), message);
-            }
-            out.push(resolve_volume(kind, volume));
-        }
-    }
-    out
-}
-
-fn resolve_volume(kind: &str, raw: &RawVolume) -> Volume {
-    let source = match kind {
-        "host_path" => {
-            VolumeSource::HostPath(text(&raw.host_path).unwrap_or_else(|| raw.mount_path.clone()))
-        }
-        "pvc" => VolumeSource::Claim,
-        "config_map" => VolumeSource::ConfigMap(raw.items.clone()),
-        "secret" => VolumeSource::Secret(raw.items.clone()),
-        _ => VolumeSource::EmptyDir {
-            medium: raw.medium.clone(),
-            size_limit: raw.size_limit.clone(),
-        },
-    };
-    Volume {
-        name: raw.name.clone(),
-        mount_path: raw.mount_path.clone(),
-        sub_path: raw.sub_path.clone(),
-        read_only: raw.read_only,
-        mount_propagation: raw.mount_propagation.clone(),
-        source,
     }
 }
 
@@ -340,55 +129,32 @@ impl KubernetesSettings {
     /// Every mistake with its key, not only the first.
     pub fn resolve(raw: &RawSettings) -> Result<Self, SettingsErrors> {
         let mut mistakes = Mistakes::default();
-        let mut warnings = Vec::new();
         let connection = connection(raw, &mut mistakes);
-        if raw.namespace.is_empty() {
-            warnings.push("namespace is not set, \"default\" is used".to_owned());
+        if raw.namespace.is_empty() && !raw.namespace_per_job {
+            mistakes.warn("namespace is not set, \"default\" is used");
         }
-        let build = [
-            &raw.cpu_limit,
-            &raw.cpu_request,
-            &raw.memory_limit,
-            &raw.memory_request,
-            &raw.ephemeral_storage_limit,
-            &raw.ephemeral_storage_request,
-        ];
-        let helper = [
-            &raw.helper_cpu_limit,
-            &raw.helper_cpu_request,
-            &raw.helper_memory_limit,
-            &raw.helper_memory_request,
-            &raw.helper_ephemeral_storage_limit,
-            &raw.helper_ephemeral_storage_request,
-        ];
-        let service = [
-            &raw.service_cpu_limit,
-            &raw.service_cpu_request,
-            &raw.service_memory_limit,
-            &raw.service_memory_request,
-            &raw.service_ephemeral_storage_limit,
-            &raw.service_ephemeral_storage_request,
-        ];
-        let as_str = |list: [&'_ String; 6]| list.map(|text| text.clone());
-        let (build, helper, service) = (as_str(build), as_str(helper), as_str(service));
-        let build = mistakes.resources("", build.each_ref().map(String::as_str));
-        let helper = mistakes.resources("helper_", helper.each_ref().map(String::as_str));
-        let service = mistakes.resources("service_", service.each_ref().map(String::as_str));
-        let pull_policies = mistakes.policies("pull_policy", raw.pull_policy.entries());
+        let mut ceilings = Vec::new();
+        let [build, helper, service, pod] =
+            Consumer::ALL.map(|consumer| resources(raw, consumer, &mut ceilings, &mut mistakes));
+        let pull_policies = policies(&mut mistakes, "pull_policy", raw.pull_policy.entries());
         let allowed = raw.allowed_pull_policies.iter().map(String::as_str).collect();
-        let allowed_pull_policies = mistakes.policies("allowed_pull_policies", allowed);
-        let volumes = volumes(raw, &mut mistakes);
+        let allowed_pull_policies = policies(&mut mistakes, "allowed_pull_policies", allowed);
         let context =
-            |own, key, warnings: &mut Vec<String>| security::container(raw, own, key, warnings);
+            |own, key, mistakes: &mut Mistakes| security::container(raw, own, key, mistakes);
+        let attempts = raw.resource_availability_check_max_attempts;
         let settings = Self {
             connection,
             namespace: text(&raw.namespace).unwrap_or_else(|| "default".to_owned()),
+            namespace_per_job: raw.namespace_per_job,
+            gates: gates(raw, &mut mistakes),
             image: text(&raw.image),
-            helper_image: text(&raw.helper_image).unwrap_or_else(|| DEFAULT_HELPER_IMAGE.into()),
+            helper_image: helper_image(raw),
             agent_image: text(&raw.agent_image)
                 .unwrap_or_else(|| concat!("podwright/agent:", env!("CARGO_PKG_VERSION")).into()),
             allowed_images: raw.allowed_images.clone(),
             allowed_services: raw.allowed_services.clone(),
+            allowed_users: ids(&mut mistakes, "allowed_users", &raw.allowed_users),
+            allowed_groups: ids(&mut mistakes, "allowed_groups", &raw.allowed_groups),
             pull_policies,
             allowed_pull_policies,
             image_pull_secrets: raw.image_pull_secrets.clone(),
@@ -396,49 +162,73 @@ impl KubernetesSettings {
             build,
             helper,
             service,
+            pod,
+            ceilings,
             pod_labels: raw.pod_labels.clone(),
             pod_annotations: raw.pod_annotations.clone(),
             node_selector: raw.node_selector.clone(),
-            tolerations: tolerations(raw),
+            tolerations: tolerations(&raw.node_tolerations, &mut mistakes),
+            affinity: affinity(raw.affinity.as_ref(), &mut mistakes),
             priority_class_name: raw.priority_class_name.clone(),
             scheduler_name: raw.scheduler_name.clone(),
             runtime_class_name: raw.runtime_class_name.clone(),
             service_account: raw.service_account.clone(),
             automount_service_account_token: raw.automount_service_account_token,
-            pod_security: security::pod(&raw.pod_security_context, &mut warnings),
+            pod_security: security::pod(&raw.pod_security_context, &mut mistakes),
             init_security: context(
                 &raw.init_permissions_container_security_context,
                 "init_permissions_container_security_context",
-                &mut warnings,
+                &mut mistakes,
             ),
             build_security: context(
                 &raw.build_container_security_context,
                 "build_container_security_context",
-                &mut warnings,
+                &mut mistakes,
             ),
             helper_security: context(
                 &raw.helper_container_security_context,
                 "helper_container_security_context",
-                &mut warnings,
+                &mut mistakes,
             ),
             service_security: context(
                 &raw.service_container_security_context,
                 "service_container_security_context",
-                &mut warnings,
+                &mut mistakes,
             ),
-            volumes,
-            lease: u64::try_from(raw.manager_lease_duration)
-                .ok()
-                .filter(|seconds| *seconds > 0)
-                .map_or(LEASE, Duration::from_secs),
-            poll_timeout: u64::try_from(raw.poll_timeout)
-                .ok()
-                .filter(|seconds| *seconds > 0)
-                .map_or(DEFAULT_POLL_TIMEOUT, Duration::from_secs),
-            termination_grace: raw.pod_termination_grace_period_seconds,
-            cleanup_grace: raw.cleanup_grace_period_seconds,
-            warnings,
+            volumes: volumes(&raw.volumes, &mut mistakes),
+            services: services(&raw.services),
+            host_aliases: network::host_aliases(&raw.host_aliases, &mut mistakes),
+            dns_policy: network::dns_policy(
+                &raw.dns_policy,
+                raw.dns_config.as_ref(),
+                &mut mistakes,
+            ),
+            dns_config: network::dns_config(raw.dns_config.as_ref()),
+            lifecycle: network::lifecycle(raw.container_lifecycle.as_ref(), &mut mistakes),
+            pod_spec: patches(&raw.pod_spec, &mut mistakes),
+            lease: seconds(raw.manager_lease_duration, LEASE),
+            poll_timeout: seconds(raw.poll_timeout, DEFAULT_POLL_TIMEOUT),
+            termination_grace: mistakes.seconds(
+                "pod_termination_grace_period_seconds",
+                raw.pod_termination_grace_period_seconds,
+            ),
+            cleanup_grace: mistakes
+                .seconds("cleanup_grace_period_seconds", raw.cleanup_grace_period_seconds),
+            cleanup_timeout: cleanup_timeout(raw, &mut mistakes),
+            availability_attempts: u32::try_from(attempts).unwrap_or(match attempts {
+                ..0 => AVAILABILITY_ATTEMPTS,
+                _ => u32::MAX,
+            }),
+            print_pod_warning_events: raw.print_pod_warning_events.unwrap_or(true),
+            pod_disruption_budget: raw.pod_disruption_budget,
+            warnings: Vec::new(),
         };
-        if mistakes.0.is_empty() { Ok(settings) } else { Err(SettingsErrors(mistakes.0)) }
+        without_effect::warn(raw, &mut mistakes);
+        let Mistakes { errors, warnings } = mistakes;
+        if errors.is_empty() {
+            Ok(Self { warnings, ..settings })
+        } else {
+            Err(SettingsErrors(errors))
+        }
     }
 }

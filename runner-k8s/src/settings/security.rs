@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::mistakes::Mistakes;
 use super::raw::{RawContainerSecurity, RawPodSecurity, RawProfile, RawSettings};
 
 fn put(out: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
@@ -11,18 +12,18 @@ fn put(out: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
 }
 
 /// A profile that Kubernetes would refuse is dropped with a warning, as GitLab Runner does.
-fn profile(raw: Option<&RawProfile>, key: &str, warnings: &mut Vec<String>) -> Option<Value> {
+fn profile(raw: Option<&RawProfile>, key: &str, mistakes: &mut Mistakes) -> Option<Value> {
     let raw = raw?;
     match (raw.r#type.as_str(), raw.localhost_profile.as_str()) {
         ("", _) => None,
         (kind @ ("RuntimeDefault" | "Unconfined"), _) => Some(json!({ "type": kind })),
         ("Localhost", "") => {
-            warnings.push(format!("{key}: type Localhost needs localhost_profile; it is left out"));
+            mistakes.warn(format!("{key}: type Localhost needs localhost_profile; it is left out"));
             None
         }
         ("Localhost", file) => Some(json!({ "type": "Localhost", "localhostProfile": file })),
         (other, _) => {
-            warnings.push(format!(
+            mistakes.warn(format!(
                 "{key}: type {other:?} is not one of RuntimeDefault, Localhost, Unconfined; \
                  it is left out"
             ));
@@ -35,9 +36,27 @@ fn selinux(kind: &str) -> Option<Value> {
     (!kind.is_empty()).then(|| json!({ "type": kind }))
 }
 
+/// Users and groups are not negative; `-1` would be refused with every pod.
+fn ids<'r>(key: &str, ids: impl IntoIterator<Item = (&'r str, i64)>, mistakes: &mut Mistakes) {
+    for (name, id) in ids {
+        if !(0..=i64::from(i32::MAX)).contains(&id) {
+            mistakes.value(&format!("{key}.{name}"), id, "0 to 2147483647");
+        }
+    }
+}
+
 /// `spec.securityContext`; empty when nothing is set.
-pub(super) fn pod(raw: &RawPodSecurity, warnings: &mut Vec<String>) -> Map<String, Value> {
+pub(super) fn pod(raw: &RawPodSecurity, mistakes: &mut Mistakes) -> Map<String, Value> {
     let mut out = Map::new();
+    let key = "pod_security_context";
+    let own = [
+        ("fs_group", raw.fs_group),
+        ("run_as_group", raw.run_as_group),
+        ("run_as_user", raw.run_as_user),
+    ];
+    let own = own.into_iter().filter_map(|(name, id)| id.map(|id| (name, id)));
+    let groups = raw.supplemental_groups.iter().map(|id| ("supplemental_groups", *id));
+    ids(key, own.chain(groups), mistakes);
     put(&mut out, "fsGroup", raw.fs_group);
     put(&mut out, "runAsGroup", raw.run_as_group);
     put(&mut out, "runAsNonRoot", raw.run_as_non_root);
@@ -45,9 +64,8 @@ pub(super) fn pod(raw: &RawPodSecurity, warnings: &mut Vec<String>) -> Map<Strin
     let groups = &raw.supplemental_groups;
     put(&mut out, "supplementalGroups", (!groups.is_empty()).then(|| json!(groups)));
     put(&mut out, "seLinuxOptions", selinux(&raw.selinux_type));
-    let key = "pod_security_context";
-    put(&mut out, "seccompProfile", profile(raw.seccomp_profile.as_ref(), key, warnings));
-    put(&mut out, "appArmorProfile", profile(raw.app_armor_profile.as_ref(), key, warnings));
+    put(&mut out, "seccompProfile", profile(raw.seccomp_profile.as_ref(), key, mistakes));
+    put(&mut out, "appArmorProfile", profile(raw.app_armor_profile.as_ref(), key, mistakes));
     out
 }
 
@@ -84,9 +102,11 @@ pub(super) fn container(
     all: &RawSettings,
     raw: &RawContainerSecurity,
     key: &str,
-    warnings: &mut Vec<String>,
+    mistakes: &mut Mistakes,
 ) -> Map<String, Value> {
     let mut out = Map::new();
+    let own = [("run_as_user", raw.run_as_user), ("run_as_group", raw.run_as_group)];
+    ids(key, own.into_iter().filter_map(|(name, id)| id.map(|id| (name, id))), mistakes);
     put(&mut out, "capabilities", capabilities(all, raw));
     put(&mut out, "privileged", raw.privileged.or(all.privileged));
     let escalation = raw.allow_privilege_escalation.or(all.allow_privilege_escalation);
@@ -101,11 +121,11 @@ pub(super) fn container(
         "" => {}
         "default" => put(&mut out, "procMount", Some("Default")),
         "unmasked" => put(&mut out, "procMount", Some("Unmasked")),
-        other => warnings.push(format!(
+        other => mistakes.warn(format!(
             "{key}.proc_mount: {other:?} is neither default nor unmasked; it is left out"
         )),
     }
-    put(&mut out, "seccompProfile", profile(raw.seccomp_profile.as_ref(), key, warnings));
-    put(&mut out, "appArmorProfile", profile(raw.app_armor_profile.as_ref(), key, warnings));
+    put(&mut out, "seccompProfile", profile(raw.seccomp_profile.as_ref(), key, mistakes));
+    put(&mut out, "appArmorProfile", profile(raw.app_armor_profile.as_ref(), key, mistakes));
     out
 }

@@ -1,0 +1,154 @@
+//! Requests and limits, and how far jobs may change them.
+
+use std::collections::BTreeMap;
+
+use super::mistakes::Mistakes;
+use super::raw::RawSettings;
+
+/// Requests and limits of a container, by resource name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// `resources.requests`.
+    pub requests: BTreeMap<String, String>,
+    /// `resources.limits`.
+    pub limits: BTreeMap<String, String>,
+}
+
+/// Whose resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consumer {
+    /// `build`.
+    Build,
+    /// `helper`, and the init container.
+    Helper,
+    /// Each service.
+    Service,
+    /// The pod as a whole.
+    Pod,
+}
+
+impl Consumer {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Build, Self::Helper, Self::Service, Self::Pod];
+
+    /// What the keys begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Build => "",
+            Self::Helper => "helper_",
+            Self::Service => "service_",
+            Self::Pod => "pod_",
+        }
+    }
+}
+
+/// A key of a resource, and the most that a job may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Whose.
+    pub consumer: Consumer,
+    /// `cpu`, `memory`, `ephemeral-storage`.
+    pub resource: &'static str,
+    /// Whether it is a limit; else a request.
+    pub is_limit: bool,
+    /// The key, e.g. `helper_cpu_limit`. The job variable is `KUBERNETES_` and the key in capitals,
+    /// the ceiling's own key ends in `_overwrite_max_allowed`.
+    pub key: String,
+    /// The most; empty: jobs have no say.
+    pub most: String,
+}
+
+impl Ceiling {
+    /// Name of the job variable.
+    pub fn variable(&self) -> String {
+        format!("KUBERNETES_{}", self.key.to_uppercase())
+    }
+}
+
+/// A key's name and its value, and the ceiling's value.
+type Row<'a> = (&'static str, &'a str, &'a str);
+
+macro_rules! rows {
+    ($raw:ident: $($key:ident $most:ident),* $(,)?) => {
+        vec![$((stringify!($key), $raw.$key.as_str(), $raw.$most.as_str())),*]
+    };
+}
+
+fn rows(raw: &RawSettings, consumer: Consumer) -> Vec<Row<'_>> {
+    match consumer {
+        Consumer::Build => rows![raw:
+            cpu_limit cpu_limit_overwrite_max_allowed,
+            cpu_request cpu_request_overwrite_max_allowed,
+            memory_limit memory_limit_overwrite_max_allowed,
+            memory_request memory_request_overwrite_max_allowed,
+            ephemeral_storage_limit ephemeral_storage_limit_overwrite_max_allowed,
+            ephemeral_storage_request ephemeral_storage_request_overwrite_max_allowed,
+        ],
+        Consumer::Helper => rows![raw:
+            helper_cpu_limit helper_cpu_limit_overwrite_max_allowed,
+            helper_cpu_request helper_cpu_request_overwrite_max_allowed,
+            helper_memory_limit helper_memory_limit_overwrite_max_allowed,
+            helper_memory_request helper_memory_request_overwrite_max_allowed,
+            helper_ephemeral_storage_limit helper_ephemeral_storage_limit_overwrite_max_allowed,
+            helper_ephemeral_storage_request helper_ephemeral_storage_request_overwrite_max_allowed,
+        ],
+        Consumer::Service => rows![raw:
+            service_cpu_limit service_cpu_limit_overwrite_max_allowed,
+            service_cpu_request service_cpu_request_overwrite_max_allowed,
+            service_memory_limit service_memory_limit_overwrite_max_allowed,
+            service_memory_request service_memory_request_overwrite_max_allowed,
+            service_ephemeral_storage_limit service_ephemeral_storage_limit_overwrite_max_allowed,
+            service_ephemeral_storage_request
+                service_ephemeral_storage_request_overwrite_max_allowed,
+        ],
+        Consumer::Pod => rows![raw:
+            pod_cpu_limit pod_cpu_limit_overwrite_max_allowed,
+            pod_cpu_request pod_cpu_request_overwrite_max_allowed,
+            pod_memory_limit pod_memory_limit_overwrite_max_allowed,
+            pod_memory_request pod_memory_request_overwrite_max_allowed,
+        ],
+    }
+}
+
+/// The resources of a consumer; its ceilings are added to `ceilings`.
+pub(super) fn resources(
+    raw: &RawSettings,
+    consumer: Consumer,
+    ceilings: &mut Vec<Ceiling>,
+    mistakes: &mut Mistakes,
+) -> Resources {
+    let mut out = Resources::default();
+    for (key, value, most) in rows(raw, consumer) {
+        let (is_limit, name) = match key.strip_suffix("_limit") {
+            Some(name) => (true, name),
+            None => (false, key.strip_suffix("_request").unwrap_or(key)),
+        };
+        let resource = match name.strip_prefix(consumer.prefix()).unwrap_or(name) {
+            "cpu" => "cpu",
+            "memory" => "memory",
+            _ => "ephemeral-storage",
+        };
+        if let Some(value) = mistakes.quantity(key, value) {
+            let map = if is_limit { &mut out.limits } else { &mut out.requests };
+            map.insert(resource.to_owned(), value);
+        }
+        // GitLab Runner notices a bad ceiling only when a job reaches for it. A ceiling of zero
+        // means that only zero may be asked for.
+        if !super::quantity::is_zero(most) {
+            mistakes.quantity(&format!("{key}_overwrite_max_allowed"), most);
+        }
+        let (key, most) = (key.to_owned(), most.to_owned());
+        ceilings.push(Ceiling { consumer, resource, is_limit, key, most });
+    }
+    // The API server would refuse the pod of every job.
+    for (resource, request) in &out.requests {
+        let more =
+            |limit: &&String| super::Quantity::parse(request) > super::Quantity::parse(limit);
+        if let Some(limit) = out.limits.get(resource).filter(more) {
+            let key = format!("{}{}_request", consumer.prefix(), resource.replace('-', "_"));
+            let limit_key = format!("{}{}_limit", consumer.prefix(), resource.replace('-', "_"));
+            mistakes.value(&key, request, &format!("at most {limit_key}, {limit}"));
+        }
+    }
+    out
+}
