@@ -12,6 +12,7 @@ pub mod client;
 mod executor;
 pub mod job;
 pub mod names;
+pub mod overwrites;
 pub mod pod;
 mod presence;
 pub mod record;

@@ -36,5 +36,9 @@ pub fn adapt(pod: &mut Value, abilities: Abilities, init_security: &Value) {
         .and_then(|all| all.iter().find(|container| container["name"] == json!(HELPER)))
         .map_or(Value::Null, |helper| helper["resources"].clone());
     let container = init(&image["reference"], &image["pullPolicy"], init_security, &resources);
-    spec["initContainers"] = json!([container]);
+    // First: what patches of the settings added may need it, and never the other way round.
+    match spec["initContainers"].as_array_mut() {
+        Some(others) => others.insert(0, container),
+        None => spec["initContainers"] = json!([container]),
+    }
 }

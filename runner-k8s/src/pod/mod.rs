@@ -15,6 +15,7 @@ mod containers;
 mod fallbacks;
 mod images;
 mod metadata;
+mod patch;
 mod services;
 mod user;
 mod volumes;
@@ -104,6 +105,9 @@ impl PodError {
     }
 }
 
+/// The feature flag without which `pod_spec` has no effect.
+const PATCHES: &str = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
+
 /// Time after the plan's own deadlines until Kubernetes ends the pod: the agent must always be the
 /// first to notice, because only it can write a verdict.
 const DEADLINE_SLACK: Duration = Duration::from_secs(60);
@@ -158,6 +162,10 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     ];
     spec.extend(network.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     containers::put_resources(&mut spec, &settings.pod);
+    let mut spec = Value::Object(spec);
+    if lookup.setting(PATCHES) == Some("true") {
+        patch::apply(&mut spec, &settings.pod_spec)?;
+    }
     let pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",

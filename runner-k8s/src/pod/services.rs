@@ -14,7 +14,8 @@ use super::user::security;
 use super::volumes::Volumes;
 use super::{BUILD, HELPER, PodError, PodInput};
 use crate::names::{is_dns_label, is_dns_subdomain};
-use crate::settings::PullPolicy;
+use crate::overwrites::service_resources;
+use crate::settings::{PullPolicy, Resources};
 
 /// A container and the pull policies to try for it.
 pub(super) type PolicyList = (String, Vec<Option<PullPolicy>>);
@@ -29,6 +30,7 @@ struct Service<'a> {
     aliases: Vec<String>,
     of_job: &'a Image,
     /// Plain ones, and those whose value stands in the record: name and key there.
+    resources: Resources,
     plain: Vec<(String, String)>,
     secret: Vec<(String, String, Secret)>,
 }
@@ -62,8 +64,10 @@ pub(super) fn services<'a>(
             }
         });
         taken.push(name.clone());
-        let mut service =
-            Service { name, image, aliases, of_job, plain: Vec::new(), secret: Vec::new() };
+        let resources = service_resources(input.settings, &of_job.variables, input.plan)
+            .map_err(|error| PodError(format!("service {image:?}: {error}")))?;
+        let (plain, secret) = (Vec::new(), Vec::new());
+        let mut service = Service { name, image, aliases, of_job, resources, plain, secret };
         service.environment(input, lookup)?;
         list.push(service);
     }
@@ -156,7 +160,7 @@ impl Service<'_> {
             out.insert("ports".into(), ports.collect());
         }
         put_lifecycle(&mut out, input);
-        put_resources(&mut out, &input.settings.service);
+        put_resources(&mut out, &self.resources);
         let settings = input.settings;
         let user = self.of_job.user.as_deref();
         let context = security(&settings.service_security, user, settings)?;

@@ -28,6 +28,7 @@ pub use gates::{Gate, Gates};
 pub use images::{HelperImage, PullPolicy};
 pub use mistakes::{SettingsError, SettingsErrors};
 pub use patches::{PatchKind, PatchSource, PodPatch};
+pub(crate) use quantity::is_zero as is_quantity_of_nothing;
 pub use quantity::{Quantity, is_quantity};
 pub use raw::{OneOrMany, RawSettings};
 pub use resolved::{DEFAULT_POLL_TIMEOUT, KubernetesSettings};
