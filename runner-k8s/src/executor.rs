@@ -9,20 +9,20 @@ use kube::api::{WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
 use runner_core::ids::Epoch;
-use runner_core::outcome::{Infra, InfraKind, Outcome};
-use runner_core::planner::PlanLookup;
+use runner_core::outcome::{Infra, Outcome};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::availability;
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
 use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
-use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, names, source_hash};
-use crate::pod::{PodInput, build_pod};
+use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
+use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, View};
 use crate::record::{
-    Claim, ClaimError, Content, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
+    Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
 use crate::settings::KubernetesSettings;
 use crate::watch::PodSight;
@@ -113,15 +113,9 @@ impl Executor for KubernetesExecutor {
         self.shared.launcher().await?;
         // Before the record: a record of nobody is taken.
         self.view().await?;
-        let lookup = PlanLookup::new(plan);
-        let slot = lookup.setting("CI_CONCURRENT_PROJECT_ID").unwrap_or_default().to_owned();
-        drop(lookup);
-        let names = names(runner, job.id, job.project.id, &slot);
-        let content = Content::new(&plan.to_json(), &job.registries)
-            .map_err(|error| refused(Infra::new(InfraKind::Configuration, error.to_string())))?;
-        let items = content.items(&names.record);
-        let input = PodInput { settings, runner, job, plan, names: &names, items: &items };
-        let built = build_pod(&input).map_err(|error| refused(error.infra()))?;
+        let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
+        let Prepared { names, content, built } = prepared;
+        availability::wait(&self.shared.clients.api, settings).await.map_err(refused)?;
         let patience = plan.timeout + plan.hold + settings.poll_timeout + GIVE_UP_AFTER;
         let body = RecordBody {
             version: RecordBody::VERSION,

@@ -7,13 +7,16 @@
 //!          └─ JobHandle ◄── machine (pure) ◄────────┴── stream to the agent
 //! ```
 
+mod availability;
 pub mod classify;
 pub mod client;
+mod credentials;
 mod executor;
 pub mod job;
 pub mod names;
 pub mod overwrites;
 pub mod pod;
+mod prepare;
 mod presence;
 pub mod record;
 pub mod settings;

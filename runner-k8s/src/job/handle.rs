@@ -25,7 +25,7 @@ use super::machine::{Machine, Terms};
 use crate::classify::executor_error;
 use crate::client::Clients;
 use crate::names::{RunnerIdentity, SOURCE_LABEL, source_hash};
-use crate::pod::{Abilities, adapt};
+use crate::pod::{Abilities, adapt, budget};
 use crate::presence::{Presence, Signs};
 use crate::record::{Claimed, RecordPhase, RecordStore, StoredRemarks};
 use crate::settings::KubernetesSettings;
@@ -106,6 +106,12 @@ impl Shared {
             match launcher.create(&pod).await {
                 // What was learned makes a difference only once.
                 Ok(Launched::BuildAgain) if tried != Some(abilities) => tried = Some(abilities),
+                Ok(Launched::Created(created)) => {
+                    if self.settings.pod_disruption_budget {
+                        launcher.protect(&budget(&pod, created.uid())).await;
+                    }
+                    return Ok(Launched::Created(created));
+                }
                 Ok(launched) => return Ok(launched),
                 Err(error) => return Err(executor_error(error, "create the job's pod")),
             }

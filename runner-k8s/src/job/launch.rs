@@ -148,6 +148,28 @@ impl Launcher {
         Ok(Launched::Created(Box::new(created)))
     }
 
+    /// Creates the budget that keeps a pod from being evicted. The job goes on without: a warning to
+    /// the operator, whose role most likely lacks the right.
+    pub(crate) async fn protect(&self, budget: &Value) {
+        let namespace = budget["metadata"]["namespace"].as_str().unwrap_or_default();
+        let url = format!("/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets");
+        let request = http::Request::post(url)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(budget.to_string().into_bytes());
+        let made = match request {
+            Ok(request) => self.api.clone().into_client().request::<Value>(request).await.map(drop),
+            Err(error) => Err(kube::Error::HttpError(error)),
+        };
+        match made {
+            Ok(()) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => {
+                let name = budget["metadata"]["name"].as_str().unwrap_or_default();
+                warn!(name, %error, "the pod can be evicted: no PodDisruptionBudget");
+            }
+        }
+    }
+
     /// Deletes a pod; nothing left is no error.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! ```
 
 mod adapt;
+mod budget;
 mod containers;
 mod fallbacks;
 mod images;
@@ -34,9 +35,11 @@ use crate::names::{Names, RunnerIdentity};
 use crate::settings::KubernetesSettings;
 
 pub use adapt::adapt;
+pub(crate) use budget::budget;
 pub use containers::{BUILD, HELPER};
 pub use fallbacks::Fallbacks;
 pub(crate) use fallbacks::with_policy;
+pub(crate) use user::remarks;
 
 /// Where the agent program comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! The user that a job asks for, `image: kubernetes: user`.
 
+use runner_core::job::Job;
+use runner_core::plan::HeaderLine;
 use serde_json::{Map, Value, json};
 
 use super::PodError;
@@ -54,7 +56,7 @@ pub(super) fn security(
 }
 
 /// What the job is told when the settings' user wins over its own.
-pub(super) fn loses(context: &Map<String, Value>, user: Option<&str>) -> Option<String> {
+fn loses(context: &Map<String, Value>, user: Option<&str>) -> Option<String> {
     let user = user.filter(|user| !user.is_empty())?;
     let (uid, gid) = match user.split_once(':') {
         Some((uid, gid)) => (uid, Some(gid)),
@@ -68,4 +70,13 @@ pub(super) fn loses(context: &Map<String, Value>, user: Option<&str>) -> Option<
     Some(format!(
         "user {user:?} of the job has no effect: the runner's security context says {own}"
     ))
+}
+
+/// What is said in the job's log about its users.
+pub(crate) fn remarks(settings: &KubernetesSettings, job: &Job) -> Vec<HeaderLine> {
+    let build = job.image.iter().map(|image| (&settings.build_security, image));
+    let services = job.services.iter().map(|image| (&settings.service_security, image));
+    let all = build.chain(services);
+    let told = all.filter_map(|(context, image)| loses(context, image.user.as_deref()));
+    told.map(HeaderLine::warning).collect()
 }

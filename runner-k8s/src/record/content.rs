@@ -3,14 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use runner_core::job::RegistryLogin;
-use runner_core::secret::Secret;
-use serde_json::{Map, json};
 
 use crate::pod::PlanItems;
 
@@ -56,11 +51,11 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Content {
-    /// Splits a plan, and makes the pull credentials of these logins.
+    /// Splits a plan. `pull`: what the Secret with the pull credentials holds.
     ///
     /// # Errors
     /// When the plan is too large for any number of Secrets.
-    pub fn new(plan: &[u8], logins: &[RegistryLogin]) -> Result<Self, ContentError> {
+    pub fn new(plan: &[u8], pull: Option<Bytes>) -> Result<Self, ContentError> {
         if plan.len() > LONGEST_PLAN {
             return Err(ContentError { size: plan.len(), most: LONGEST_PLAN, packed: "" });
         }
@@ -75,7 +70,7 @@ impl Content {
         while !rest.is_empty() {
             pieces.push(rest.split_to(rest.len().min(MAX_ITEM)));
         }
-        Ok(Self { pieces, first_inside, pull: docker_config(logins) })
+        Ok(Self { pieces, first_inside, pull })
     }
 
     /// The names and keys under which the pod finds it all.
@@ -140,25 +135,9 @@ fn pull_secret(record: &str) -> String {
     format!("{record}-pull")
 }
 
-/// The first login for a registry wins, as in GitLab Runner.
-fn docker_config(logins: &[RegistryLogin]) -> Option<Bytes> {
-    let mut auths = Map::new();
-    for login in logins {
-        let (user, password) = (&login.username, &login.password);
-        let auth = Secret::new(STANDARD.encode(format!("{user}:{}", password.expose())));
-        auths.entry(login.registry.clone()).or_insert_with(
-            || json!({ "username": user, "password": password.expose(), "auth": auth.expose() }),
-        );
-    }
-    (!auths.is_empty()).then(|| Bytes::from(json!({ "auths": auths }).to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-
-    use runner_core::job::RegistryLogin;
-    use runner_core::secret::Secret;
 
     use super::{Content, MAX_ITEM};
 
@@ -187,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_fits_stands_in_the_record_itself() {
-        let content = Content::new(b"{}", &[]).unwrap();
+        let content = Content::new(b"{}", None).unwrap();
         assert!(content.others("r").is_empty());
         assert_eq!(content.items("r").secrets, [("r".to_owned(), vec!["plan.0".to_owned()])]);
         assert_eq!(joined(&content), b"{}");
@@ -196,7 +175,7 @@ mod tests {
     #[test]
     fn a_large_plan_is_split_and_joined_again() {
         let plan = noise(3 * MAX_ITEM);
-        let content = Content::new(&plan, &[]).unwrap();
+        let content = Content::new(&plan, None).unwrap();
         let others = content.others("r");
         assert_eq!(others.len(), 4);
         assert!(others.iter().all(|o| o.data.values().all(|piece| piece.len() <= MAX_ITEM)));
@@ -206,23 +185,16 @@ mod tests {
 
     #[test]
     fn a_plan_that_no_cluster_takes_is_refused_with_its_size() {
-        let error = Content::new(&noise(17 * MAX_ITEM), &[]).unwrap_err();
+        let error = Content::new(&noise(17 * MAX_ITEM), None).unwrap_err();
         assert!(error.to_string().contains("too large"), "{error}");
     }
 
     #[test]
-    fn k8s_20_the_first_login_of_a_registry_wins() {
-        let login = |user: &str| RegistryLogin {
-            registry: "r.example:5000".into(),
-            username: user.into(),
-            password: Secret::new("p"),
-        };
-        let content = Content::new(b"{}", &[login("one"), login("two")]).unwrap();
+    fn k8s_20_pull_credentials_are_a_secret_of_their_own() {
+        let content = Content::new(b"{}", Some("{}".into())).unwrap();
         let others = content.others("r");
         assert_eq!(others[0].kind, "kubernetes.io/dockerconfigjson");
-        let config: serde_json::Value =
-            serde_json::from_slice(&others[0].data[".dockerconfigjson"]).unwrap();
-        assert_eq!(config["auths"]["r.example:5000"]["auth"], "b25lOnA=");
+        assert_eq!(others[0].data[".dockerconfigjson"], "{}");
         assert_eq!(content.items("r").pull_secret.as_deref(), Some("r-pull"));
     }
 }

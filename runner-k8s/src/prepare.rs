@@ -1,0 +1,110 @@
+//! All that is decided about a job before anything is created for it in the cluster.
+
+use std::borrow::Cow;
+
+use runner_core::job::Job;
+use runner_core::outcome::{Infra, InfraKind};
+use runner_core::plan::{HeaderLine, Plan};
+use runner_core::planner::PlanLookup;
+
+use crate::credentials::{self, PullCredentials};
+use crate::names::{Names, RunnerIdentity, names};
+use crate::overwrites::{self, JobSettings};
+use crate::pod::{BuiltPod, PodInput, build_pod, remarks};
+use crate::record::Content;
+use crate::settings::{KubernetesSettings, PatchSource};
+
+/// Longest patch file that is read, in bytes; a pod takes less.
+const LONGEST_FILE: u64 = 2 << 20;
+
+/// A job that can be written down.
+pub(crate) struct Prepared {
+    pub(crate) names: Names,
+    pub(crate) content: Content,
+    pub(crate) built: BuiltPod,
+}
+
+/// Decides everything. What is odd is said at the end of the plan's header.
+///
+/// # Errors
+/// What the job's author or the operator has to change.
+pub(crate) async fn prepare(
+    settings: &KubernetesSettings,
+    runner: &RunnerIdentity,
+    job: &Job,
+    plan: &Plan,
+) -> Result<Prepared, Infra> {
+    let of_job = overwrites::for_job(settings, job, plan).map_err(|error| error.infra())?;
+    let JobSettings { settings: effective, token, remarks: mut lines } = of_job;
+    if token.is_some() || effective.namespace != settings.namespace {
+        return Err(elsewhere(settings));
+    }
+    let effective = with_files(effective).await?;
+    let lookup = PlanLookup::new(plan);
+    let own = credentials::of_manager().await;
+    let variable = lookup.setting(credentials::VARIABLE);
+    let (logins, odd) = PullCredentials::gather(variable, own.as_ref(), &job.registries);
+    lines.extend(odd.into_iter().map(HeaderLine::warning));
+    lines.extend(remarks(&effective, job));
+    let slot = lookup.setting("CI_CONCURRENT_PROJECT_ID").unwrap_or_default();
+    let names = names(runner, job.id, job.project.id, slot);
+    let json = match lines.is_empty() {
+        true => plan.to_json(),
+        false => {
+            let mut plan = plan.clone();
+            plan.header.extend(lines);
+            plan.to_json()
+        }
+    };
+    let content = Content::new(&json, logins.into_bytes())
+        .map_err(|error| Infra::new(InfraKind::Configuration, error.to_string()))?;
+    let items = content.items(&names.record);
+    let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &items };
+    let built = build_pod(&input).map_err(|error| error.infra())?;
+    Ok(Prepared { names, content, built })
+}
+
+/// The record, the watch and the signs of life of other managers are in one namespace, and are one
+/// identity's. A job elsewhere would be lost with its manager.
+fn elsewhere(settings: &KubernetesSettings) -> Infra {
+    let what = match settings.namespace_per_job {
+        true => "namespace_per_job of this runner",
+        false => "the job's KUBERNETES_NAMESPACE_OVERWRITE or KUBERNETES_BEARER_TOKEN",
+    };
+    Infra::new(
+        InfraKind::Configuration,
+        format!(
+            "{what} asks for another namespace or identity than the runner's own, {:?}; this release \
+             runs jobs there only",
+            settings.namespace
+        ),
+    )
+}
+
+/// Reads the files of patches, for each job anew, as GitLab Runner does.
+async fn with_files(
+    settings: Cow<'_, KubernetesSettings>,
+) -> Result<Cow<'_, KubernetesSettings>, Infra> {
+    let is_file = |source: &PatchSource| matches!(source, PatchSource::File(_));
+    if !settings.pod_spec.iter().any(|patch| is_file(&patch.source)) {
+        return Ok(settings);
+    }
+    let mut settings = settings.into_owned();
+    for patch in &mut settings.pod_spec {
+        let PatchSource::File(path) = &patch.source else { continue };
+        let failed = |why: String| {
+            let name = &patch.name;
+            let message = format!("pod_spec {name:?} of this runner: {path} cannot be read: {why}");
+            Infra::new(InfraKind::Configuration, message)
+        };
+        let size =
+            tokio::fs::metadata(path).await.map_err(|error| failed(error.to_string()))?.len();
+        if size > LONGEST_FILE {
+            return Err(failed(format!("{size} bytes are more than {LONGEST_FILE}")));
+        }
+        let text =
+            tokio::fs::read_to_string(path).await.map_err(|error| failed(error.to_string()))?;
+        patch.source = PatchSource::Text(text);
+    }
+    Ok(Cow::Owned(settings))
+}
