@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use rstest::rstest;
+use runner_testkit::cluster::{ImageSpec, Pull};
 use runner_testkit::gitlab::{Finished, Image, JobRef, JobSpec};
 
 use crate::place::{IMAGE, is_real};
-use crate::world::{PATIENCE, World, failure, text};
+use crate::world::{PATIENCE, World, failure, success, text};
 
 /// The end of the log, where people look.
 fn last_lines(end: &Finished) -> String {
@@ -128,6 +129,30 @@ async fn an_image_that_cannot_be_had(#[case] image: &str, #[case] words: &[&str]
     assert_eq!(end.state.as_str(), "failed", "{}", text(&end));
     says(&end, words);
     world.check().await;
+}
+
+fn away() -> String {
+    "rpc error: code = Unknown desc = failed to do request: dial tcp 192.0.2.1:443: i/o timeout"
+        .into()
+}
+
+#[tokio::test]
+async fn an_image_whose_registry_is_away_for_a_moment() {
+    let Some(world) = World::simulated("have pulls fail twice").await else { return };
+    let pull = Pull { failures: vec![away(), away()], ..Pull::default() };
+    world.cluster().register_image("later:1", ImageSpec { pull, ..ImageSpec::default() });
+    let end = world.run_one(JobSpec::new("test").image("later:1").script(["echo here"])).await;
+    success(&end);
+}
+
+#[tokio::test]
+async fn an_image_whose_registry_stays_away() {
+    let Some(world) = World::simulated("have pulls fail for ever").await else { return };
+    let pull = Pull { failures: vec![away(); 100], ..Pull::default() };
+    world.cluster().register_image("never:1", ImageSpec { pull, ..ImageSpec::default() });
+    let end = world.run_one(JobSpec::new("test").image("never:1").script(["true"])).await;
+    assert_eq!(end.state.as_str(), "failed", "{}", text(&end));
+    says(&end, &["could not be pulled", "dial tcp 192.0.2.1:443: i/o timeout"]);
 }
 
 #[tokio::test]

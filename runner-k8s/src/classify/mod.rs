@@ -10,5 +10,5 @@ mod refusal;
 
 pub use end::{End, worst};
 pub use pod::{Sighting, sight};
-pub use pull::{is_pull_failure, pull_kind};
+pub use pull::{FailedPull, PullPhase, is_pull_failure, pull_kind};
 pub use refusal::{ApiErrorKind, api_error, executor_error};

@@ -3,9 +3,9 @@
 use runner_core::outcome::{InfraKind, Verdict};
 
 use super::end::End;
-use super::pull::{is_pull_failure, pull_kind};
+use super::pull::{FailedPull, is_pull_failure, passing, pull_kind};
 use crate::pod::{BUILD, HELPER};
-use crate::watch::{Condition, Container, PodView, Terminated};
+use crate::watch::{Condition, Container, PodView, Terminated, Waiting};
 
 /// What can be seen of a pod at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Sighting {
     pub all_started: bool,
     /// What it waits for, in words for the job's author.
     pub waits_for: Option<String>,
+    /// Images that could not be pulled so far, and that the kubelet tries to pull again.
+    pub failed_pulls: Vec<FailedPull>,
     /// Why the job cannot go on.
     pub end: Option<End>,
     /// The agent's own verdict, where it ended and left one.
@@ -44,6 +46,7 @@ pub fn sight(pod: &PodView) -> Sighting {
         out.verdict = verdict(terminated);
         out.helper_over = !is_restarting(pod, terminated, helper.map_or(0, |h| h.restart_count));
     }
+    out.failed_pulls = failed_pulls(pod);
     out.waits_for = waits_for(pod, &out);
     out.end = end(pod, &out);
     out
@@ -97,8 +100,13 @@ fn waits_for(pod: &PodView, sighting: &Sighting) -> Option<String> {
         let message = message.split(". ").next().unwrap_or(message);
         return Some(format!("no node has room for the job: {message}"));
     }
-    let all = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
-    let mut names: Vec<_> = all
+    if let Some(failed) = sighting.failed_pulls.first() {
+        return Some(format!(
+            "an image that could not be pulled yet: {}",
+            failed.end.infra.message
+        ));
+    }
+    let mut names: Vec<_> = containers(pod)
         .filter(|container| container.state.waiting.is_some())
         .map(|container| container.name.as_str())
         .collect();
@@ -214,57 +222,83 @@ fn is_coming_back(pod: &PodView, helper: &Container) -> bool {
     ended.is_some_and(|ended| is_restarting(pod, ended, helper.restart_count))
 }
 
-fn of_waiting(pod: &PodView) -> Option<End> {
-    let all = pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses);
-    all.filter_map(|container| {
+fn containers(pod: &PodView) -> impl Iterator<Item = &Container> {
+    pod.status.init_container_statuses.iter().chain(&pod.status.container_statuses)
+}
+
+fn failed_pulls(pod: &PodView) -> Vec<FailedPull> {
+    let failed = |container: &Container| {
         let waiting = container.state.waiting.as_ref()?;
         let reason = waiting.reason.as_deref().unwrap_or_default();
-        let message = text(waiting.message.as_ref());
-        let detail =
-            format!("pod {}: container {} {reason}: {message}", pod.name(), container.name);
-        let who = called(&container.name);
-        let configuration = |text: String| End::new(InfraKind::Configuration, text, detail.clone());
-        match reason {
-            reason if is_pull_failure(reason) => {
-                let mut end = End::new(
-                    pull_kind(message),
-                    format!("an image for {who} could not be pulled: {}", pull_message(message)),
-                    detail.clone(),
-                );
-                end.pull_failure = Some(container.name.clone());
-                Some(end)
-            }
-            "InvalidImageName" => Some(configuration(format!(
-                "the image name {:?} of {who} is not valid",
-                container.image
-            ))),
-            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-                Some(configuration(format!("{who} could not be made: {message}")))
-            }
-            "CrashLoopBackOff" => {
-                let last = container.last_state.terminated.as_ref();
-                let cause = last.map_or(String::new(), |last| {
-                    let words = text(last.message.as_ref());
-                    format!(": exit status {} {words}", last.exit_code)
-                });
-                let killed = last.is_some_and(|last| matches!(last.exit_code, 137 | 139));
-                if container.name == HELPER && killed {
-                    // It starts again after the back-off, as it should, but not for ever.
-                    (container.restart_count >= MOST_RESTARTS).then(|| {
-                        End::new(
-                            InfraKind::System,
-                            format!("{who} was killed again and again"),
-                            detail.clone(),
-                        )
-                    })
-                } else {
-                    Some(configuration(format!("{who} ends as soon as it starts{cause}")))
+        let phase = passing(reason, text(waiting.message.as_ref()))?;
+        let end = no_image(pod, container, waiting);
+        Some(FailedPull { container: container.name.clone(), phase, end })
+    };
+    containers(pod).filter_map(failed).collect()
+}
+
+fn no_image(pod: &PodView, container: &Container, waiting: &Waiting) -> End {
+    let message = text(waiting.message.as_ref());
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    End {
+        pull_failure: Some(container.name.clone()),
+        ..End::new(
+            pull_kind(message),
+            format!(
+                "an image for {} could not be pulled: {}",
+                called(&container.name),
+                pull_message(message)
+            ),
+            format!("pod {}: container {} {reason}: {message}", pod.name(), container.name),
+        )
+    }
+}
+
+fn of_waiting(pod: &PodView) -> Option<End> {
+    containers(pod)
+        .filter_map(|container| {
+            let waiting = container.state.waiting.as_ref()?;
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            let message = text(waiting.message.as_ref());
+            let detail =
+                format!("pod {}: container {} {reason}: {message}", pod.name(), container.name);
+            let who = called(&container.name);
+            let configuration =
+                |text: String| End::new(InfraKind::Configuration, text, detail.clone());
+            match reason {
+                reason if passing(reason, message).is_some() => None,
+                reason if is_pull_failure(reason) => Some(no_image(pod, container, waiting)),
+                "InvalidImageName" => Some(configuration(format!(
+                    "the image name {:?} of {who} is not valid",
+                    container.image
+                ))),
+                "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+                    Some(configuration(format!("{who} could not be made: {message}")))
                 }
+                "CrashLoopBackOff" => {
+                    let last = container.last_state.terminated.as_ref();
+                    let cause = last.map_or(String::new(), |last| {
+                        let words = text(last.message.as_ref());
+                        format!(": exit status {} {words}", last.exit_code)
+                    });
+                    let killed = last.is_some_and(|last| matches!(last.exit_code, 137 | 139));
+                    if container.name == HELPER && killed {
+                        // It starts again after the back-off, as it should, but not for ever.
+                        (container.restart_count >= MOST_RESTARTS).then(|| {
+                            End::new(
+                                InfraKind::System,
+                                format!("{who} was killed again and again"),
+                                detail.clone(),
+                            )
+                        })
+                    } else {
+                        Some(configuration(format!("{who} ends as soon as it starts{cause}")))
+                    }
+                }
+                _ => None,
             }
-            _ => None,
-        }
-    })
-    .next()
+        })
+        .next()
 }
 
 /// Without the layers that every runtime puts around the registry's own words.

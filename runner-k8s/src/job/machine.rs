@@ -9,6 +9,7 @@
 //! ```
 
 mod ending;
+mod pulls;
 mod talk;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use runner_core::outcome::{StageReport, Verdict};
 use runner_core::wire::{AgentFrame, ManagerFrame};
 use tokio::time::Instant;
 
+use self::pulls::Pulls;
 use crate::classify::{End, Sighting};
 use crate::pod::Fallbacks;
 
@@ -153,6 +155,7 @@ pub(super) struct Machine {
     said_finishing: bool,
     waits_for: Option<String>,
     start_patience: Duration,
+    pulls: Pulls,
     /// The stage that was said to run last.
     stage: Option<String>,
     stages: Vec<StageReport>,
@@ -178,6 +181,7 @@ impl Machine {
             said_running: false,
             said_finishing: false,
             waits_for: None,
+            pulls: Pulls::default(),
             stage: None,
             stages: Vec::new(),
             last_problem: None,
@@ -202,6 +206,7 @@ impl Machine {
             Input::Follow { from, until } => self.on_follow(now, from, until),
             Input::Relaunched => {
                 self.sighting = Sighting::default();
+                self.pulls = Pulls::default();
                 self.terms.start_by = now + self.start_patience;
                 self.state = State::Waiting;
             }
@@ -265,7 +270,8 @@ impl Machine {
         if self.verdict.is_none() {
             self.verdict.clone_from(&self.sighting.verdict);
         }
-        if let Some(end) = self.sighting.end.clone() {
+        let failed_too_often = self.pulls.take_in(&self.sighting.failed_pulls);
+        if let Some(end) = self.sighting.end.clone().or(failed_too_often) {
             self.on_end(now, end);
         }
         if self.sighting.all_started {

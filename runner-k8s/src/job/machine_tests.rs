@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::machine::{Action, Input, Machine, Terms};
-use crate::classify::{End, Sighting};
+use crate::classify::{End, FailedPull, PullPhase, Sighting};
 use crate::pod::Fallbacks;
 
 const ALL: Offset = Offset(1 << 30);
@@ -342,6 +342,54 @@ fn k8s_14_the_next_pull_policy_is_tried_before_anything_is_said() {
     assert_eq!(bench.is(Input::Pod(pulling())), [Action::Link], "no policy is left");
     let actions = bench.is(Input::Pod(failed));
     assert!(!actions.iter().any(|action| matches!(action, Action::Relaunch { .. })));
+}
+
+fn unreachable(phase: PullPhase) -> Sighting {
+    let pull = FailedPull { container: "build".into(), phase, end: end("the registry is away") };
+    Sighting { failed_pulls: vec![pull], ..pulling() }
+}
+
+#[test]
+fn an_image_whose_registry_is_away_for_a_moment_is_waited_for() {
+    let mut bench = Bench::new();
+    for phase in [PullPhase::Failed, PullPhase::Failed, PullPhase::Pause, PullPhase::Failed] {
+        assert!(ended(&bench.is(Input::Pod(unreachable(phase)))).is_none());
+        bench.pass(20);
+    }
+    bench.is(Input::Pod(running()));
+    bench.is(Input::Linked);
+    assert!(!has_stop(&bench.welcome(), StopMode::Abort));
+}
+
+#[test]
+fn an_image_that_fails_for_the_third_time_is_not_waited_for_any_longer() {
+    let mut bench = Bench::new();
+    // A manager that comes later sees the pause first.
+    for phase in [PullPhase::Pause, PullPhase::Failed, PullPhase::Pause] {
+        bench.is(Input::Pod(unreachable(phase)));
+    }
+    let helper_is_not_there =
+        Sighting { has_run: false, reachable: false, ..unreachable(PullPhase::Failed) };
+    let actions = bench.is(Input::Pod(helper_is_not_there));
+    let away = Outcome::Infra(Infra::new(InfraKind::System, "the registry is away"));
+    assert_eq!(ended(&actions).unwrap().outcome, away);
+}
+
+#[test]
+fn an_image_that_was_not_pulled_in_time_is_named_as_the_cause() {
+    let mut bench = Bench::new();
+    let seen = unreachable(PullPhase::Failed);
+    bench.is(Input::Pod(Sighting { has_run: false, reachable: false, ..seen }));
+    let actions = bench.pass(181);
+    let away = Outcome::Infra(Infra::new(InfraKind::System, "the registry is away"));
+    assert_eq!(ended(&actions).unwrap().outcome, away);
+}
+
+#[test]
+fn the_next_pull_policy_is_tried_at_once_when_the_registry_is_away() {
+    let mut bench = Bench::with_fallbacks();
+    let actions = bench.is(Input::Pod(unreachable(PullPhase::Failed)));
+    assert!(actions.iter().any(|action| matches!(action, Action::Relaunch { .. })), "{actions:?}");
 }
 
 #[test]

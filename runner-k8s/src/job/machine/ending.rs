@@ -10,16 +10,20 @@ use crate::classify::{End, Sighting, worst};
 
 impl Machine {
     /// Whether a pull failure leads to another pod. The build container has not started, so nothing
-    /// of the job's own has run; what the helper did is gone with its pod.
+    /// of the job's own has run; what the helper did is gone with its pod. The next policy may have
+    /// the image at once, so the kubelet's own next try is not waited for.
     pub(super) fn relaunches(&mut self) -> bool {
-        let Some(container) = self.sighting.end.as_ref().and_then(|end| end.pull_failure.clone())
-        else {
-            return false;
-        };
         if self.said_running || self.ending.is_some() || self.stop.is_some() {
             return false;
         }
-        let Some(policy) = self.terms.fallbacks.next(&container) else { return false };
+        let for_good = self.sighting.end.iter().filter_map(|end| end.pull_failure.clone());
+        let so_far = self.sighting.failed_pulls.iter().map(|pull| pull.container.clone());
+        let mut failed = for_good.chain(so_far);
+        let next = failed.find_map(|container| {
+            let policy = self.terms.fallbacks.next(&container)?;
+            Some((container, policy))
+        });
+        let Some((container, policy)) = next else { return false };
         self.state = State::Relaunching;
         self.waits_for = None;
         let reason = format!(
@@ -100,10 +104,11 @@ impl Machine {
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if !self.sighting.all_started && self.ending.is_none() && self.terms.start_by <= now {
-            let what = self.waits_for.clone().unwrap_or_else(|| "its pod".to_owned());
-            let message = format!("the job did not start in time; it waited for {what}");
-            let detail = format!("poll_timeout passed; {:?}", self.sighting);
-            self.on_end(now, End::new(InfraKind::System, message, detail));
+            let end = match self.sighting.failed_pulls.first() {
+                Some(pull) => pull.end.clone(),
+                None => self.not_started(),
+            };
+            self.on_end(now, end);
         }
         if due(self.away_until) {
             let message = "the runner's helper container was killed and did not come back";
@@ -119,6 +124,12 @@ impl Machine {
             self.actions.push(Action::Unlink);
             self.finish(Some(End::new(InfraKind::System, message, problem)));
         }
+    }
+
+    fn not_started(&self) -> End {
+        let what = self.waits_for.as_deref().unwrap_or("its pod");
+        let message = format!("the job did not start in time; it waited for {what}");
+        End::new(InfraKind::System, message, format!("poll_timeout passed; {:?}", self.sighting))
     }
 
     /// Ends the job if nothing more is to come.

@@ -4,7 +4,7 @@
 //! containers.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::images::Need;
 use super::log::Log;
 use super::process::{self, Mount, Place, Process, Program, StartError};
 use super::status::{End, State};
-use super::{Running, spec, strays, volumes};
+use super::{Running, hosts, spec, strays, volumes};
 
 /// What a container is told.
 #[derive(Clone, Debug)]
@@ -395,13 +395,18 @@ impl Container {
         if argv.is_empty() {
             return Err("no command specified".into());
         }
-        let mounts = self.mounts(image).map_err(io)?;
+        let mut mounts = self.mounts(image).map_err(io)?;
         let dir = self.spec["workingDir"].as_str().unwrap_or(&image.working_dir);
         let mut working_dir = PathBuf::from(if dir.is_empty() { "/" } else { dir });
         env.push((strays::MARKER.into(), format!("{}{restarts}", self.marker())));
         let place = if self.shared.namespaces {
             let scratch = self.dir.join("scratch");
             fs::create_dir_all(&scratch).map_err(io)?;
+            let hosts = self.dir.join("hosts");
+            fs::write(&hosts, hosts::text(&self.pod)).map_err(io)?;
+            if !mounts.iter().any(|mount| mount.path == Path::new("/etc/hosts")) {
+                mounts.push(Mount { host: hosts, path: "/etc/hosts".into(), read_only: false });
+            }
             let read_only_root = self.spec["securityContext"]["readOnlyRootFilesystem"] == true;
             Place::New { scratch, mounts, read_only_root }
         } else {

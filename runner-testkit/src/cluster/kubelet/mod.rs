@@ -7,6 +7,7 @@
 //! ```
 
 mod container;
+mod hosts;
 pub(super) mod images;
 pub(super) mod log;
 pub(super) mod pod;
