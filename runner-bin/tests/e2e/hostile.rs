@@ -1,11 +1,13 @@
 //! A job that wants to do harm: its own verdict may suffer, nothing else.
 
+use std::io::Read as _;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rstest::rstest;
-use runner_testkit::gitlab::{Artifact, JobSpec, JobState};
+use runner_testkit::gitlab::{Artifact, JobSpec, JobState, Variable};
 
-use crate::place::is_real;
+use crate::place::{Place, is_real};
 use crate::world::{PATIENCE, World, success, text};
 
 /// Runs a hostile job beside a good one: the good one is right, and nothing is left of both.
@@ -29,48 +31,118 @@ async fn beside_a_good_one(world: &World, hostile: JobSpec) -> (JobState, String
     (end.state, text(&end))
 }
 
-/// Settings and hooks of git that would run commands where git runs next: in `helper`.
+/// Says on a connection who ran it. `$1` is where to.
+const TELL: &str = r#"use IO::Socket::INET;
+my $c = IO::Socket::INET->new($ARGV[0]) or exit 0; print $c "run by ", ($ENV{RUN_BY} // "git of a later stage"), "\n";"#;
+
+/// Everything that is said to this listener until it is dropped.
+fn listen(world: &World) -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let host = match &world.place {
+        Place::Simulated(_) => [127, 0, 0, 1].into(),
+        Place::Real(real) => real.host,
+    };
+    let listener = std::net::TcpListener::bind((host, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let out = Arc::clone(&said);
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut text = String::new();
+            let _ = connection.unwrap().read_to_string(&mut text);
+            out.lock().unwrap().push(text);
+        }
+    });
+    (address, said)
+}
+
+/// Settings and hooks of git that would run commands where git runs next: in `helper`, for the list
+/// of untracked files.
 #[tokio::test]
 async fn git_settings_and_hooks_that_a_job_plants_are_not_obeyed_later() {
     let world = World::new().await;
+    let (address, said) = listen(&world);
     let repo = world.gitlab.repo("group/project").commit("First", [("file", "content\n")]);
     let repo = repo.branch("main").create().await.unwrap();
-    let marker = "/tmp/podwright-planted";
-    let plant = format!("printf '#!/bin/sh\\necho PLANTED RAN >&2; touch {marker}-$$\\n' > evil");
-    let mut spec = JobSpec::new("hostile").repo(&repo).git_ref("main").script([
-        plant.as_str(),
-        "chmod +x evil",
-        "git config core.fsmonitor \"$PWD/evil\"",
-        "git config core.hooksPath \"$PWD/hooks\"; mkdir hooks; cp evil hooks/post-index-change",
-        "git config filter.x.clean \"$PWD/evil\"; echo '* filter=x' > .gitattributes",
-        "git config include.path /proc/self/environ",
-        "git config core.sshCommand \"$PWD/evil\"; git config core.pager \"$PWD/evil\"",
-        "git config alias.ls-files '!./evil'",
-        "cp evil .git/hooks/post-checkout; cp evil .git/hooks/pre-commit",
-    ]);
-    // Untracked files are asked from git, after the script.
-    spec = spec.artifact(Artifact::archive(["file"]).untracked());
-    let (_, trace) = beside_a_good_one(&world, spec).await;
-    assert!(!trace.contains("PLANTED RAN\n"), "{trace}");
+    let evil = format!("printf '#!/bin/sh\\nperl -e \"$TELL\" {address}\\n' > evil; chmod +x evil");
+    let spec = JobSpec::new("hostile")
+        .repo(&repo)
+        .git_ref("main")
+        .with(Variable::new("TELL", TELL).raw())
+        .script([
+            "export RUN_BY='the script'",
+            // The program text is in the file: a later stage need not have the variable.
+            "printf '%s' \"$TELL\" > tell.pl",
+            &evil.replace("perl -e \"$TELL\"", "perl \"'$PWD'/tell.pl\""),
+            "git config core.fsmonitor \"$PWD/evil\"",
+            "git config core.hooksPath \"$PWD/hooks\"; mkdir hooks; cp evil hooks/post-index-change",
+            "git config filter.x.clean \"$PWD/evil\"; echo '* filter=x' > .gitattributes",
+            "git config core.sshCommand \"$PWD/evil\"; git config core.pager \"$PWD/evil\"",
+            "git config alias.ls-files '!./evil'",
+            "cp evil .git/hooks/post-checkout; cp evil .git/hooks/pre-commit",
+            "touch file; git status --short",
+            "echo planted",
+        ])
+        .artifact(Artifact::archive(["file"]).untracked());
+    let (state, trace) = beside_a_good_one(&world, spec).await;
+    assert_eq!(state, JobState::Success, "{trace}");
+    assert!(trace.contains("untracked: found"), "{trace}");
+    let said = said.lock().unwrap();
+    // Where settings are obeyed, they work.
+    assert!(!said.is_empty(), "{trace}");
+    assert!(said.iter().all(|by| by == "run by the script\n"), "{said:?}");
 }
 
-/// The control socket is gone once the build container is connected; what stays of the directory
-/// is read-only; and the agent's process does not show what it knows. (Simulated containers see the
-/// host's `/tmp`, where all of them live.)
+/// Connects to every socket below `$1`.
+const CONNECT: &str = r#"use IO::Socket::UNIX;
+for (split /\n/, `find $ARGV[0] -type s`) { print "found $_\n"; print "CONNECTED $_\n" if IO::Socket::UNIX->new(Peer => $_); }"#;
+
+/// The socket is gone once the build container is connected; its directory is read-only; what the
+/// helper keeps is not mounted.
 #[tokio::test]
-async fn the_agent_cannot_be_reached_or_read() {
+async fn the_agents_sockets_and_files_cannot_be_reached() {
+    let world = World::new().await;
+    if !is_real() && !world.cluster().has_namespaces() {
+        return eprintln!("left out: without namespaces, containers see each other's files");
+    }
+    let spec = JobSpec::new("hostile").with(Variable::new("CONNECT", CONNECT).raw()).script([
+        "perl -e \"$CONNECT\" /podwright",
+        "for d in /podwright/link /podwright/bin; do test -d $d; if touch $d/x 2>/dev/null; then echo \"WROTE $d\"; fi; done",
+        "for d in /podwright/plan /podwright/state; do if ls -d $d 2>/dev/null; then echo \"SAW $d\"; fi; done",
+        "if cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q 'podwright-agent[ ]supervise'; then echo SAW THE SUPERVISOR; fi",
+        "echo looked",
+    ]);
+    let (state, trace) = beside_a_good_one(&world, spec).await;
+    assert_eq!(state, JobState::Success, "{trace}");
+    for word in ["CONNECTED /", "WROTE /", "SAW /", "O SAW THE"] {
+        assert!(!trace.contains(word), "{trace}");
+    }
+}
+
+/// The agent beside the scripts is not dumpable: what it has in memory, environment and descriptors is
+/// not for them, even as root (without the capability to trace).
+#[tokio::test]
+async fn the_agents_process_does_not_show_what_it_knows() {
+    if !is_real() {
+        return eprintln!("left out: a simulated container has all of the host's capabilities");
+    }
     let world = World::new().await;
     let spec = JobSpec::new("hostile").script([
-        "for s in $(find / -xdev -name '*.sock' -path '*podwright*' -not -path '/tmp/sim-*' 2>/dev/null); do echo \"SOCKET $s\"; done",
-        "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = podwright-agent ]; then \
-         head -c 1 $p/mem >/dev/null 2>&1 && echo READ MEM; ls -l $p/fd >/dev/null 2>&1 && [ \"$(id -u)\" != 0 ] && echo READ FD; fi; done; true",
+        "cat /proc/$$/environ /proc/$$/maps > own; ls -l /proc/$$/fd/ /proc/$$/root/ > own-fds; test -s own -a -s own-fds",
+        "grep -a podwright-agent /proc/1/cmdline && echo 'pid 1 is the agent'",
+        "for f in environ maps mem auxv; do if head -c 1 /proc/1/$f 2>/dev/null | grep -q .; then echo \"READ $f\"; fi; done",
+        "for d in fd root cwd; do if ls /proc/1/$d/ 2>/dev/null | grep -q .; then echo \"LISTED $d\"; fi; done",
         "kill -STOP 1 2>/dev/null; true",
         "echo survived",
     ]);
     let (state, trace) = beside_a_good_one(&world, spec).await;
     assert_eq!(state, JobState::Success, "{trace}");
-    for word in ["SOCKET ", "\nREAD MEM", "\nREAD FD"] {
-        assert!(!trace.replace("01O ", "\n").contains(&format!("\n{word}")), "{trace}");
+    assert!(trace.contains("pid 1 is the agent\n"), "{trace}");
+    for file in ["environ", "maps", "mem", "auxv"] {
+        assert!(!trace.contains(&format!("O READ {file}")), "{trace}");
+    }
+    for directory in ["fd", "root", "cwd"] {
+        assert!(!trace.contains(&format!("O LISTED {directory}")), "{trace}");
     }
 }
 
@@ -128,6 +200,19 @@ async fn a_job_that_kills_its_runner_is_a_failure_unless_the_kill_does_nothing()
     let (state, trace) = beside_a_good_one(&world, spec).await;
     let survived = trace.contains("survived, parent 1\n");
     assert_eq!(state, if survived { JobState::Success } else { JobState::Failed }, "{trace}");
+}
+
+#[tokio::test]
+async fn a_job_that_closes_every_descriptor_ends_as_it_says() {
+    let world = World::new().await;
+    let spec = JobSpec::new("hostile").script([
+        "echo going",
+        // In one line: before the next one its text is said, which cannot be done any more.
+        "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec 0<&- 1>&- 2>&-; exit 6",
+    ]);
+    let (state, trace) = beside_a_good_one(&world, spec).await;
+    assert_eq!(state, JobState::Failed, "{trace}");
+    assert!(trace.contains("exit code 6"), "{trace}");
 }
 
 #[tokio::test]

@@ -54,7 +54,10 @@ async fn a_job_that_does_not_run_as_root_owns_its_checkout() {
 
 #[tokio::test]
 async fn a_read_only_root_file_system_is_no_obstacle() {
-    let Some(mut world) = real("a read-only root").await else { return };
+    let mut world = World::new().await;
+    if !is_real() && !world.cluster().has_namespaces() {
+        return eprintln!("left out: without namespaces, containers have no root of their own");
+    }
     let read_only = json!({ "read_only_root_filesystem": true });
     world.settings.build_container_security_context =
         serde_json::from_value(read_only.clone()).unwrap();
@@ -64,7 +67,7 @@ async fn a_read_only_root_file_system_is_no_obstacle() {
     let spec = JobSpec::new("test")
         .repo(&repo)
         .git_ref("main")
-        .script(["cat file", "if touch /usr/x 2>/dev/null; then exit 5; fi"]);
+        .script(["cat file", "if touch /podwright-x 2>/dev/null; then exit 5; fi"]);
     success(&world.run_one(spec).await);
 }
 
