@@ -25,7 +25,7 @@ bench *args:
 
 # One fuzz target for a while.
 fuzz target seconds="60":
-    cargo fuzz run -s none {{ target }} -- -max_total_time={{ seconds }}
+    FUZZ_PROFILE=release fuzz/run {{ seconds }} {{ target }}
 
 # Licences, sources and duplicate versions.
 deny:
