@@ -37,13 +37,49 @@ pub struct Job {
     pub dependencies: Vec<Dependency>,
     /// Logins for image registries.
     pub registries: Vec<RegistryLogin>,
-    /// Longest time that the whole job may take. Default: 2 h (GitLab's default for a payload
-    /// without one).
+    /// Longest time that the whole job may take; see [`Job::DEFAULT_TIMEOUT`].
     pub timeout: Duration,
     /// What the source can take.
     pub features: SourceFeatures,
     /// Where a person finds the job, for operators' logs.
     pub url: Option<String>,
+}
+
+impl Job {
+    /// Longest time of a job whose source names none: 2 h, as GitLab's.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2 * 60 * 60);
+
+    /// A job without sources, variables, image, services and archives that runs these commands.
+    ///
+    /// ```
+    /// use runner_core::ids::JobId;
+    /// use runner_core::job::{Image, Job};
+    ///
+    /// let mut job = Job::new(JobId(7), "unit tests", ["cargo test"]);
+    /// job.image = Some(Image::named("rust:1.95"));
+    /// ```
+    pub fn new<S: Into<String>>(
+        id: JobId,
+        name: impl Into<String>,
+        script: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            project: Project::default(),
+            sources: None,
+            variables: Vec::new(),
+            steps: vec![Step::new("script", script)],
+            image: None,
+            services: Vec::new(),
+            artifacts: Vec::new(),
+            dependencies: Vec::new(),
+            registries: Vec::new(),
+            timeout: Self::DEFAULT_TIMEOUT,
+            features: SourceFeatures::default(),
+            url: None,
+        }
+    }
 }
 
 /// Where a job comes from.
@@ -119,6 +155,16 @@ pub struct Step {
     pub script: Vec<String>,
 }
 
+impl Step {
+    /// These commands under this name.
+    pub fn new<S: Into<String>>(
+        name: impl Into<String>,
+        script: impl IntoIterator<Item = S>,
+    ) -> Self {
+        Self { name: name.into(), script: script.into_iter().map(Into::into).collect() }
+    }
+}
+
 /// An image and how to run it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -138,6 +184,13 @@ pub struct Image {
     pub ports: Vec<u16>,
     /// User that the container runs as, `uid` or `uid:gid`.
     pub user: Option<String>,
+}
+
+impl Image {
+    /// This image, run as it says itself.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
 }
 
 /// When an archive is made.

@@ -4,10 +4,12 @@
 //! * [`cluster`]: a simulated Kubernetes cluster whose containers are local processes.
 //! * [`fault`]: a TCP proxy that breaks connections on purpose, for any server.
 //! * [`local`]: an executor that runs jobs as child processes.
+//! * [`conformance`]: what sources, executors and artifact stores promise, as checks for your own.
 //!
 //! Nothing here is needed at run time by the other crates.
 
 pub mod cluster;
+pub mod conformance;
 pub mod fault;
 pub mod gitlab;
 pub mod local;
