@@ -1,0 +1,9 @@
+//! The settings as an operator writes them and a job changes them, seen in the pod that comes out.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
+
+mod cases;
+mod generator;
+mod round_trip;
+mod table;
+mod world;
