@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use runner_k8s::settings::{KubernetesSettings, RawSettings, WITHOUT_EFFECT};
+use runner_k8s::settings::{KubernetesSettings, RawSettings, SettingsWarning, without_effect};
 use serde_json::Value;
 use toml::Table;
 
@@ -44,7 +44,8 @@ fn check(case: &Case) -> Result<(), String> {
     let with = seen(case, &table);
     landed(case, &with).map_err(wrong)?;
     // A whole table may be without effect: then it is the table that nobody misses.
-    let idle = WITHOUT_EFFECT.iter().find(|(key, _)| case.key.starts_with(&format!("{key}.")));
+    let idle = without_effect();
+    let idle = idle.iter().find(|(key, _)| case.key.starts_with(&format!("{key}.")));
     let parts: Vec<&str> = idle.map_or(case.key.as_str(), |(table, _)| table).split('.').collect();
     if !remove(&mut table, &parts) {
         return Err(wrong("the case does not set its key".to_owned()));
@@ -79,7 +80,7 @@ fn landed(case: &Case, seen: &Result<Seen, String>) -> Result<(), String> {
         (Lands::Elsewhere(place, find, value), Ok(seen)) => same(place, Some(&find(seen)), value),
         (Lands::Nowhere, Ok(seen)) => {
             let top = case.key.split(['.', '[']).next().unwrap_or_default();
-            let told = |warning: &String| warning.starts_with(top) && warning.contains("no effect");
+            let told = |w: &SettingsWarning| w.key.starts_with(top) && w.is_without_effect;
             match seen.settings.warnings.iter().any(told) {
                 true => Ok(()),
                 false => Err(format!("nobody is told: {:?}", seen.settings.warnings)),
