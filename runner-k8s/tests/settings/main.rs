@@ -4,6 +4,9 @@
 
 mod cases;
 mod generator;
+mod overwrites;
+mod refusals;
 mod round_trip;
+mod rules;
 mod table;
 mod world;

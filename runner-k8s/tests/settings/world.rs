@@ -95,14 +95,28 @@ pub(crate) fn runner() -> RunnerIdentity {
 
 /// What becomes of a job with these settings, or what its log would say.
 pub(crate) fn see(job: &Job, settings: &KubernetesSettings) -> Result<Seen, String> {
+    see_with(job, settings, None)
+}
+
+/// The same for a job with logins for registries.
+pub(crate) fn see_with_pull_secret(
+    job: &Job,
+    settings: &KubernetesSettings,
+) -> Result<Seen, String> {
+    see_with(job, settings, Some("of-job".to_owned()))
+}
+
+fn see_with(
+    job: &Job,
+    settings: &KubernetesSettings,
+    pull_secret: Option<String>,
+) -> Result<Seen, String> {
     let plan = planned(job);
     let of_job = for_job(settings, job, &plan).map_err(|error| error.to_string())?;
     let runner = runner();
     let names = names(&runner, job.id, job.project.id, "0");
-    let items = PlanItems {
-        secrets: vec![(names.record.clone(), vec!["plan.0".into()])],
-        pull_secret: None,
-    };
+    let items =
+        PlanItems { secrets: vec![(names.record.clone(), vec!["plan.0".into()])], pull_secret };
     let input = PodInput {
         settings: &of_job.settings,
         runner: &runner,
