@@ -168,6 +168,20 @@ fn k8s_34_a_claim_that_is_mounted_twice_is_one_volume() {
     assert_eq!(count(at(&pod, "spec/containers/build/volumeMounts").unwrap()), 2);
 }
 
+#[rstest]
+#[case("pvc", "/builds", true)]
+#[case("host_path", "/builds", true)]
+#[case("empty_dir", "/builds", false)]
+#[case("pvc", "/builds/sub", false)]
+fn k8s_35_a_builds_volume_that_outlives_the_pod_is_shared_by_jobs(
+    #[case] kind: &str,
+    #[case] path: &str,
+    #[case] shared: bool,
+) {
+    let toml = format!("[[volumes.{kind}]]\nname = \"v\"\nmount_path = \"{path}\"");
+    assert_eq!(settings(&toml).shares_builds("/builds"), shared);
+}
+
 #[test]
 fn k8s_33_k8s_36_every_container_mounts_every_volume_in_gitlab_runners_order() {
     let base = |kind: &str, more: &str| {
@@ -326,4 +340,13 @@ fn k8s_96_a_pod_without_root_and_with_a_read_only_root_has_all_it_writes_to() {
     assert!(mounts("build").contains(&("/builds".to_owned(), false)));
     assert!(mounts("helper").contains(&("/builds".to_owned(), false)));
     assert!(mounts("helper").contains(&("/podwright/state".to_owned(), false)));
+}
+
+#[test]
+fn k8s_20_logins_for_registries_do_not_stand_in_the_pod_even_when_they_are_public() {
+    let login = r#"{"auths":{"r.example":{"auth":"dTpw"}}}"#;
+    let pod = pod(&job_with(&[("DOCKER_AUTH_CONFIG", login)]), "");
+    assert!(!pod.to_string().contains("dTpw"), "{pod:#}");
+    let path = "spec/containers/svc-0/env/DOCKER_AUTH_CONFIG/valueFrom/secretKeyRef/key";
+    assert_eq!(at(&pod, path), Some(&json!("env.svc-0.0")));
 }
