@@ -5,8 +5,10 @@
 mod cases;
 mod generator;
 mod overwrites;
+mod pods;
 mod refusals;
 mod round_trip;
 mod rules;
 mod table;
+mod taste;
 mod world;
