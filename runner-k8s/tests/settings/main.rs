@@ -4,6 +4,7 @@
 
 mod cases;
 mod generator;
+mod goldens;
 mod overwrites;
 mod pods;
 mod refusals;
