@@ -18,6 +18,7 @@ pub mod overwrites;
 pub mod pod;
 mod prepare;
 mod presence;
+mod preview;
 pub mod record;
 pub mod settings;
 pub mod stream;
@@ -26,4 +27,5 @@ pub mod watch;
 
 pub use executor::KubernetesExecutor;
 pub use names::RunnerIdentity;
+pub use preview::{Preview, preview};
 pub use settings::{KubernetesSettings, RawSettings};

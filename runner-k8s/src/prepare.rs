@@ -22,6 +22,8 @@ pub(crate) struct Prepared {
     pub(crate) names: Names,
     pub(crate) content: Content,
     pub(crate) built: BuiltPod,
+    /// What the plan's header says at its end.
+    pub(crate) remarks: Vec<HeaderLine>,
 }
 
 /// Decides everything. What is odd is said at the end of the plan's header.
@@ -52,7 +54,7 @@ pub(crate) async fn prepare(
         true => plan.to_json(),
         false => {
             let mut plan = plan.clone();
-            plan.header.extend(lines);
+            plan.header.extend(lines.iter().cloned());
             plan.to_json()
         }
     };
@@ -61,7 +63,7 @@ pub(crate) async fn prepare(
     let items = content.items(&names.record);
     let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &items };
     let built = build_pod(&input).map_err(|error| error.infra())?;
-    Ok(Prepared { names, content, built })
+    Ok(Prepared { names, content, built, remarks: lines })
 }
 
 /// The record, the watch and the signs of life of other managers are in one namespace, and are one

@@ -4,18 +4,24 @@
 use std::collections::BTreeMap;
 
 use runner_core::secret::Secret;
+use runner_k8s::RawSettings;
 use toml::value::Datetime;
 
 use super::duration::GoDuration;
 use super::raw_ignored::{
     RawCache, RawMonitoring, RawReferees, RawRunnerExperimental, RawUsageLogger,
 };
-use super::shape::settings;
+use super::shape::{Shape, settings};
 
 pub(crate) const LOG_LEVELS: &[&str] =
     &["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"];
 pub(crate) const LOG_FORMATS: &[&str] = &["runner", "text", "json"];
 pub(crate) const SHELLS: &[&str] = &["bash", "sh"];
+
+/// Its keys are `runner-k8s`'s business.
+fn of_kubernetes() -> Shape {
+    Shape::Table(RawSettings::FIELDS)
+}
 
 settings! {
     /// The whole file.
@@ -175,7 +181,7 @@ settings! {
         /// For Docker Machine.
         "referees" referees: Option<RawReferees> [ignored("it is for Docker Machine")];
         /// How jobs run in the cluster: see the settings of the Kubernetes executor.
-        "kubernetes" kubernetes: Option<toml::Table>;
+        "kubernetes" kubernetes: Option<toml::Table> [shaped(of_kubernetes)];
         /// Another executor.
         "docker" docker: Option<toml::Table> [ignored("it is for the Docker executor")];
         /// Another executor.

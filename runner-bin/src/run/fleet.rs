@@ -15,6 +15,7 @@ use runner_k8s::names::manager_id;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
 use tracing::{error, info};
 
+use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
 use crate::environment;
 use crate::metrics::{Metrics, RunnerName};
@@ -176,7 +177,7 @@ impl Fleet {
         house: &House,
     ) -> Runner {
         let (name, executor) = (config.name.clone(), Arc::clone(&house.executor));
-        let mut runner = Runner::new(name.clone(), Arc::clone(source) as _, executor);
+        let mut runner = Runner::new(name, Arc::clone(source) as _, executor);
         runner.artifacts = Some(Arc::clone(source) as _);
         runner.limit = config.limit;
         runner.check_interval = common.check_interval;
@@ -190,29 +191,7 @@ impl Fleet {
             false => AfterJob::AskAgain,
         };
         runner.relay.timestamps = config.flag_or("FF_TIMESTAMPS", true);
-        let plan = &mut runner.plan;
-        plan.runner_name = name;
-        plan.short_token.clone_from(&house.short_token);
-        plan.system_id.clone_from(&self.system_id);
-        plan.manager_host = environment::host_name();
-        plan.environment.clone_from(&config.environment);
-        plan.pre_build_script.clone_from(&config.pre_build_script);
-        plan.post_build_script.clone_from(&config.post_build_script);
-        plan.feature_flags = config.feature_flags.clone().into_iter().collect();
-        plan.output_limit = config.output_limit;
-        plan.clone_url.clone_from(&config.clone_url);
-        plan.custom_build_dir = config.custom_build_dir;
-        plan.prepare_timeout = config.prepare_timeout;
-        plan.get_sources_timeout = config.get_sources_timeout;
-        plan.debug_trace_disabled = config.debug_trace_disabled;
-        let namespace = &house.settings.namespace;
-        plan.executor_lines = vec![format!("Using Kubernetes namespace: {namespace}")];
-        if let Some(directory) = &config.builds_dir {
-            plan.builds_dir.clone_from(directory);
-        }
-        if let Some(directory) = &config.cache_dir {
-            plan.cache_dir.clone_from(directory);
-        }
+        runner.plan = plan_settings(config, &house.settings, &self.system_id);
         runner
     }
 

@@ -21,6 +21,7 @@ mod pod_ends;
 mod process;
 mod requests;
 mod services;
+mod settings;
 mod takeover;
 mod trace;
 mod verdicts;

@@ -8,6 +8,7 @@
 
 mod camel;
 mod connection;
+mod contradictions;
 mod gates;
 mod images;
 mod mistakes;
@@ -20,13 +21,14 @@ mod resources;
 mod scheduling;
 mod security;
 mod services;
+pub mod shape;
 mod volumes;
 mod without_effect;
 
 pub use connection::Connection;
 pub use gates::{Gate, Gates};
 pub use images::{HelperImage, PullPolicy};
-pub use mistakes::{SettingsError, SettingsErrors};
+pub use mistakes::{SettingsError, SettingsErrors, SettingsWarning};
 pub use patches::{PatchKind, PatchSource, PodPatch};
 pub(crate) use quantity::is_zero as is_quantity_of_nothing;
 pub use quantity::{Quantity, is_quantity};
@@ -36,4 +38,4 @@ pub use resources::{Ceiling, Consumer, Resources};
 pub(crate) use scheduling::EFFECTS;
 pub use scheduling::Toleration;
 pub use volumes::{Volume, VolumeSource};
-pub use without_effect::WITHOUT_EFFECT;
+pub use without_effect::without_effect;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::connection::{Connection, connection, text};
 use super::gates::{Gates, gates};
 use super::images::{HelperImage, PullPolicy, helper_image, ids, policies};
-use super::mistakes::{Mistakes, SettingsErrors};
+use super::mistakes::{Mistakes, SettingsErrors, SettingsWarning};
 use super::network;
 use super::patches::{PodPatch, patches};
 use super::raw::RawSettings;
@@ -19,7 +19,7 @@ use super::scheduling::{Toleration, affinity, tolerations};
 use super::security;
 use super::services::services;
 use super::volumes::{Volume, volumes};
-use super::without_effect;
+use super::{contradictions, without_effect};
 
 /// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
 /// logs wait.
@@ -98,7 +98,7 @@ pub struct KubernetesSettings {
     pub print_pod_warning_events: bool,
     pub pod_disruption_budget: bool,
     /// What is odd but does no harm, for the operator's log.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<SettingsWarning>,
 }
 
 /// Seconds; what is not positive means the default.
@@ -131,7 +131,7 @@ impl KubernetesSettings {
         let mut mistakes = Mistakes::default();
         let connection = connection(raw, &mut mistakes);
         if raw.namespace.is_empty() && !raw.namespace_per_job {
-            mistakes.warn("namespace is not set, \"default\" is used");
+            mistakes.warn("namespace", "is not set, \"default\" is used");
         }
         let mut ceilings = Vec::new();
         let [build, helper, service, pod] =
@@ -223,6 +223,7 @@ impl KubernetesSettings {
             pod_disruption_budget: raw.pod_disruption_budget,
             warnings: Vec::new(),
         };
+        contradictions::check(raw, &mut mistakes);
         without_effect::warn(raw, &mut mistakes);
         let Mistakes { errors, warnings } = mistakes;
         if errors.is_empty() {

@@ -18,7 +18,8 @@ table! {
         /// Entries `KEY=value`; `$VAR` allowed in values.
         environment: Vec<String>,
         /// Accepted and ignored: environments cannot be suspended in this release.
-        suspend_data_path: String,
+        suspend_data_path: String
+            [ignored("environments cannot be suspended in this release")],
     }
 }
 
@@ -94,7 +95,7 @@ table! {
         /// 1 to 65535.
         port: i64,
         /// `HTTP` or `HTTPS`. Default: HTTP.
-        scheme: String,
+        scheme: String [known(&["HTTP", "HTTPS"])],
         /// Headers of the request.
         http_headers: Vec<RawHeader>,
     }
@@ -131,7 +132,7 @@ table! {
         /// The patch as YAML or JSON.
         patch: String,
         /// `strategic` (default), `merge` or `json`.
-        patch_type: String,
+        patch_type: String [default("\"strategic\""), known(&["strategic", "merge", "json"])],
     }
 }
 
