@@ -35,12 +35,25 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// How the trace is made.
     pub log: LogSettings,
+    /// Who the job's own commands run as, where the executor knows it beforehand: the checkout is
+    /// made as this user then, if the helper may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_user: Option<BuildUser>,
     /// Longest time for all stages together.
     pub timeout: Duration,
     /// How long the agent keeps trace and verdict for a manager after the last stage.
     pub hold: Duration,
     /// How long a process may take to end after TERM before it is killed. Default 10 s.
     pub grace: Duration,
+}
+
+/// A user of the build container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildUser {
+    /// Its number.
+    pub uid: u32,
+    /// Number of its group.
+    pub gid: u32,
 }
 
 /// A line at the beginning of the trace.

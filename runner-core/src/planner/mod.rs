@@ -94,6 +94,7 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
         directories,
         stages,
         log,
+        build_user: None,
         timeout: job_timeout(job),
         hold: settings.hold,
         grace: settings.grace,
