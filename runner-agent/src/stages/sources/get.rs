@@ -84,6 +84,9 @@ pub(super) enum Before {
 
 impl Git<'_> {
     async fn get(&self) -> Result<(), StageFailure> {
+        if let Some(id) = &self.sources.correlation_id {
+            self.context.say(&Message::info(format_args!("Gitaly correlation ID: {id}")))?;
+        }
         let before = if self.clones().await? {
             self.clone().await?;
             Before::Nothing
