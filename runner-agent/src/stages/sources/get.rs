@@ -95,10 +95,20 @@ impl Git<'_> {
         };
         if self.sources.checkout {
             self.checkout(before).await?;
+            if self.sources.lfs {
+                self.lfs().await?;
+            }
         } else {
             self.context.say(&Message::info("Skipping Git checkout"))?;
         }
-        self.context.say(&Message::info("Skipping Git submodules setup"))?;
+        let Some(submodules) = &self.sources.submodules else {
+            self.context.say(&Message::info("Skipping Git submodules setup"))?;
+            return Ok(());
+        };
+        self.submodules(submodules, before).await?;
+        if self.sources.lfs {
+            self.submodules_lfs(submodules).await?;
+        }
         Ok(())
     }
 
@@ -146,11 +156,8 @@ impl Git<'_> {
 
     /// Makes `.git`, or takes what is there into use.
     fn prepare(&self, git: &Path) -> io::Result<Before> {
-        let before = match git_dir::clean(git)? {
-            true => {
-                directory::remove_foreign_repositories(self.project)?;
-                Before::Checkout
-            }
+        let before = match git_dir::Leftover(self.project).clean()? {
+            true => Before::Checkout,
             false if directory::has_files(self.project) => Before::Files,
             false => Before::Nothing,
         };

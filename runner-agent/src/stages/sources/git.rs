@@ -163,6 +163,15 @@ impl<'a> Git<'a> {
 
     /// `git`, in the checkout.
     pub(super) fn command<'s>(&self, arguments: impl IntoIterator<Item = &'s str>) -> Command {
+        self.command_with(&[], arguments)
+    }
+
+    /// The same with more settings, for submodules too.
+    pub(super) fn command_with<'s>(
+        &self,
+        settings: &[(&str, &str)],
+        arguments: impl IntoIterator<Item = &'s str>,
+    ) -> Command {
         let mut command = Command::new("git");
         command.current_dir(self.project).args(arguments);
         command.envs(self.variables.iter().map(|(key, value)| (key, value)));
@@ -177,7 +186,9 @@ impl<'a> Git<'a> {
                 .env("PODWRIGHT_GIT_USER", &login.username)
                 .env("PODWRIGHT_GIT_PASSWORD", login.password.expose());
         }
-        environment::configure(&mut command, &self.settings);
+        let more = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let settings: Vec<_> = self.settings.iter().cloned().chain(more).collect();
+        environment::configure(&mut command, &settings);
         if let Some(BuildUser { uid, gid }) = self.user {
             command.uid(uid).gid(gid);
             let home = self.home.as_ref().map(|home| home.path());

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use super::config::Abilities;
 use super::index::Index;
+use super::module_config;
 
 /// Files that are kept, of a repository and of a submodule's.
 const FILES: &[&str] = &["HEAD", "packed-refs", "index", "shallow", "FETCH_HEAD", "ORIG_HEAD"];
@@ -21,59 +22,83 @@ const DIRECTORIES: &[&str] = &["objects", "refs", "lfs", "modules"];
 /// How deep submodules may be nested: their names may have slashes, so this is about path components.
 const DEEPEST: usize = 64;
 
-/// Leaves what is data. The result says whether there was a repository.
-pub(super) fn clean(git: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(git) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-        // A `.git` that is a file or a link leads elsewhere: begin anew.
-        Ok(data) if !data.is_dir() => {
-            fs::remove_file(git)?;
+/// A checkout of an earlier job, by its directory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leftover<'a>(pub(super) &'a Path);
+
+impl Leftover<'_> {
+    /// Leaves what is data. The result says whether there was a repository.
+    pub(super) fn clean(self) -> io::Result<bool> {
+        let git = self.0.join(".git");
+        match fs::symlink_metadata(&git) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+            // A `.git` that is a file or a link leads elsewhere: begin anew.
+            Ok(data) if !data.is_dir() => {
+                fs::remove_file(&git)?;
+                return Ok(false);
+            }
+            Ok(_) => {}
+        }
+        self.clean_repository(&git, &[], DEEPEST)?;
+        // What makes git take a directory for a repository.
+        Ok(git.join("HEAD").is_file() && git.join("objects").is_dir() && git.join("refs").is_dir())
+    }
+
+    fn clean_repository(self, git: &Path, more: &[&str], depth: usize) -> io::Result<()> {
+        for entry in fs::read_dir(git)? {
+            let entry = entry?;
+            let (name, kind) = (entry.file_name(), entry.file_type()?);
+            let known = |list: &[&str]| list.iter().any(|known| name == *known);
+            // A link is neither: git would write where it leads.
+            if kind.is_file() && (known(FILES) || known(more))
+                || kind.is_dir() && known(DIRECTORIES)
+            {
+                continue;
+            }
+            remove(&entry.path())?;
+        }
+        clean_refs(&git.join("refs"))?;
+        remove_locks(&git.join("objects"))?;
+        remove_locks(&git.join("objects/info"))?;
+        let index = git.join("index");
+        if !Index::read(&index).is_some_and(|index| index.is_trustworthy()) {
+            remove_if_there(&index)?;
+        }
+        self.clean_modules(&git.join("modules"), depth)
+    }
+
+    /// Repositories of submodules, whose names may have slashes.
+    fn clean_modules(self, directory: &Path, depth: usize) -> io::Result<()> {
+        let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry?;
+            let path = entry.path();
+            if !entry.file_type()?.is_dir() || depth == 0 {
+                remove(&path)?;
+            } else if path.join("HEAD").symlink_metadata().is_err() {
+                self.clean_modules(&path, depth - 1)?;
+            } else if self.has_harmless_settings(&path)? {
+                self.clean_repository(&path, &["config"], depth - 1)?;
+            } else {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_harmless_settings(self, repository: &Path) -> io::Result<bool> {
+        let config = repository.join("config");
+        if !fs::symlink_metadata(&config).is_ok_and(|data| data.is_file()) {
             return Ok(false);
         }
-        Ok(_) => {}
+        let text = String::from_utf8(fs::read(&config)?).unwrap_or_default();
+        let Some(kept) = module_config::harmless(&text, repository, self.0) else {
+            return Ok(false);
+        };
+        fs::write(&config, &kept)?;
+        Ok(!kept.is_empty())
     }
-    clean_repository(git, DEEPEST)?;
-    // What makes git take a directory for a repository.
-    Ok(git.join("HEAD").is_file() && git.join("objects").is_dir() && git.join("refs").is_dir())
-}
-
-fn clean_repository(git: &Path, depth: usize) -> io::Result<()> {
-    for entry in fs::read_dir(git)? {
-        let entry = entry?;
-        let (name, kind) = (entry.file_name(), entry.file_type()?);
-        let known = |list: &[&str]| list.iter().any(|known| name == *known);
-        // A link is neither: git would write where it leads.
-        if kind.is_file() && known(FILES) || kind.is_dir() && known(DIRECTORIES) {
-            continue;
-        }
-        remove(&entry.path())?;
-    }
-    clean_refs(&git.join("refs"))?;
-    remove_locks(&git.join("objects"))?;
-    remove_locks(&git.join("objects/info"))?;
-    let index = git.join("index");
-    if !Index::read(&index).is_some_and(|index| index.is_trustworthy()) {
-        remove_if_there(&index)?;
-    }
-    clean_modules(&git.join("modules"), depth)
-}
-
-/// Repositories of submodules, whose names may have slashes.
-fn clean_modules(directory: &Path, depth: usize) -> io::Result<()> {
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
-    for entry in entries {
-        let entry = entry?;
-        let path = entry.path();
-        if !entry.file_type()?.is_dir() || depth == 0 {
-            remove(&path)?;
-        } else if path.join("HEAD").symlink_metadata().is_ok() {
-            clean_repository(&path, depth - 1)?;
-        } else {
-            clean_modules(&path, depth - 1)?;
-        }
-    }
-    Ok(())
 }
 
 /// Removes locks and links below `refs`.

@@ -16,7 +16,10 @@ mod get;
 mod git;
 mod git_dir;
 mod index;
+mod lfs;
+mod module_config;
 mod project;
+mod submodules;
 mod untracked;
 
 pub(crate) use get::{clear_worktree, get_sources};

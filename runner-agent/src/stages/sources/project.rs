@@ -83,20 +83,28 @@ pub(super) fn has_files(project: &Path) -> bool {
     entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".git"))
 }
 
-/// Removes every `.git` below the checkout that is not the way to a submodule's repository in
-/// `.git/modules`: git would obey the settings in there as soon as it visits the submodule.
-pub(super) fn remove_foreign_repositories(project: &Path) -> io::Result<()> {
+/// Empties every directory in these submodules that is a repository, unless its `.git` is the way to one
+/// in `.git/modules`: git would obey the settings in there as soon as it visits the submodule.
+///
+/// Nothing is lost that git would keep: in submodules whatever is not tracked is removed anyway.
+/// Repositories elsewhere in the checkout stay (a build may keep its dependencies that way); git does not
+/// go into them.
+pub(super) fn remove_foreign_repositories(
+    project: &Path,
+    submodules: impl IntoIterator<Item = PathBuf>,
+) -> io::Result<()> {
     let modules = project.join(".git/modules");
-    let mut pending = directories(project);
-    pending.retain(|path| *path != project.join(".git"));
+    let mut pending: Vec<_> = submodules.into_iter().collect();
     while let Some(directory) = pending.pop() {
+        if !fs::symlink_metadata(&directory).is_ok_and(|data| data.is_dir()) {
+            continue;
+        }
         let git = directory.join(".git");
         match fs::symlink_metadata(&git) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
-            Ok(data) if data.is_dir() => remove_tree(&git)?,
             Ok(data) if data.is_file() && leads_into(&git, &directory, &modules) => {}
-            Ok(_) => fs::remove_file(&git)?,
+            Ok(_) => empty(&directory, &[])?,
         }
         pending.extend(directories(&directory));
     }
@@ -146,21 +154,23 @@ mod tests {
     }
 
     #[test]
-    fn stages_57_repositories_that_a_job_planted_in_the_checkout_are_removed() {
+    fn stages_57_repositories_that_a_job_planted_in_submodules_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let project = directory.path();
         fs::create_dir_all(project.join(".git/modules/sub")).unwrap();
-        for path in ["sub", "deep/planted/.git", "link", "elsewhere"] {
+        for path in ["sub/deep/planted/.git", "link", "elsewhere", "build/dependency/.git"] {
             fs::create_dir_all(project.join(path)).unwrap();
         }
         fs::write(project.join("sub/.git"), "gitdir: ../.git/modules/sub\n").unwrap();
         fs::write(project.join("elsewhere/.git"), "gitdir: ../.git/modules/../..\n").unwrap();
         symlink("../.git/modules/sub", project.join("link/.git")).unwrap();
-        remove_foreign_repositories(project).unwrap();
-        assert!(project.join("sub/.git").exists() && project.join(".git").exists());
-        for path in ["deep/planted/.git", "elsewhere/.git", "link/.git"] {
+        let submodules = ["sub", "link", "elsewhere", "none"].map(|path| project.join(path));
+        remove_foreign_repositories(project, submodules).unwrap();
+        for path in ["sub/.git", ".git", "build/dependency/.git", "sub/deep/planted"] {
+            assert!(project.join(path).exists(), "{path}");
+        }
+        for path in ["sub/deep/planted/.git", "elsewhere/.git", "link/.git"] {
             assert!(fs::symlink_metadata(project.join(path)).is_err(), "{path}");
         }
-        assert!(project.join("deep/planted").is_dir());
     }
 }

@@ -1,8 +1,13 @@
 //! Getting the sources with the real git, over smart HTTP with authentication.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
 
+mod credentials;
 mod fresh;
+mod lfs;
+mod planted;
+mod retry;
 mod reuse;
+mod submodules;
 
 use std::path::{Path, PathBuf};
 

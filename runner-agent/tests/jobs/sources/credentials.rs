@@ -1,0 +1,1 @@
+//! Where the job's token is, and where it is not.
