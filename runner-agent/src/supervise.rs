@@ -87,6 +87,7 @@ pub enum SuperviseError {
 /// When there is no usable plan or no place for the trace.
 pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
     protect_memory()?;
+    ownership::share_with_group();
     let plan = read_plan(options)?;
     fs::create_dir_all(&options.state)?;
     let recorder = Recorder::open(&options.state, &plan.log)?;
@@ -549,14 +550,13 @@ impl<'a> Supervisor<'a> {
     fn hand_over(&mut self, order: &mut Order) -> io::Result<()> {
         let Some((uid, gid)) = self.builder.user() else { return Ok(()) };
         let project = Path::new(&self.plan.directories.project);
-        if !self.handed_over && uid != 0 && ownership::may_give() {
-            // What cannot be given away (a volume with its own rules) is told below.
-            let _ = ownership::give(project, BuildUser { uid, gid });
+        if !self.handed_over && uid != 0 {
+            ownership::hand_over(&self.plan.directories, BuildUser { uid, gid });
         }
         let first = !std::mem::replace(&mut self.handed_over, true);
-        let Some(shared) = ownership::Shared::of(project, uid, gid) else { return Ok(()) };
-        order.variables.extend(shared.settings_for_git(&order.variables));
-        match shared.warning(uid).filter(|_| first) {
+        let shared = ownership::Shared::of(project, uid, gid);
+        order.variables.extend(crate::stages::for_scripts(self.plan, shared));
+        match shared.and_then(|shared| shared.warning(uid)).filter(|_| first) {
             Some(warning) => self.control.recorder.borrow_mut().say(&Message::warning(warning)),
             None => Ok(()),
         }

@@ -13,7 +13,7 @@ mod unpack;
 mod upload;
 
 pub use context::{Context, StageFailure};
-pub(crate) use sources::clear_worktree;
+pub(crate) use sources::{clear_worktree, for_scripts};
 
 use runner_core::plan::Operation;
 

@@ -1,13 +1,16 @@
 //! Whose the files of the checkout are.
 //!
 //! The job's own user must be able to change them, and `chmod` wants more than being allowed to
-//! write: so they belong to that user wherever this process can see to it. Nothing is made writable
-//! for everybody.
+//! write: so they belong to that user wherever this process can see to it. No file of a checkout is
+//! made writable for everybody.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use runner_core::plan::{BuildUser, PlanVariable};
+use runner_core::plan::{BuildUser, Directories};
+use runner_core::shell::ENV_FILE;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, openat, statat};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -18,6 +21,36 @@ const DEEPEST: usize = 2048;
 pub(crate) fn may_give() -> bool {
     let needed = CapabilitySet::CHOWN | CapabilitySet::SETUID | CapabilitySet::SETGID;
     capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
+/// Lets what this process makes be changed by its group where it cannot be given away: containers
+/// that run as different users share a group at best (`fsGroup`; OpenShift's group 0).
+pub(crate) fn share_with_group() {
+    if !may_give() {
+        rustix::process::umask(Mode::WOTH);
+    }
+}
+
+/// Gives the job's directories to the job's own user, as far as this process may.
+pub(crate) fn hand_over(directories: &Directories, user: BuildUser) {
+    let (project, temp) = (Path::new(&directories.project), Path::new(&directories.temp));
+    if may_give() {
+        // What cannot be given away (a volume with its own rules) shows when it is used.
+        for above in project.ancestors().skip(1) {
+            if above == Path::new(&directories.builds) || !above.starts_with(&directories.builds) {
+                break;
+            }
+            let (uid, gid) = ids(user);
+            let _ = chownat(CWD, above, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
+        }
+        let _ = give(project, user);
+        let _ = give(temp, user);
+    }
+    // Without its file variables and `$GITLAB_ENV` no job can run; nothing else is opened to all.
+    if Shared::of(temp, user.uid, user.gid).is_some_and(|shared| !shared.is_writable) {
+        let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        let _ = open(temp, 0o777).and_then(|()| open(&temp.join(ENV_FILE), 0o666));
+    }
 }
 
 /// Who runs this program.
@@ -87,20 +120,6 @@ impl Shared {
         let is_writable =
             uid == 0 || mode.contains(Mode::WOTH) || is_in_group && mode.contains(Mode::WGRP);
         (data.st_uid != uid).then_some(Self { owner: data.st_uid, is_writable })
-    }
-
-    /// Lets git work in a directory that is somebody else's (git 2.31 and later), behind what the job
-    /// has set up the same way.
-    pub(crate) fn settings_for_git(self, variables: &[PlanVariable]) -> Vec<PlanVariable> {
-        let own = variables.iter().rev().find(|variable| variable.key == "GIT_CONFIG_COUNT");
-        let count = own.and_then(|own| own.value.expose().parse::<u32>().ok()).unwrap_or(0);
-        let variable =
-            |key: String, value: String| PlanVariable { key, value: value.into(), file: false };
-        vec![
-            variable("GIT_CONFIG_COUNT".to_owned(), (count + 1).to_string()),
-            variable(format!("GIT_CONFIG_KEY_{count}"), "safe.directory".to_owned()),
-            variable(format!("GIT_CONFIG_VALUE_{count}"), "*".to_owned()),
-        ]
     }
 
     /// For the job's author, when the job can do less than it expects.

@@ -75,6 +75,23 @@ impl World {
         }
     }
 
+    /// Lets the build container's program run as this user, by a shell that the executor starts.
+    pub(crate) fn builds_as(mut self, uid: u32) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let wrapper = self._directory.path().join("wrapper");
+        let text = format!(
+            "[ \"$2\" = serve ] && exec setpriv --reuid {uid} --regid {uid} --clear-groups \"$@\"\n\
+             exec \"$@\"\n"
+        );
+        std::fs::write(&wrapper, text).unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self._directory.path(), open).unwrap();
+        let agent = env!("CARGO_BIN_EXE_podwright-agent");
+        let program = ["/bin/sh", wrapper.to_str().unwrap(), agent].map(str::to_owned);
+        self.executor = LocalExecutor::new(self._directory.path().join("jobs"), program);
+        self
+    }
+
     pub(crate) fn after_script(mut self, script: &[&str]) -> Self {
         self.job.steps.push(Step { name: "after_script".into(), script: lines(script) });
         self

@@ -24,6 +24,9 @@ use crate::stages::{ownership, tool};
 const HELPER: &str = "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \
                       \"$PODWRIGHT_GIT_USER\" \"$PODWRIGHT_GIT_PASSWORD\"; }; f";
 
+/// Wins over every setting, whatever host it is for.
+const CA_BUNDLE: &str = "GIT_SSL_CAINFO";
+
 /// How git is run for one checkout.
 pub(super) struct Git<'a> {
     pub(super) context: &'a Context<'a>,
@@ -120,6 +123,9 @@ impl<'a> Git<'a> {
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
         let mut set = |key: String, value: &str| settings.push((key, value.to_owned()));
+        if let Some(bundle) = self.bundle_of_image() {
+            set("http.sslCAInfo".to_owned(), &bundle);
+        }
         if sources.bundle_uris {
             set("transfer.bundleURI".to_owned(), "true");
         }
@@ -154,6 +160,14 @@ impl<'a> Git<'a> {
         settings
     }
 
+    /// Certificates that the helper image wants git to trust, where they would win over GitLab's CA:
+    /// they are for all other hosts.
+    fn bundle_of_image(&self) -> Option<String> {
+        let is_jobs = self.variables.iter().any(|(key, _)| key == CA_BUNDLE);
+        self.tls_ca.as_ref().filter(|_| !is_jobs)?;
+        std::env::var(CA_BUNDLE).ok()
+    }
+
     /// Path of a file variable.
     fn file_variable(&self, key: &str) -> Option<String> {
         let plan = self.context.plan;
@@ -174,6 +188,9 @@ impl<'a> Git<'a> {
     ) -> Command {
         let mut command = Command::new("git");
         command.current_dir(self.project).args(arguments);
+        if self.bundle_of_image().is_some() {
+            command.env_remove(CA_BUNDLE);
+        }
         command.envs(self.variables.iter().map(|(key, value)| (key, value)));
         // Lets `git lfs pull` fetch all content at once, instead of a checkout file by file. A job
         // that wants pointers has said so with the same variable.

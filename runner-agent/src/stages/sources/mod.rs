@@ -19,8 +19,10 @@ mod index;
 mod lfs;
 mod module_config;
 mod project;
+mod scripts;
 mod submodules;
 mod untracked;
 
 pub(crate) use get::{clear_worktree, get_sources};
+pub(crate) use scripts::for_scripts;
 pub(in crate::stages) use untracked::untracked;

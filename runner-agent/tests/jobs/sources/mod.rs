@@ -4,6 +4,7 @@
 mod credentials;
 mod fresh;
 mod lfs;
+mod owner;
 mod planted;
 mod retry;
 mod reuse;
