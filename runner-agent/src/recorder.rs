@@ -135,6 +135,30 @@ impl Recorder {
         Ok(())
     }
 
+    /// Opens a section for something that is no stage of the plan.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn section_opened(&mut self, name: &str, title: &str) -> io::Result<()> {
+        if self.sections {
+            let marker = section_start(name, Timestamp::now().as_second());
+            self.write(Stream::Runner, Kind::Out, marker.as_bytes())?;
+        }
+        self.say(&Message::heading(title))
+    }
+
+    /// Closes it.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn section_closed(&mut self, name: &str) -> io::Result<()> {
+        if self.sections {
+            let marker = section_end(name, Timestamp::now().as_second());
+            self.write(Stream::Runner, Kind::Out, marker.as_bytes())?;
+        }
+        self.commit(self.state().input)
+    }
+
     /// Ends a stage: what is left of an unfinished line, section and journal.
     ///
     /// # Errors

@@ -17,7 +17,10 @@ use flate2::read::MultiGzDecoder;
 use runner_core::layout;
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TimeLimit, Verdict};
-use runner_core::plan::{LineLevel, OnFailure, Operation, Place, Plan, PlanReadError, Stage, When};
+use runner_core::plan::{
+    BuildUser, GitStrategy, LineLevel, OnFailure, Operation, Place, Plan, PlanReadError, Stage,
+    When,
+};
 use rustix::process::Signal;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,7 +35,7 @@ use crate::link::{Order, RunId};
 use crate::process::{ExitStatus, Reaper, protect_memory, signal_group};
 use crate::recorder::Recorder;
 use crate::session::serve_managers;
-use crate::stages::{Context, StageFailure};
+use crate::stages::{Context, StageFailure, ownership};
 use crate::standing::Standing;
 
 /// How long the build container may take to start after the helper: its image may still be pulled.
@@ -84,6 +87,7 @@ pub enum SuperviseError {
 /// When there is no usable plan or no place for the trace.
 pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
     protect_memory()?;
+    ownership::share_with_group();
     let plan = read_plan(options)?;
     fs::create_dir_all(&options.state)?;
     let recorder = Recorder::open(&options.state, &plan.log)?;
@@ -176,6 +180,8 @@ struct Supervisor<'a> {
     wishes: watch::Receiver<Option<Wish>>,
     /// A wish to cancel that has been obeyed; it is obeyed once.
     cancelled: bool,
+    /// The checkout is the job's own user's, as far as it can be.
+    handed_over: bool,
 }
 
 /// How one attempt at a stage ended.
@@ -204,6 +210,7 @@ impl<'a> Supervisor<'a> {
             deadline: Instant::now() + plan.timeout,
             wishes,
             cancelled: false,
+            handed_over: false,
         }
     }
 
@@ -385,6 +392,13 @@ impl<'a> Supervisor<'a> {
     ) -> Attempt {
         let in_build =
             matches!(stage.operation, Operation::Script(_)) && stage.place == Place::Build;
+        if attempt == 2 && !resume {
+            match self.clear_worktree(stage) {
+                Ok(None) => {}
+                Ok(Some(outcome)) => return Attempt::Failed(outcome),
+                Err(error) => return Attempt::Lost(error),
+            }
+        }
         let started = {
             let mut recorder = self.control.recorder.borrow_mut();
             if resume && in_build {
@@ -421,6 +435,30 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// What lies in the checkout may be why the first attempt failed.
+    fn clear_worktree(&self, stage: &Stage) -> io::Result<Option<Outcome>> {
+        match &stage.operation {
+            Operation::GetSources(sources)
+                if matches!(sources.strategy, GitStrategy::Clone | GitStrategy::Fetch) => {}
+            _ => return Ok(None),
+        }
+        const SECTION: &str = "clear_worktree";
+        let title = "Deleting all tracked and untracked files due to source fetch failure";
+        self.control.recorder.borrow_mut().section_opened(SECTION, title)?;
+        let result = crate::stages::clear_worktree(&self.context());
+        self.control.recorder.borrow_mut().section_closed(SECTION)?;
+        Ok(result.err().map(|StageFailure(outcome)| outcome))
+    }
+
+    fn context(&self) -> Context<'a> {
+        Context {
+            plan: self.plan,
+            control: self.control,
+            reaper: self.reaper,
+            group: Cell::new(None),
+        }
+    }
+
     async fn helper(
         &mut self,
         stage: &Stage,
@@ -429,12 +467,8 @@ impl<'a> Supervisor<'a> {
         stage_deadline: Option<(Instant, Duration)>,
         obeys: bool,
     ) -> Attempt {
-        let context = Context {
-            plan: self.plan,
-            control: self.control,
-            reaper: self.reaper,
-            group: Cell::new(None),
-        };
+        let context = self.context();
+        self.handed_over = false;
         let end = tokio::select! {
             result = crate::stages::run(&context, &stage.operation, attempt) => match result {
                 Ok(()) => Attempt::Done,
@@ -458,7 +492,7 @@ impl<'a> Supervisor<'a> {
         obeys: bool,
     ) -> Attempt {
         let Operation::Script(script) = &stage.operation else { return Attempt::Done };
-        let order = Order {
+        let mut order = Order {
             run: RunId { stage: index, attempt },
             variables: self.plan.variables.clone(),
             directories: self.plan.directories.clone(),
@@ -480,8 +514,8 @@ impl<'a> Supervisor<'a> {
         if is_user_step(stage) {
             self.standing.entered = true;
         }
-        if let Some(user) = self.builder.user() {
-            hand_over(Path::new(&self.plan.directories.project), user);
+        if let Err(error) = self.hand_over(&mut order) {
+            return Attempt::Lost(error);
         }
         let (end_it, ending) = watch::channel(Ending::default());
         let run = self.builder.run(&order, ending);
@@ -508,6 +542,23 @@ impl<'a> Supervisor<'a> {
                     ended_by = Some(end);
                 }
             }
+        }
+    }
+
+    /// Gives the checkout to the user that the job runs as, where this process may; else lets git
+    /// work in it at least.
+    fn hand_over(&mut self, order: &mut Order) -> io::Result<()> {
+        let Some((uid, gid)) = self.builder.user() else { return Ok(()) };
+        let project = Path::new(&self.plan.directories.project);
+        if !self.handed_over && uid != 0 {
+            ownership::hand_over(&self.plan.directories, BuildUser { uid, gid });
+        }
+        let first = !std::mem::replace(&mut self.handed_over, true);
+        let shared = ownership::Shared::of(project, uid, gid);
+        order.variables.extend(crate::stages::for_scripts(self.plan, shared));
+        match shared.and_then(|shared| shared.warning(uid)).filter(|_| first) {
+            Some(warning) => self.control.recorder.borrow_mut().say(&Message::warning(warning)),
+            None => Ok(()),
         }
     }
 
@@ -594,24 +645,5 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::Cancelled => "canceled".into(),
         Outcome::Infra(infra) => infra.message.clone(),
         _ => "how it ended is not known".into(),
-    }
-}
-
-/// Gives the checkout to the user that the job runs as, where this process may.
-fn hand_over(project: &Path, (uid, gid): (u32, u32)) {
-    if !rustix::process::geteuid().is_root() || uid == 0 {
-        return;
-    }
-    let mut pending = vec![project.to_owned()];
-    while let Some(path) = pending.pop() {
-        // Links are changed themselves, never what they point to.
-        if std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).is_err() {
-            return;
-        }
-        if fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir())
-            && let Ok(children) = fs::read_dir(&path)
-        {
-            pending.extend(children.flatten().map(|child| child.path()));
-        }
     }
 }

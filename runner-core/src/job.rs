@@ -116,6 +116,9 @@ pub struct Sources {
     /// `allow_git_fetch`): the default of `GIT_STRATEGY` is `fetch` then, else `clone`.
     #[serde(default)]
     pub allow_fetch: bool,
+    /// What the source calls the request that handed out the job; git repeats it to the server.
+    #[serde(default)]
+    pub correlation_id: Option<String>,
 }
 
 /// Git's object format.

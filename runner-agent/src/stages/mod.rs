@@ -4,6 +4,7 @@ mod cleanup;
 mod context;
 mod download;
 mod files;
+pub(crate) mod ownership;
 mod prepare;
 mod sources;
 mod tool;
@@ -12,6 +13,7 @@ mod unpack;
 mod upload;
 
 pub use context::{Context, StageFailure};
+pub(crate) use sources::{clear_worktree, for_scripts};
 
 use runner_core::plan::Operation;
 

@@ -5,4 +5,5 @@ mod conformance;
 mod endings;
 mod hostile;
 mod recovery;
+mod sources;
 mod world;

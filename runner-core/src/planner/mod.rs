@@ -17,6 +17,7 @@ mod header;
 mod job_settings;
 mod repository;
 mod settings;
+mod sources;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -71,8 +72,9 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
     drop(all);
 
     let job_settings = JobSettings::read(job, settings, &variables, &mut warnings);
-    let stages = Stages { job, settings, job_settings: &job_settings, variables: &variables }
-        .plan(transfers)?;
+    let stages =
+        Stages { job, settings, flags: &flags, job_settings: &job_settings, variables: &variables }
+            .plan(transfers)?;
     let credentials = stages.iter().filter_map(|stage| match &stage.operation {
         Operation::GetSources(sources) => sources.login.as_ref().map(|login| &login.password),
         _ => None,
@@ -92,6 +94,7 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
         directories,
         stages,
         log,
+        build_user: None,
         timeout: job_timeout(job),
         hold: settings.hold,
         grace: settings.grace,

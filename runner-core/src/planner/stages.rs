@@ -13,14 +13,14 @@
 use std::time::Duration;
 
 use super::error::PlanError;
+use super::flags::Flags;
 use super::job_settings::{JobSettings, stage_limit};
-use super::repository::remote;
 use super::settings::{PlanSettings, Transfers};
+use super::sources::get_sources;
 use super::variables::VariableSet;
 use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources, Step};
 use crate::plan::{
-    Download, GetSources, OnFailure, Operation, Place, Script, Stage, StageTimeout, Transfer,
-    Upload, When,
+    Download, OnFailure, Operation, Place, Script, Stage, StageTimeout, Transfer, Upload, When,
 };
 
 /// The step that runs whatever became of the others.
@@ -31,6 +31,7 @@ const USER_STEPS: u32 = 0;
 pub(super) struct Stages<'a> {
     pub(super) job: &'a Job,
     pub(super) settings: &'a PlanSettings,
+    pub(super) flags: &'a Flags,
     pub(super) job_settings: &'a JobSettings,
     pub(super) variables: &'a VariableSet,
 }
@@ -72,22 +73,7 @@ impl Stages<'_> {
     }
 
     fn get_sources(&self, sources: &Sources) -> Stage {
-        let (url, login) = remote(sources, self.settings, self.variables);
-        let operation = Operation::GetSources(GetSources {
-            strategy: self.job_settings.strategy,
-            url,
-            login,
-            reference: sources.reference.clone(),
-            sha: sources.sha.clone(),
-            refspecs: sources.refspecs.clone(),
-            depth: sources.depth,
-            object_format: sources.object_format,
-            checkout: self.job_settings.checkout,
-            clean_flags: self.job_settings.clean_flags.clone(),
-            fetch_flags: self.job_settings.fetch_flags.clone(),
-            user_agent: self.settings.git_user_agent.clone(),
-            tls_ca: self.settings.tls_ca.clone(),
-        });
+        let operation = Operation::GetSources(Box::new(get_sources(self, sources)));
         Stage {
             attempts: self.job_settings.get_sources_attempts,
             timeout: own(stage_limit(self.settings.get_sources_timeout, self.job)),

@@ -80,6 +80,7 @@ fn sources(git: model::GitInfo, allow_fetch: bool) -> Option<Sources> {
             _ => ObjectFormat::Sha1,
         },
         allow_fetch,
+        correlation_id: None,
     })
 }
 

@@ -95,17 +95,12 @@ fn stages_22_attempts_outside_one_to_ten_are_clamped(
 
 #[test]
 fn what_a_job_asks_for_and_does_not_get_is_said() {
-    let plan = planned(&job_with(&[
-        ("GIT_STRATEGY", "rebase"),
-        ("GIT_SUBMODULE_STRATEGY", "recursive"),
-        ("FF_SCRIPT_SECTIONS", "true"),
-    ]));
+    let plan = planned(&job_with(&[("GIT_STRATEGY", "rebase"), ("FF_SCRIPT_SECTIONS", "true")]));
     assert_eq!(
         warnings(&plan),
         [
             "FF_SCRIPT_SECTIONS is on, but has no effect in this version",
             "GIT_STRATEGY: expected one of [clone fetch none empty] got \"rebase\", using default value: fetch",
-            "GIT_SUBMODULE_STRATEGY: recursive is not supported by this version, submodules are not fetched",
         ]
     );
 }
