@@ -4,4 +4,5 @@
 mod endings;
 mod hostile;
 mod recovery;
+mod scripts;
 mod world;

@@ -19,6 +19,7 @@ mod place;
 mod pod_ends;
 mod process;
 mod requests;
+mod secrets;
 mod services;
 mod takeover;
 mod trace;
