@@ -1,11 +1,10 @@
 //! How long it takes to decide about a job and to build its pod.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use runner_core::ids::{JobId, SourceId};
-use runner_core::job::{Image, Job, Project, SourceFeatures, Step, Variable};
+use runner_core::job::{Image, Job, Project, Variable};
 use runner_core::plan::Plan;
 use runner_core::planner::{PlanSettings, Transfers, plan};
 use runner_k8s::names::names;
@@ -56,8 +55,6 @@ fn job(number: u64) -> Job {
     variables.push(variable("KUBERNETES_CPU_LIMIT".into(), "3".into()));
     variables.push(variable("KUBERNETES_POD_ANNOTATIONS_1".into(), "a=$CI_PREDEFINED_1".into()));
     Job {
-        id: JobId(number),
-        name: "unit tests".into(),
         project: Project {
             id: number % 50,
             name: "widgets".into(),
@@ -65,17 +62,10 @@ fn job(number: u64) -> Job {
             reference: "main".into(),
             sha: "0123456789abcdef0123456789abcdef01234567".into(),
         },
-        sources: None,
         variables,
-        steps: vec![Step { name: "script".into(), script: vec!["make".into()] }],
-        image: Some(Image { name: "debian:12".into(), ..Image::default() }),
-        services: vec![Image { name: "debian:13".into(), ..Image::default() }],
-        artifacts: Vec::new(),
-        dependencies: Vec::new(),
-        registries: Vec::new(),
-        timeout: Duration::from_secs(3600),
-        features: SourceFeatures::default(),
-        url: None,
+        image: Some(Image::named("debian:12")),
+        services: vec![Image::named("debian:13")],
+        ..Job::new(JobId(number), "unit tests", ["make"])
     }
 }
 

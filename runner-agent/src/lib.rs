@@ -20,6 +20,7 @@ pub mod control;
 #[cfg(feature = "image")]
 pub mod image;
 pub mod journal;
+mod launch;
 pub mod link;
 pub mod process;
 pub mod recorder;
@@ -29,4 +30,6 @@ pub mod session;
 pub mod spool;
 pub mod stages;
 pub mod standing;
+pub mod summary;
 pub mod supervise;
+pub mod usage;

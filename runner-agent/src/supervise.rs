@@ -18,8 +18,7 @@ use runner_core::layout;
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TimeLimit, Verdict};
 use runner_core::plan::{
-    BuildUser, GitStrategy, LineLevel, OnFailure, Operation, Place, Plan, PlanReadError, Stage,
-    When,
+    BuildUser, GitStrategy, OnFailure, Operation, Place, Plan, PlanReadError, Stage, When,
 };
 use rustix::process::Signal;
 use tokio::net::UnixListener;
@@ -37,6 +36,8 @@ use crate::recorder::Recorder;
 use crate::session::serve_managers;
 use crate::stages::{Context, StageFailure, ownership};
 use crate::standing::Standing;
+use crate::summary::{self, Facts};
+use crate::usage::Usage;
 
 /// How long the build container may take to start after the helper: its image may still be pulled.
 /// The executor's own limit for that is shorter; this one only bounds the wait.
@@ -182,6 +183,10 @@ struct Supervisor<'a> {
     cancelled: bool,
     /// The checkout is the job's own user's, as far as it can be.
     handed_over: bool,
+    /// How long stages waited for the build container.
+    build_wait: Option<Duration>,
+    /// The plan's notices are in the trace.
+    noticed: bool,
 }
 
 /// How one attempt at a stage ended.
@@ -211,6 +216,8 @@ impl<'a> Supervisor<'a> {
             wishes,
             cancelled: false,
             handed_over: false,
+            build_wait: None,
+            noticed: false,
         }
     }
 
@@ -218,12 +225,14 @@ impl<'a> Supervisor<'a> {
         let first = self.begin()?;
         for (index, stage) in self.plan.stages.iter().enumerate().skip(first) {
             if self.standing.admits(stage) {
+                self.notice(stage)?;
                 self.stage(index, stage).await?;
             }
         }
         self.builder.sweep().await;
         let outcome = self.standing.outcome();
         let line = self.last_line(&outcome);
+        self.summarize(&outcome)?;
         let mut recorder = self.control.recorder.borrow_mut();
         recorder.say(&line)?;
         recorder.conclude(outcome)
@@ -249,14 +258,47 @@ impl<'a> Supervisor<'a> {
         }
         recorder.note(|state| state.began_ms = Some(now_ms()))?;
         for line in &self.plan.header {
-            recorder.say(&match line.level {
-                LineLevel::Plain => Message::plain(&line.text),
-                LineLevel::Info => Message::info(&line.text),
-                LineLevel::Warning => Message::warning(&line.text),
-                LineLevel::Error => Message::error(&line.text),
-            })?;
+            recorder.header(line)?;
         }
         Ok(0)
+    }
+
+    /// Says what the author should know before the commands run, once.
+    fn notice(&mut self, stage: &Stage) -> io::Result<()> {
+        if !is_user_step(stage) || std::mem::replace(&mut self.noticed, true) {
+            return Ok(());
+        }
+        let mut recorder = self.control.recorder.borrow_mut();
+        // A supervisor that goes on with a step has said it before.
+        if recorder.state().running.is_some() {
+            return Ok(());
+        }
+        self.plan.notices.iter().try_for_each(|notice| recorder.say(&Message::info(notice)))
+    }
+
+    /// Says where the time went. Nobody waits for it after an abort.
+    fn summarize(&self, outcome: &Outcome) -> io::Result<()> {
+        let Some(settings) = self.plan.summary else { return Ok(()) };
+        let mut recorder = self.control.recorder.borrow_mut();
+        let state = recorder.state();
+        let stages: Vec<_> = state.finished.iter().map(|(_, report)| report.clone()).collect();
+        let since_received = |received| Some(Duration::from_millis(state.began_ms? - received));
+        let received = settings.received_ms.filter(|ms| state.began_ms.is_some_and(|at| at >= *ms));
+        let failed = stages.iter().find(|stage| stage.outcome == *outcome);
+        let failure = (!outcome.is_success()).then(|| match failed {
+            Some(stage) => format!("{}: {}", stage.name, describe(outcome)),
+            None => describe(outcome),
+        });
+        let facts = Facts {
+            queued: settings.queued,
+            pod: received.and_then(since_received),
+            build: self.build_wait,
+            stages: &stages,
+            usage: vec![("build", self.builder.usage()), ("helper", Usage::of_this_container())],
+            failure,
+        };
+        let names = (summary::SECTION, summary::SECTION_END);
+        recorder.section(names, &summary::heading(&facts), &summary::lines(&facts))
     }
 
     /// Runs a stage as often as it may be tried.
@@ -264,7 +306,6 @@ impl<'a> Supervisor<'a> {
         let resumed = self.control.recorder.borrow().state().running.clone();
         let mut attempt = resumed.as_ref().map_or(1, |running| running.attempt);
         let mut resume = resumed.is_some();
-        let mut pause = Duration::from_secs(5);
         let stage_deadline = stage.timeout.map(|limit| {
             let spent = self.spent(limit.shared);
             (Instant::now() + limit.limit.saturating_sub(spent), limit.limit)
@@ -304,14 +345,12 @@ impl<'a> Supervisor<'a> {
             }
             self.control.recorder.borrow_mut().say(&Message::warning("Retrying..."))?;
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(self.plan.retry.after(attempt)) => {}
                 () = sleep_until(self.deadline) => {}
                 wish = next_wish(&mut self.wishes, self.cancelled) => {
                     return self.settle(stage, wished_outcome(wish), Some(wish));
                 }
             }
-            // GitLab Runner's pauses: 5, 10, 20 … seconds, 5 minutes at most.
-            pause = (pause * 2).min(Duration::from_secs(300));
             attempt += 1;
         }
     }
@@ -500,6 +539,7 @@ impl<'a> Supervisor<'a> {
             script: script.clone(),
             grace: self.plan.grace,
         };
+        let waits = Instant::now();
         // Nothing of the script exists yet: whatever ends the job ends this wait at once.
         tokio::select! {
             connected = self.builder.connect(BUILD_STARTS) => {
@@ -511,6 +551,7 @@ impl<'a> Supervisor<'a> {
                 return end;
             }
         }
+        self.build_wait.get_or_insert(waits.elapsed());
         if is_user_step(stage) {
             self.standing.entered = true;
         }

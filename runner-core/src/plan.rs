@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod script;
+#[cfg(test)]
+mod tests;
+
+pub use script::{CommandList, Requirement, Script, ScriptLanguage, SourceHooks};
+
 use crate::ids::JobId;
 use crate::job::{ArtifactFormat, ObjectFormat};
 use crate::secret::Secret;
@@ -45,6 +51,50 @@ pub struct Plan {
     pub hold: Duration,
     /// How long a process may take to end after TERM before it is killed. Default 10 s.
     pub grace: Duration,
+    /// How long to wait before a stage is tried again.
+    #[serde(default)]
+    pub retry: RetryPauses,
+    /// Lines for the trace before the first user step, e.g. which policy made the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// A summary at the end of the trace. `None`: none.
+    #[serde(default)]
+    pub summary: Option<Summary>,
+}
+
+/// What a summary says beside what the agent sees itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How long the job waited in the source's queue.
+    #[serde(default)]
+    pub queued: Option<Duration>,
+    /// When the manager got the job, in milliseconds since the Unix epoch by its own clock.
+    #[serde(default)]
+    pub received_ms: Option<u64>,
+}
+
+/// How long to wait before a stage is tried again
+/// (`FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY`; GitLab Runner's times).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryPauses {
+    /// 5 s, 10 s, 20 s … 5 minutes.
+    #[default]
+    Exponential,
+    /// 1 s, 2 s, 4 s, 5 s, 5 s ….
+    Short,
+}
+
+impl RetryPauses {
+    /// The pause after this attempt, from 1.
+    pub fn after(self, attempt: u32) -> Duration {
+        let (first, longest) = match self {
+            Self::Exponential => (5, 300),
+            Self::Short => (1, 5),
+        };
+        let factor = 1_u64.checked_shl(attempt.saturating_sub(1).min(32)).unwrap_or(u64::MAX);
+        Duration::from_secs(factor.saturating_mul(first).min(longest))
+    }
 }
 
 /// A user of the build container.
@@ -64,17 +114,20 @@ pub struct HeaderLine {
     /// How it looks.
     #[serde(default)]
     pub level: LineLevel,
+    /// When, in seconds since the Unix epoch, for section markers. `None`: when the agent writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
 }
 
 impl HeaderLine {
     /// A line without colour.
     pub fn plain(text: impl Into<String>) -> Self {
-        Self { text: text.into(), level: LineLevel::Plain }
+        Self { text: text.into(), level: LineLevel::Plain, at: None }
     }
 
     /// A warning to the job's author.
     pub fn warning(text: impl Into<String>) -> Self {
-        Self { text: text.into(), level: LineLevel::Warning }
+        Self { text: text.into(), level: LineLevel::Warning, at: None }
     }
 }
 
@@ -91,6 +144,12 @@ pub enum LineLevel {
     Warning,
     /// Red, with `ERROR: ` before it.
     Error,
+    /// A stage's heading, in cyan.
+    Heading,
+    /// Not a line but the beginning of the section of this name.
+    SectionStart,
+    /// Not a line but its end.
+    SectionEnd,
 }
 
 /// A variable as the stages see it.
@@ -276,6 +335,9 @@ pub struct GetSources {
     /// PEM of a CA that git shall trust for [`Self::login_origins`].
     #[serde(default)]
     pub tls_ca: Option<String>,
+    /// The author's and the operator's commands around all this.
+    #[serde(default)]
+    pub hooks: Box<SourceHooks>,
 }
 
 /// How submodules are brought in (`GIT_SUBMODULE_*`).
@@ -322,19 +384,6 @@ pub struct GitLogin {
     pub username: String,
     /// Password or token.
     pub password: Secret,
-}
-
-/// The user's commands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Script {
-    /// In order; each may have several lines. All run in one shell.
-    pub commands: Vec<String>,
-    /// A line printed before the first command (`Running after script...`).
-    #[serde(default)]
-    pub announce: Option<String>,
-    /// Print each command as the shell runs it (`CI_DEBUG_TRACE`).
-    #[serde(default)]
-    pub xtrace: bool,
 }
 
 /// An archive to fetch and unpack into the project directory.

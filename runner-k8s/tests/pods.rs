@@ -47,6 +47,7 @@ fn job() -> Job {
         timeout: Duration::from_secs(3600),
         features: SourceFeatures::default(),
         url: Some("https://gitlab.example/group/widgets/-/jobs/42".into()),
+        ..Job::empty(JobId(0))
     }
 }
 

@@ -5,5 +5,6 @@ mod conformance;
 mod endings;
 mod hostile;
 mod recovery;
+mod scripts;
 mod sources;
 mod world;

@@ -61,6 +61,7 @@ impl World {
             timeout: Duration::from_secs(3600),
             features: Default::default(),
             url: None,
+            ..Job::empty(JobId(0))
         };
         let mut settings = PlanSettings::default();
         settings.feature_flags.push(("FF_TIMESTAMPS".into(), false));

@@ -1,5 +1,6 @@
 //! What a runner's jobs are planned with.
 
+use runner_core::plan::ScriptLanguage;
 use runner_core::planner::PlanSettings;
 use runner_gitlab::short_token;
 use runner_k8s::KubernetesSettings;
@@ -19,6 +20,13 @@ pub(crate) fn plan_settings(
         system_id: system_id.to_owned(),
         manager_host: environment::host_name(),
         environment: config.environment.clone(),
+        pre_get_sources_script: config.pre_get_sources_script.clone(),
+        post_get_sources_script: config.post_get_sources_script.clone(),
+        summary: config.job_summary,
+        language: match config.shell.as_str() {
+            "pwsh" => ScriptLanguage::PowerShell,
+            _ => ScriptLanguage::Shell,
+        },
         pre_build_script: config.pre_build_script.clone(),
         post_build_script: config.post_build_script.clone(),
         feature_flags: config.feature_flags.clone().into_iter().collect(),

@@ -20,6 +20,7 @@ mod place;
 mod pod_ends;
 mod process;
 mod requests;
+mod secrets;
 mod services;
 mod settings;
 mod takeover;

@@ -34,6 +34,7 @@ pub(super) struct JobSettings {
     pub(super) after_script_timeout: Duration,
     pub(super) after_script_ignore_errors: bool,
     pub(super) debug_trace: bool,
+    pub(super) summary: bool,
 }
 
 /// What `GIT_SUBMODULE_STRATEGY` says.
@@ -77,6 +78,7 @@ impl JobSettings {
         let after_script_timeout =
             reader.timeout("RUNNER_AFTER_SCRIPT_TIMEOUT", timeout).unwrap_or(DEFAULT_AFTER_SCRIPT);
         let after_script_ignore_errors = reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true);
+        let summary = reader.bool("PODWRIGHT_JOB_SUMMARY", settings.summary);
         let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
         if debug_trace && settings.debug_trace_disabled {
             debug_trace = false;
@@ -100,6 +102,8 @@ impl JobSettings {
             after_script_timeout,
             after_script_ignore_errors,
             debug_trace,
+            // It is a section, and long: without sections the log is better off without it.
+            summary: summary && job.features.trace_sections,
         }
     }
 }

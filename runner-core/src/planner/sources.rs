@@ -44,6 +44,7 @@ pub(super) fn get_sources(plan: &Stages<'_>, sources: &Sources) -> GetSources {
         lfs: !job.lfs_skip_smudge,
         refusal,
         tls_ca: plan.settings.tls_ca.clone(),
+        hooks: Box::new(plan.scripts().hooks()),
     }
 }
 

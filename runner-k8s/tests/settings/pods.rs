@@ -116,7 +116,6 @@ async fn a_pod_of_any_sensible_settings_passes_the_simulated_clusters_checks() {
 /// What the real one says knows every rule. `PODWRIGHT_E2E_PODS` is how many pods are tried, 300 if it
 /// is not set.
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a test that was not run must say so")]
 async fn a_pod_of_any_sensible_settings_is_accepted_by_a_real_api_server() {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let Some(kubeconfig) = variable("PODWRIGHT_E2E_KUBECONFIG") else {

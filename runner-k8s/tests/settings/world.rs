@@ -1,9 +1,7 @@
 //! A job, settings, and the pod that follows.
 
-use std::time::Duration;
-
 use runner_core::ids::{JobId, SourceId};
-use runner_core::job::{Image, Job, Project, SourceFeatures, Step, Variable};
+use runner_core::job::{Image, Job, Project, Variable};
 use runner_core::plan::Plan;
 use runner_core::planner::{PlanSettings, Transfers, plan};
 use runner_core::secret::Secret;
@@ -25,8 +23,6 @@ pub(crate) fn service(name: &str) -> Image {
 /// A job with one service, so that there is a container of each kind.
 pub(crate) fn job() -> Job {
     Job {
-        id: JobId(42),
-        name: "unit tests".into(),
         project: Project {
             id: 7,
             name: "widgets".into(),
@@ -34,21 +30,14 @@ pub(crate) fn job() -> Job {
             reference: "main".into(),
             sha: "0123456789abcdef0123456789abcdef01234567".into(),
         },
-        sources: None,
         variables: vec![
             variable("TAG", "12"),
             variable("TEAM", "blue"),
             variable("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", "true"),
         ],
-        steps: vec![Step { name: "script".into(), script: vec!["make".into()] }],
         image: Some(service("debian:12")),
         services: vec![service("redis:7")],
-        artifacts: Vec::new(),
-        dependencies: Vec::new(),
-        registries: Vec::new(),
-        timeout: Duration::from_secs(3600),
-        features: SourceFeatures::default(),
-        url: None,
+        ..Job::new(JobId(42), "unit tests", ["make"])
     }
 }
 

@@ -49,6 +49,7 @@ fn job() -> Job {
         timeout: Duration::from_secs(3600),
         features: SourceFeatures { trace_sections: true, ..SourceFeatures::default() },
         url: None,
+        ..Job::empty(JobId(0))
     }
 }
 
