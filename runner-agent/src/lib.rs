@@ -13,6 +13,7 @@
 //!
 //! Nothing here knows Kubernetes.
 
+pub mod archive;
 pub mod builder;
 pub mod cli;
 pub mod clock;
