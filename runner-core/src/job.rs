@@ -217,6 +217,10 @@ pub enum ArtifactFormat {
     Gzip,
     /// The file itself.
     Raw,
+    /// A zip archive compressed with Zstandard.
+    ZipZstd,
+    /// A tar archive compressed with Zstandard.
+    TarZstd,
 }
 
 /// An archive to make after the commands.

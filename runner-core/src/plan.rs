@@ -298,6 +298,33 @@ pub struct Upload {
     pub format: ArtifactFormat,
     /// Where to.
     pub to: Transfer,
+    /// A statement of where it comes from goes into it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// What a provenance statement says beside names and digests of files
+/// (`RUNNER_GENERATE_ARTIFACTS_METADATA`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The runner's number at the source.
+    pub runner_id: String,
+    /// Its name.
+    pub runner_name: String,
+    /// `kubernetes`.
+    pub executor: String,
+    /// The repository, without credentials and `.git`.
+    pub repository: String,
+    /// The commit.
+    pub sha: String,
+    /// The job's name.
+    pub job_name: String,
+    /// Names of the job's variables; never their values.
+    pub variables: Vec<String>,
+    /// URL of the page that says what such a statement means.
+    pub build_type: String,
+    /// Version of the runner.
+    pub builder_version: String,
 }
 
 /// Where an archive comes from or goes to.

@@ -8,9 +8,8 @@
 //! Owns the formats, the threads that compress, and the rule that nothing is written outside of the
 //! directory. Does not own which files go in (`stages::files`), HTTP, or messages in the trace.
 //!
-//! The zip writer is ours, because the blocks of one file are compressed on several threads and
-//! the result is a stream that is sent while it is made; the reader of foreign zip archives is the
-//! `zip` crate's.
+//! Writer and reader of zip archives are ours: the `zip` crate neither compresses the blocks of one
+//! file on several threads nor writes to a stream, and loses set-uid bits, seconds and owners.
 
 mod entry;
 mod level;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,6 +61,9 @@ impl Origin {
     }
 
     fn descend(&self, name: &Path, flags: OFlags) -> io::Result<Option<OwnedFd>> {
+        if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Ok(None);
+        }
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         if self.has_openat2.load(Ordering::Relaxed) {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;

@@ -3,12 +3,14 @@
 mod cleanup;
 mod context;
 mod download;
-mod files;
+mod gather;
+mod growing;
 mod prepare;
+mod provenance;
+mod select;
 mod sources;
 mod tool;
 mod transfer;
-mod unpack;
 mod upload;
 
 pub use context::{Context, StageFailure};

@@ -16,11 +16,12 @@ use super::error::PlanError;
 use super::job_settings::{JobSettings, stage_limit};
 use super::repository::remote;
 use super::settings::{PlanSettings, Transfers};
+use super::values::parse_bool;
 use super::variables::VariableSet;
 use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources, Step};
 use crate::plan::{
-    Download, GetSources, OnFailure, Operation, Place, Script, Stage, StageTimeout, Transfer,
-    Upload, When,
+    Download, GetSources, OnFailure, Operation, Place, Provenance, Script, Stage, StageTimeout,
+    Transfer, Upload, When,
 };
 
 /// The step that runs whatever became of the others.
@@ -178,7 +179,10 @@ impl Stages<'_> {
                 .iter()
                 .zip(transfers)
                 .filter(|(artifact, _)| artifact.when != skipped && has_content(artifact))
-                .filter_map(|(artifact, to)| Some(upload(artifact, to.clone()?)))
+                .filter_map(|(artifact, to)| {
+                    let provenance = self.provenance(artifact);
+                    Some(Upload { provenance, ..upload(artifact, to.clone()?) })
+                })
                 .collect();
             let operation = Operation::UploadArtifacts { archives };
             Stage { when, ..stage(name, title, Place::Helper, operation) }
@@ -198,6 +202,36 @@ impl Stages<'_> {
             ),
         ];
         Ok(stages.into_iter().filter(has_archives).collect())
+    }
+}
+
+/// What a provenance statement means, for whoever reads one.
+const BUILD_TYPE: &str = "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/v19.4.0/PROVENANCE.md";
+
+impl Stages<'_> {
+    /// What the archive's provenance statement says, where the author wants one. Only zip archives
+    /// have a place for it.
+    fn provenance(&self, artifact: &Artifact) -> Option<Provenance> {
+        let wanted = self.variables.setting("RUNNER_GENERATE_ARTIFACTS_METADATA")?;
+        if !parse_bool(wanted)? || artifact.format != ArtifactFormat::Zip {
+            return None;
+        }
+        let repository = self.job.sources.as_ref().map(|sources| {
+            let (url, _) = remote(sources, self.settings, self.variables);
+            url.strip_suffix(".git").map(str::to_owned).unwrap_or(url)
+        });
+        let value = |name: &str| self.variables.setting(name).unwrap_or_default().to_owned();
+        Some(Provenance {
+            runner_id: value("CI_RUNNER_ID"),
+            runner_name: self.settings.runner_name.clone(),
+            executor: "kubernetes".to_owned(),
+            repository: repository.unwrap_or_default(),
+            sha: self.job.project.sha.clone(),
+            job_name: self.job.name.clone(),
+            variables: self.job.variables.iter().map(|variable| variable.key.clone()).collect(),
+            build_type: BUILD_TYPE.to_owned(),
+            builder_version: self.settings.release_version.clone(),
+        })
     }
 }
 
@@ -230,8 +264,8 @@ fn has_content(artifact: &Artifact) -> bool {
 /// Name and globs stay as they are: the agent expands them where the files are, by shell rules.
 fn upload(artifact: &Artifact, to: Transfer) -> Upload {
     let default = match artifact.format {
-        ArtifactFormat::Zip => "artifacts",
         ArtifactFormat::Gzip | ArtifactFormat::Raw => "default",
+        _ => "artifacts",
     };
     let name = artifact.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default);
     Upload {
@@ -242,6 +276,7 @@ fn upload(artifact: &Artifact, to: Transfer) -> Upload {
         untracked: artifact.untracked,
         format: artifact.format,
         to,
+        provenance: None,
     }
 }
 

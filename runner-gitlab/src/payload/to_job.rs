@@ -116,6 +116,8 @@ fn artifact(artifact: model::Artifact) -> Artifact {
         format: match artifact.artifact_format.as_str() {
             "gzip" => ArtifactFormat::Gzip,
             "raw" => ArtifactFormat::Raw,
+            "zipzstd" => ArtifactFormat::ZipZstd,
+            "tarzstd" => ArtifactFormat::TarZstd,
             _ => ArtifactFormat::Zip,
         },
         kind: artifact.artifact_type,

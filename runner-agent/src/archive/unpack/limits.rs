@@ -7,14 +7,14 @@ use super::UnpackError;
 pub struct Limits {
     /// Most bytes of all files together. Default: 64 GiB, far above GitLab's own limits.
     pub bytes: u64,
-    /// Most entries. Default: 10 million; a directory for each is about what a volume's inodes
-    /// allow.
+    /// Most entries. Default: 2 million, several times a large `node_modules`; the list of a zip
+    /// archive takes about 150 bytes of memory for each.
     pub entries: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 30, entries: 10_000_000 }
+        Self { bytes: 64 << 30, entries: 2_000_000 }
     }
 }
 

@@ -17,6 +17,8 @@ mod pread;
 mod tar;
 mod tar_entries;
 mod zip;
+mod zip_data;
+mod zip_list;
 
 use std::fs::File;
 use std::io::{self, Read};
