@@ -17,7 +17,7 @@ use flate2::read::MultiGzDecoder;
 use runner_core::layout;
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TimeLimit, Verdict};
-use runner_core::plan::{LineLevel, OnFailure, Operation, Place, Plan, PlanReadError, Stage, When};
+use runner_core::plan::{OnFailure, Operation, Place, Plan, PlanReadError, Stage, When};
 use rustix::process::Signal;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,7 +32,7 @@ use crate::link::{Order, RunId};
 use crate::process::{ExitStatus, Reaper, protect_memory, signal_group};
 use crate::recorder::Recorder;
 use crate::session::serve_managers;
-use crate::stages::{Context, StageFailure};
+use crate::stages::{self, Context, StageFailure};
 use crate::standing::Standing;
 
 /// How long the build container may take to start after the helper: its image may still be pulled.
@@ -242,12 +242,7 @@ impl<'a> Supervisor<'a> {
         }
         recorder.note(|state| state.began_ms = Some(now_ms()))?;
         for line in &self.plan.header {
-            recorder.say(&match line.level {
-                LineLevel::Plain => Message::plain(&line.text),
-                LineLevel::Info => Message::info(&line.text),
-                LineLevel::Warning => Message::warning(&line.text),
-                LineLevel::Error => Message::error(&line.text),
-            })?;
+            recorder.say(&stages::line(line))?;
         }
         Ok(0)
     }

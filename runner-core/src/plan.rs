@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{CacheKey, CacheScope};
 use crate::ids::JobId;
 use crate::job::{ArtifactFormat, ObjectFormat};
 use crate::secret::Secret;
@@ -189,6 +190,10 @@ pub enum Operation {
         /// In this order.
         archives: Vec<Download>,
     },
+    /// Restores caches. It never fails the job.
+    RestoreCaches(CacheStage<RestoreCache>),
+    /// Archives caches. It never fails the job.
+    ArchiveCaches(CacheStage<ArchiveCache>),
     /// Runs the user's commands in one shell.
     Script(Script),
     /// Packs and hands over archives.
@@ -266,6 +271,52 @@ pub struct Script {
     /// Print each command as the shell runs it (`CI_DEBUG_TRACE`).
     #[serde(default)]
     pub xtrace: bool,
+}
+
+/// The caches of a job that a stage works on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStage<T> {
+    /// What the job may reach in the store; `None`: there is only the cache directory.
+    pub scope: Option<CacheScope>,
+    /// Longest time for each, waiting for a manager included (`CACHE_REQUEST_TIMEOUT`).
+    pub limit: Duration,
+    /// In this order.
+    pub caches: Vec<T>,
+}
+
+/// A cache to restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreCache {
+    /// What the author should know first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<HeaderLine>,
+    /// The key and its fallbacks; the first that can be had counts. Empty: only the notices.
+    pub keys: Vec<CacheKey>,
+    /// Globs of what is in it.
+    pub paths: Vec<String>,
+    /// Also everything git does not track.
+    pub untracked: bool,
+    /// Remove what the globs match when the archive turns out broken
+    /// (`FF_CLEAN_UP_FAILED_CACHE_EXTRACT`).
+    #[serde(default)]
+    pub clean_up: bool,
+}
+
+/// A cache to archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveCache {
+    /// What the author should know first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<HeaderLine>,
+    /// Its key. `None`: only the notices.
+    pub key: Option<CacheKey>,
+    /// Globs of what goes in.
+    pub paths: Vec<String>,
+    /// Also everything git does not track.
+    pub untracked: bool,
+    /// Largest archive that is sent to the store, in bytes; 0: no limit.
+    #[serde(default)]
+    pub limit: u64,
 }
 
 /// An archive to fetch and unpack into the project directory.

@@ -8,20 +8,21 @@ use runner_core::log::Message;
 use super::context::{Context, StageFailure};
 use super::select::{Selected, Selection, names};
 use super::tool;
-use crate::archive::{Entries, Level};
+use crate::archive::Level;
 
 /// Longest list of untracked files, in bytes: some million names.
 const LONGEST_LIST: usize = 256 << 20;
 
-/// Looks for the files, and says how many each pattern found.
+/// Looks for the files. What the author should know about each pattern comes with them.
 pub(super) async fn gather(
     context: &Context<'_>,
     paths: &[String],
     exclude: &[String],
     untracked: bool,
-) -> Result<Entries, StageFailure> {
+) -> Result<Selected, StageFailure> {
+    let mut log = Vec::new();
     let expanded = |patterns: &[String]| patterns.iter().map(|p| expand(context, p)).collect();
-    let untracked = if untracked { Some(list_untracked(context).await?) } else { None };
+    let untracked = if untracked { Some(list_untracked(context, &mut log).await?) } else { None };
     let selection = Selection {
         project: PathBuf::from(&context.plan.directories.project),
         paths: expanded(paths),
@@ -32,10 +33,8 @@ pub(super) async fn gather(
     let Ok(Selected { entries, messages }) = found else {
         return Err(context.fail("looking for files was interrupted"));
     };
-    for message in &messages {
-        context.say(message)?;
-    }
-    Ok(entries)
+    log.extend(messages);
+    Ok(Selected { entries, messages: log })
 }
 
 /// As the shell would in double quotes, from the job's variables.
@@ -46,7 +45,10 @@ pub(super) fn expand(context: &Context<'_>, text: &str) -> String {
 
 /// What git does not track, ignored files included. The repository is the job's by now: its settings
 /// are not obeyed.
-async fn list_untracked(context: &Context<'_>) -> Result<Vec<std::ffi::OsString>, StageFailure> {
+async fn list_untracked(
+    context: &Context<'_>,
+    log: &mut Vec<Message>,
+) -> Result<Vec<std::ffi::OsString>, StageFailure> {
     let mut git = Command::new("git");
     git.current_dir(&context.plan.directories.project)
         .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
@@ -55,7 +57,7 @@ async fn list_untracked(context: &Context<'_>) -> Result<Vec<std::ffi::OsString>
     match tool::read(context, &mut git, LONGEST_LIST).await? {
         Some(output) => Ok(names(&output)),
         None => {
-            context.say(&Message::warning("untracked: git cannot list the files"))?;
+            log.push(Message::warning("untracked: git cannot list the files"));
             Ok(Vec::new())
         }
     }

@@ -54,10 +54,22 @@ impl Growing {
         format: Format,
         level: Level,
     ) -> io::Result<Self> {
-        let temp = Path::new(&plan.directories.temp);
-        std::fs::create_dir_all(temp)?;
-        // It has no name: nobody else can open it and nothing is left behind.
-        let file = Arc::new(tempfile::tempfile_in(temp)?);
+        let file = nameless(plan)?;
+        Self::pack_into(file, plan, entries, format, level)
+    }
+
+    /// The same, into this empty file.
+    ///
+    /// # Errors
+    /// When there is no project.
+    pub(super) fn pack_into(
+        file: File,
+        plan: &Plan,
+        entries: Arc<Entries>,
+        format: Format,
+        level: Level,
+    ) -> io::Result<Self> {
+        let file = Arc::new(file);
         let origin = Origin::open(Path::new(&plan.directories.project))?;
         let sender = watch::Sender::new(Extent::default());
         let extent = sender.subscribe();
@@ -117,6 +129,13 @@ impl Growing {
         let extent = self.extent.borrow();
         (extent.length, extent.end.as_ref().and_then(|end| end.as_ref().err().cloned()))
     }
+}
+
+/// A file in the job's temporary directory that nobody else can open and that leaves nothing behind.
+pub(super) fn nameless(plan: &Plan) -> io::Result<File> {
+    let temp = Path::new(&plan.directories.temp);
+    std::fs::create_dir_all(temp)?;
+    tempfile::tempfile_in(temp)
 }
 
 impl Writing {

@@ -1,5 +1,6 @@
 //! What the stages do, apart from the user's scripts.
 
+mod cache;
 mod cleanup;
 mod context;
 mod download;
@@ -13,7 +14,7 @@ mod tool;
 mod transfer;
 mod upload;
 
-pub use context::{Context, StageFailure};
+pub use context::{Context, StageFailure, line};
 
 use runner_core::plan::Operation;
 
@@ -31,6 +32,8 @@ pub async fn run(
         Operation::GetSources(sources) => sources::get_sources(context, sources, attempt).await,
         Operation::DownloadArtifacts { archives } => download::download(context, archives).await,
         Operation::UploadArtifacts { archives } => upload::upload(context, archives).await,
+        Operation::RestoreCaches(stage) => cache::restore(context, stage).await,
+        Operation::ArchiveCaches(stage) => cache::archive(context, stage).await,
         Operation::Cleanup => cleanup::cleanup(context),
         _ => Err(StageFailure::unsupported()),
     }

@@ -18,6 +18,7 @@ use super::context::{Context, StageFailure};
 use super::gather::{expand, gather, level};
 use super::growing::Growing;
 use super::provenance;
+use super::select::Selected;
 use super::transfer::{chain, client, http, is_passing, request, retry_after};
 use crate::archive::Level;
 use crate::archive::pack::Format;
@@ -41,7 +42,11 @@ pub(super) async fn upload(context: &Context<'_>, archives: &[Upload]) -> Result
 }
 
 async fn one(context: &Context<'_>, archive: &Upload) -> Result<(), StageFailure> {
-    let mut entries = gather(context, &archive.paths, &archive.exclude, archive.untracked).await?;
+    let found = gather(context, &archive.paths, &archive.exclude, archive.untracked).await?;
+    let Selected { mut entries, messages } = found;
+    for message in &messages {
+        context.say(message)?;
+    }
     if entries.is_empty() {
         context.say(&Message::error("No files to upload"))?;
         return Ok(());

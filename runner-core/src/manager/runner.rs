@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::settings::RelaySettings;
 use crate::artifact::ArtifactStore;
+use crate::cache::CacheStore;
 use crate::executor::Executor;
 use crate::planner::PlanSettings;
 use crate::source::JobSource;
@@ -20,6 +21,8 @@ pub struct Runner {
     pub executor: Arc<dyn Executor>,
     /// Where their archives go. `None`: nowhere; `artifacts:` of a job is ignored.
     pub artifacts: Option<Arc<dyn ArtifactStore>>,
+    /// Where their caches go. `None`: into the cache directory of their pod only.
+    pub cache: Option<Arc<dyn CacheStore>>,
     /// How they are planned.
     pub plan: PlanSettings,
     /// How their traces are relayed.
@@ -68,6 +71,7 @@ impl Runner {
             source,
             executor,
             artifacts: None,
+            cache: None,
             plan: PlanSettings::default(),
             relay: RelaySettings::default(),
             limit: 0,

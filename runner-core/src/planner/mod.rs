@@ -10,6 +10,7 @@
 //! run when. Does not own: shell text ([`shell`](crate::shell), in the agent), images and pods (the
 //! executor), addresses of archives (the [`ArtifactStore`](crate::artifact::ArtifactStore)).
 
+mod caches;
 mod directories;
 mod error;
 pub mod flags;
@@ -71,8 +72,9 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
     drop(all);
 
     let job_settings = JobSettings::read(job, settings, &variables, &mut warnings);
-    let stages = Stages { job, settings, job_settings: &job_settings, variables: &variables }
-        .plan(transfers)?;
+    let stages =
+        Stages { job, settings, job_settings: &job_settings, variables: &variables, flags: &flags }
+            .plan(transfers)?;
     let credentials = stages.iter().filter_map(|stage| match &stage.operation {
         Operation::GetSources(sources) => sources.login.as_ref().map(|login| &login.password),
         _ => None,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cache::CacheScope;
 use crate::plan::Transfer;
 use crate::secret::Secret;
 
@@ -75,6 +76,9 @@ pub struct PlanSettings {
     pub prepare_timeout: Option<Duration>,
     /// Longest time for all attempts to get the sources; same rule. Default: none.
     pub get_sources_timeout: Option<Duration>,
+    /// Largest cache archive that goes to the store, in bytes (`MaxUploadedArchiveSize`); 0: no limit.
+    /// Default: 0.
+    pub cache_limit: u64,
     /// Lines of the executor at the end of the header, e.g. `Using Kubernetes namespace: ci`.
     /// Default: none.
     pub executor_lines: Vec<String>,
@@ -113,6 +117,7 @@ impl Default for PlanSettings {
             debug_trace_disabled: false,
             prepare_timeout: None,
             get_sources_timeout: None,
+            cache_limit: 0,
             executor_lines: Vec::new(),
         }
     }
@@ -137,4 +142,6 @@ pub struct Transfers {
     pub downloads: Vec<Transfer>,
     /// One for each of the job's artifacts, in their order. `None`: the store does not take it.
     pub uploads: Vec<Option<Transfer>>,
+    /// What the job's caches may reach. `None`: there is no cache store.
+    pub cache: Option<CacheScope>,
 }

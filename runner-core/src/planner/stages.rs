@@ -1,18 +1,19 @@
 //! The stages of a plan, in order. A stage that has nothing to do is not there.
 //!
 //! ```text
-//!   prepare_script → get_sources → (restore_cache) → download_artifacts
+//!   prepare_script → get_sources → restore_cache → download_artifacts
 //!     → step_… → after_script
-//!     → (archive_cache_on_failure) → upload_artifacts_on_failure
-//!     → (archive_cache) → upload_artifacts_on_success → cleanup_file_variables
+//!     → archive_cache_on_failure or archive_cache
+//!     → upload_artifacts_on_failure or upload_artifacts_on_success → cleanup_file_variables
 //! ```
 //!
-//! Names in brackets have no operation yet; their places are marked below. Resolving secrets comes
-//! before planning, since the plan carries their values.
+//! Resolving secrets comes before planning, since the plan carries their values.
 
 use std::time::Duration;
 
+use super::caches::Caches;
 use super::error::PlanError;
+use super::flags::Flags;
 use super::job_settings::{JobSettings, stage_limit};
 use super::repository::remote;
 use super::settings::{PlanSettings, Transfers};
@@ -34,22 +35,25 @@ pub(super) struct Stages<'a> {
     pub(super) settings: &'a PlanSettings,
     pub(super) job_settings: &'a JobSettings,
     pub(super) variables: &'a VariableSet,
+    pub(super) flags: &'a Flags,
 }
 
 impl Stages<'_> {
     pub(super) fn plan(&self, transfers: Transfers) -> Result<Vec<Stage>, PlanError> {
-        let Transfers { downloads, uploads } = transfers;
+        let Transfers { downloads, uploads, cache: scope } = transfers;
+        let Self { job, settings, variables, flags, .. } = *self;
+        let caches = Caches { job, settings, variables, flags, scope };
         let mut stages = vec![self.prepare()];
         stages.extend(self.job.sources.as_ref().map(|sources| self.get_sources(sources)));
-        // restore_cache comes here.
+        stages.extend(caches.restore()?);
         stages.extend(self.download_artifacts(downloads)?);
         for step in self.job.steps.iter().filter(|step| step.name != AFTER_SCRIPT) {
             stages.extend(self.user_step(step)?);
         }
         stages.extend(self.after_script());
+        stages.extend(caches.archive()?);
         // The variant for failures first: if it came second, a failed upload of a successful job
-        // would count as the failure that it waits for. Whatever archives caches here must not
-        // change which variant of the uploads runs either.
+        // would count as the failure that it waits for.
         stages.extend(self.upload_artifacts(&uploads)?);
         stages.push(Stage {
             when: When::Always,
