@@ -27,6 +27,8 @@ use std::path::Path;
 
 pub use limits::Limits;
 
+use pread::PositionedFile;
+
 /// Why an archive was not unpacked (whole).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -109,11 +111,11 @@ impl Magic {
 /// before anything is written.
 pub fn unpack(file: File, root: &Path, limits: Limits) -> Result<Unpacked, UnpackError> {
     let mut magic = [0; MAGIC];
-    let count = file
-        .read_at(&mut magic, 0)
-        .map_err(|error| UnpackError::Damaged(format!("it cannot be read: {error}")))?;
+    let unreadable = |error: io::Error| UnpackError::Damaged(format!("it cannot be read: {error}"));
+    let count = file.read_at(&mut magic, 0).map_err(unreadable)?;
     match Magic::of(&magic[..count]) {
-        Magic::TarZstd => tar::unpack(file, root, limits),
+        // From its beginning, wherever whoever wrote the file has left off.
+        Magic::TarZstd => tar::unpack(PositionedFile::new(file).map_err(unreadable)?, root, limits),
         Magic::Gzip => Err(UnpackError::Unsupported("gzip")),
         Magic::Zip => zip::unpack(file, root, limits),
     }
