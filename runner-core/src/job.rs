@@ -77,6 +77,7 @@ impl Job {
             services: Vec::new(),
             artifacts: Vec::new(),
             dependencies: Vec::new(),
+            caches: Vec::new(),
             registries: Vec::new(),
             timeout: Self::DEFAULT_TIMEOUT,
             features: SourceFeatures::default(),
