@@ -7,9 +7,8 @@ use runner_core::secret::Secret;
 use toml::value::Datetime;
 
 use super::duration::GoDuration;
-use super::raw_ignored::{
-    RawCache, RawMonitoring, RawReferees, RawRunnerExperimental, RawUsageLogger,
-};
+use super::raw_cache::RawCache;
+use super::raw_ignored::{RawMonitoring, RawReferees, RawRunnerExperimental, RawUsageLogger};
 use super::shape::settings;
 
 pub(crate) const LOG_LEVELS: &[&str] =
@@ -167,7 +166,7 @@ settings! {
         /// How archives go to GitLab.
         "artifact" artifact: RawArtifact;
         /// Distributed caches.
-        "cache" cache: Option<RawCache> [ignored("caches are not restored and archived yet")];
+        "cache" cache: Option<RawCache>;
         /// What is watched.
         "monitoring" monitoring: RawMonitoring;
         /// Things that may change.
