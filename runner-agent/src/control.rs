@@ -7,6 +7,7 @@ use runner_core::ids::{Epoch, JobId};
 use runner_core::wire::StopMode;
 use tokio::sync::{Notify, watch};
 
+use crate::asks::Asks;
 use crate::recorder::Recorder;
 
 /// Why the job is to stop early.
@@ -36,6 +37,8 @@ pub struct Control {
     pub job: JobId,
     /// The one writer. Borrowed for a moment at a time, never across an await.
     pub recorder: RefCell<Recorder>,
+    /// What the job asks of its manager.
+    pub asks: Asks,
     wish: watch::Sender<Option<Wish>>,
     epoch: watch::Sender<Epoch>,
     released: Notify,
@@ -49,6 +52,7 @@ impl Control {
         Rc::new(Self {
             job,
             recorder: RefCell::new(recorder),
+            asks: Asks::default(),
             wish: watch::Sender::new(None),
             epoch: watch::Sender::new(epoch),
             released: Notify::new(),

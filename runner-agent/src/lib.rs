@@ -13,6 +13,8 @@
 //!
 //! Nothing here knows Kubernetes.
 
+pub mod archive;
+pub mod asks;
 pub mod builder;
 pub mod cli;
 pub mod clock;

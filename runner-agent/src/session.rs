@@ -58,6 +58,9 @@ struct Session<'a> {
     position: Offset,
     until: Offset,
     stages_sent: usize,
+    asks: watch::Receiver<u64>,
+    /// The last question that was sent.
+    asked: u64,
     verdict_sent: bool,
     buffer: BytesMut,
 }
@@ -88,6 +91,8 @@ impl<'a> Session<'a> {
             position: hello.from,
             until: hello.until,
             stages_sent: 0,
+            asks: control.asks.subscribe(),
+            asked: 0,
             verdict_sent: false,
             buffer: BytesMut::new(),
         };
@@ -129,6 +134,8 @@ impl<'a> Session<'a> {
                         return Ok(());
                     }
                 }
+                // The sender lives in `control`, so this cannot fail.
+                _ = self.asks.changed() => {}
                 changed = self.progress.changed() => {
                     if changed.is_err() {
                         return Ok(());
@@ -155,6 +162,11 @@ impl<'a> Session<'a> {
         self.stages_sent += stages.len();
         for stage in stages {
             self.framed.send(AgentFrame::Stage(stage)).await?;
+            sent = true;
+        }
+        for ask in self.control.asks.since(self.asked) {
+            self.asked = ask.id;
+            self.framed.send(AgentFrame::Ask(ask)).await?;
             sent = true;
         }
         let end = self.until.min(length);
@@ -191,6 +203,10 @@ impl<'a> Session<'a> {
             }
             ManagerFrame::Stop(stop) => {
                 self.control.wish(stop.mode.into());
+                true
+            }
+            ManagerFrame::Answer(answer) => {
+                self.control.asks.answer(answer);
                 true
             }
             ManagerFrame::Release => {

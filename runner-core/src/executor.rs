@@ -16,6 +16,7 @@ use crate::job::Job;
 use crate::outcome::{Outcome, StageReport, TraceSummary};
 use crate::plan::Plan;
 use crate::source::Ticket;
+use crate::wire::{AnswerFrame, AskFrame};
 
 /// Everything an executor has to know about a job.
 #[derive(Debug)]
@@ -63,6 +64,9 @@ pub enum JobEvent {
         /// Its bytes.
         bytes: Bytes,
     },
+    /// The job's own program wants something that only a manager has; answered with
+    /// [`JobHandle::answer`]. An unanswered one comes again to the next manager.
+    Asked(AskFrame),
     /// The job's own program is done, but there is more trace than was asked for: ask for all of it
     /// now rather than at the next turn. Sent at most once.
     Finishing,
@@ -229,6 +233,11 @@ pub trait JobHandle: Send {
     /// # Errors
     /// When the job could not be told yet; the executor keeps trying by itself.
     async fn stop(&mut self, stop: Stop) -> Result<(), ExecutorError>;
+
+    /// Answers [`JobEvent::Asked`]. An answer that gets lost is asked for again.
+    ///
+    /// Default: nothing, for executors whose jobs ask nothing.
+    async fn answer(&mut self, _answer: AnswerFrame) {}
 
     /// Stores what the manager is about to say in the trace, before it says it.
     ///

@@ -36,6 +36,9 @@ pub struct Job {
     pub artifacts: Vec<Artifact>,
     /// Archives of earlier jobs to fetch before the commands.
     pub dependencies: Vec<Dependency>,
+    /// What is kept from one job to the next, in this order.
+    #[serde(default)]
+    pub caches: Vec<Cache>,
     /// Logins for image registries.
     pub registries: Vec<RegistryLogin>,
     /// Longest time that the whole job may take; see [`Job::DEFAULT_TIMEOUT`].
@@ -126,6 +129,7 @@ impl Job {
             services: Vec::new(),
             artifacts: Vec::new(),
             dependencies: Vec::new(),
+            caches: Vec::new(),
             registries: Vec::new(),
             timeout: Self::DEFAULT_TIMEOUT,
             features: SourceFeatures::default(),
@@ -279,6 +283,10 @@ pub enum ArtifactFormat {
     Gzip,
     /// The file itself.
     Raw,
+    /// A zip archive compressed with Zstandard.
+    ZipZstd,
+    /// A tar archive compressed with Zstandard.
+    TarZstd,
 }
 
 /// An archive to make after the commands.
@@ -315,6 +323,23 @@ pub struct Dependency {
     pub filename: String,
     /// Bytes.
     pub size: u64,
+}
+
+/// Files that are kept for later jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Under which name; may refer to variables. Empty: job name and ref.
+    pub key: String,
+    /// Names to restore from when there is nothing under the key.
+    pub fallback_keys: Vec<String>,
+    /// Globs of what goes in, relative to the project directory.
+    pub paths: Vec<String>,
+    /// Also everything git does not track.
+    pub untracked: bool,
+    /// `pull-push` (the default), `pull` or `push`; may refer to variables.
+    pub policy: String,
+    /// When it is saved.
+    pub when: ArtifactWhen,
 }
 
 /// A login for an image registry.

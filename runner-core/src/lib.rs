@@ -10,6 +10,7 @@
 //! Nothing here knows GitLab, Kubernetes or HTTP.
 
 pub mod artifact;
+pub mod cache;
 pub mod executor;
 pub mod glob;
 pub mod ids;

@@ -14,6 +14,7 @@ mod tests;
 
 pub use script::{CommandList, Requirement, Script, ScriptLanguage, SourceHooks};
 
+use crate::cache::{CacheKey, CacheScope};
 use crate::ids::JobId;
 use crate::job::{ArtifactFormat, ObjectFormat};
 use crate::secret::Secret;
@@ -261,6 +262,10 @@ pub enum Operation {
         /// In this order.
         archives: Vec<Download>,
     },
+    /// Restores caches. It never fails the job.
+    RestoreCaches(CacheStage<RestoreCache>),
+    /// Archives caches. It never fails the job.
+    ArchiveCaches(CacheStage<ArchiveCache>),
     /// Runs the user's commands in one shell.
     Script(Script),
     /// Packs and hands over archives.
@@ -386,6 +391,52 @@ pub struct GitLogin {
     pub password: Secret,
 }
 
+/// The caches of a job that a stage works on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStage<T> {
+    /// What the job may reach in the store; `None`: there is only the cache directory.
+    pub scope: Option<CacheScope>,
+    /// Longest time for each, waiting for a manager included (`CACHE_REQUEST_TIMEOUT`).
+    pub limit: Duration,
+    /// In this order.
+    pub caches: Vec<T>,
+}
+
+/// A cache to restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreCache {
+    /// What the author should know first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<HeaderLine>,
+    /// The key and its fallbacks; the first that can be had counts. Empty: only the notices.
+    pub keys: Vec<CacheKey>,
+    /// Globs of what is in it.
+    pub paths: Vec<String>,
+    /// Also everything git does not track.
+    pub untracked: bool,
+    /// Remove what the globs match when the archive turns out broken
+    /// (`FF_CLEAN_UP_FAILED_CACHE_EXTRACT`).
+    #[serde(default)]
+    pub clean_up: bool,
+}
+
+/// A cache to archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveCache {
+    /// What the author should know first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<HeaderLine>,
+    /// Its key. `None`: only the notices.
+    pub key: Option<CacheKey>,
+    /// Globs of what goes in.
+    pub paths: Vec<String>,
+    /// Also everything git does not track.
+    pub untracked: bool,
+    /// Largest archive that is sent to the store, in bytes; 0: no limit.
+    #[serde(default)]
+    pub limit: u64,
+}
+
 /// An archive to fetch and unpack into the project directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Download {
@@ -416,6 +467,33 @@ pub struct Upload {
     pub format: ArtifactFormat,
     /// Where to.
     pub to: Transfer,
+    /// A statement of where it comes from goes into it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// What a provenance statement says beside names and digests of files
+/// (`RUNNER_GENERATE_ARTIFACTS_METADATA`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The runner's number at the source.
+    pub runner_id: String,
+    /// Its name.
+    pub runner_name: String,
+    /// `kubernetes`.
+    pub executor: String,
+    /// The repository, without credentials and `.git`.
+    pub repository: String,
+    /// The commit.
+    pub sha: String,
+    /// The job's name.
+    pub job_name: String,
+    /// Names of the job's variables; never their values.
+    pub variables: Vec<String>,
+    /// URL of the page that says what such a statement means.
+    pub build_type: String,
+    /// Version of the runner.
+    pub builder_version: String,
 }
 
 /// Where an archive comes from or goes to.

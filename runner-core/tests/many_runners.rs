@@ -53,6 +53,7 @@ fn job(id: u64) -> Job {
         services: Vec::new(),
         artifacts: Vec::new(),
         dependencies: Vec::new(),
+        caches: Vec::new(),
         registries: Vec::new(),
         timeout: Duration::from_secs(3600),
         features: Default::default(),

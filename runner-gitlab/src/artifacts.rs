@@ -26,6 +26,8 @@ impl ArtifactStore for GitLabSource {
             ArtifactFormat::Zip => "zip",
             ArtifactFormat::Gzip => "gzip",
             ArtifactFormat::Raw => "raw",
+            ArtifactFormat::ZipZstd => "zipzstd",
+            ArtifactFormat::TarZstd => "tarzstd",
         };
         let query = [
             ("expire_in", artifact.expire_in.as_deref().unwrap_or_default()),

@@ -104,6 +104,8 @@ impl Default for Features {
             image: true,
             services: true,
             artifacts: true,
+            cache: true,
+            fallback_cache_keys: true,
             upload_multiple_artifacts: true,
             upload_raw_artifacts: true,
             refspecs: true,
@@ -127,8 +129,6 @@ impl Default for Features {
             shared: false,
             service_executor_opts: false,
             // Not there yet; each one becomes true in the change that brings it.
-            cache: false,
-            fallback_cache_keys: false,
             session: false,
             terminal: false,
             proxy: false,

@@ -93,6 +93,7 @@ async fn reserve(
         services: Vec::new(),
         artifacts: Vec::new(),
         dependencies: Vec::new(),
+        caches: Vec::new(),
         registries: Vec::new(),
         timeout: Duration::from_secs(60),
         features: SourceFeatures::default(),

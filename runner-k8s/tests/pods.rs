@@ -43,6 +43,7 @@ fn job() -> Job {
         services: Vec::new(),
         artifacts: Vec::new(),
         dependencies: Vec::new(),
+        caches: Vec::new(),
         registries: Vec::new(),
         timeout: Duration::from_secs(3600),
         features: SourceFeatures::default(),

@@ -122,6 +122,7 @@ fn job(id: u64) -> Job {
         services: Vec::new(),
         artifacts: Vec::new(),
         dependencies: Vec::new(),
+        caches: Vec::new(),
         registries: Vec::new(),
         timeout: Duration::from_secs(300),
         features: SourceFeatures::default(),

@@ -5,6 +5,7 @@
 //! * [`fault`]: a TCP proxy that breaks connections on purpose, for any server.
 //! * [`local`]: an executor that runs jobs as child processes.
 //! * [`conformance`]: what sources, executors and artifact stores promise, as checks for your own.
+//! * [`objects`]: a store of objects for caches, with faults.
 //! * [`secrets`]: stand-ins for Vault and its like.
 //!
 //! Nothing here is needed at run time by the other crates.
@@ -14,4 +15,5 @@ pub mod conformance;
 pub mod fault;
 pub mod gitlab;
 pub mod local;
+pub mod objects;
 pub mod secrets;

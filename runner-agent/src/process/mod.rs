@@ -10,7 +10,7 @@ mod reaper;
 pub use descendants::{
     become_reaper_of_descendants, group_is_empty, kill_everything, signal_group,
 };
-pub use output::{Ended, Piped, Spawned, spawn_piped};
+pub use output::{Ended, Piped, Spawned, spawn_piped, spawn_quiet};
 pub use reaper::{ExitStatus, Reaper};
 
 /// Makes other processes of the same user unable to trace this one or to read its memory through

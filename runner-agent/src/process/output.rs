@@ -45,8 +45,26 @@ pub struct Ended(pub ExitStatus);
 /// When there is no such program, or no memory or process left for it.
 pub fn spawn_piped(command: &mut Command, stdin: Stdio, reaper: &Reaper) -> io::Result<Spawned> {
     let (read, write): (OwnedFd, OwnedFd) = pipe_with(PipeFlags::CLOEXEC)?;
-    let child =
-        command.stdin(stdin).stdout(write.try_clone()?).stderr(write).process_group(0).spawn();
+    command.stderr(write.try_clone()?);
+    spawn(command, stdin, (read, write), reaper)
+}
+
+/// The same with standard output alone; what the program complains about is for nobody.
+///
+/// # Errors
+/// As [`spawn_piped`].
+pub fn spawn_quiet(command: &mut Command, stdin: Stdio, reaper: &Reaper) -> io::Result<Spawned> {
+    command.stderr(Stdio::null());
+    spawn(command, stdin, pipe_with(PipeFlags::CLOEXEC)?, reaper)
+}
+
+fn spawn(
+    command: &mut Command,
+    stdin: Stdio,
+    (read, write): (OwnedFd, OwnedFd),
+    reaper: &Reaper,
+) -> io::Result<Spawned> {
+    let child = command.stdin(stdin).stdout(write).process_group(0).spawn();
     // The command keeps its copies of the write end: replace them, or the pipe would never end.
     command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
     let child = child?;

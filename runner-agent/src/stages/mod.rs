@@ -1,19 +1,22 @@
 //! What the stages do, apart from the user's scripts.
 
+mod cache;
 mod cleanup;
 mod context;
 mod download;
-mod files;
+mod gather;
+mod growing;
 mod hook;
 pub(crate) mod ownership;
 mod prepare;
+mod provenance;
+mod select;
 mod sources;
 mod tool;
 mod transfer;
-mod unpack;
 mod upload;
 
-pub use context::{Context, StageFailure};
+pub use context::{Context, StageFailure, line};
 pub(crate) use sources::{clear_worktree, for_scripts};
 
 use runner_core::plan::Operation;
@@ -45,6 +48,8 @@ pub async fn run(
         }
         Operation::DownloadArtifacts { archives } => download::download(context, archives).await,
         Operation::UploadArtifacts { archives } => upload::upload(context, archives).await,
+        Operation::RestoreCaches(stage) => cache::restore(context, stage).await,
+        Operation::ArchiveCaches(stage) => cache::archive(context, stage).await,
         Operation::Cleanup => cleanup::cleanup(context),
         _ => Err(StageFailure::unsupported()),
     }

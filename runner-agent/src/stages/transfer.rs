@@ -7,12 +7,19 @@ use runner_core::plan::{HttpTransfer, Transfer};
 
 use super::context::{Context, StageFailure};
 
-/// Pauses between tries, in seconds, as GitLab Runner makes them.
-pub(super) const PAUSES: [u64; 2] = [1, 2];
+/// Longest that a server may make us wait before another try.
+const LONGEST_WAIT: u64 = 60;
 
 /// What is worth another try.
 pub(super) fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504 | 512..)
+}
+
+/// How long the server wants us to wait.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get("retry-after")?.to_str().ok()?;
+    let seconds: u64 = value.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
 }
 
 pub(super) fn http(transfer: &Transfer) -> Result<&HttpTransfer, StageFailure> {

@@ -1,33 +1,35 @@
-//! Packs archives and hands them over.
+//! Packs artifacts and hands them over.
 //!
-//! An archive is packed once, into a file without a name, and sent from there as often as it takes.
-//! GitLab Runner packs it again for every try.
+//! An archive is packed once, into a file without a name, and sent from there while it grows, as
+//! often as it takes. GitLab Runner packs it again for every try, up to 30 times.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use reqwest::multipart::{Form, Part};
-use reqwest::{Body, StatusCode, Url};
-use runner_core::glob::Glob;
+use reqwest::{Body, RequestBuilder, Response, StatusCode, Url};
 use runner_core::job::ArtifactFormat;
 use runner_core::log::Message;
 use runner_core::plan::{HttpBody, HttpTransfer, Upload};
 use tokio::time::sleep;
-use tokio_util::io::ReaderStream;
-use zip::write::SimpleFileOptions;
-use zip::{DateTime, ZipWriter};
 
 use super::context::{Context, StageFailure};
-use super::files::{Entries, Odd, collect, relative};
-use super::transfer::{PAUSES, chain, client, http, is_passing, request};
+use super::gather::{expand, gather, level};
+use super::growing::Growing;
+use super::provenance;
+use super::select::Selected;
+use super::transfer::{chain, client, http, is_passing, request, retry_after};
+use crate::archive::Level;
+use crate::archive::pack::Format;
+
+/// Pauses before the second try and so on, in seconds, as GitLab Runner makes them; it tries 6 times
+/// when the server is not available, else 3 times.
+const PAUSES: [u64; 5] = [1, 2, 4, 5, 5];
+const MOST_RETRIES: usize = 2;
 
 pub(super) async fn upload(context: &Context<'_>, archives: &[Upload]) -> Result<(), StageFailure> {
-    // One archive that cannot be handed over does not keep the others.
+    // One archive that cannot be handed over does not keep the others. GitLab Runner stops.
     let mut result = Ok(());
     for archive in archives {
         context.say(&Message::info("Uploading artifacts..."))?;
@@ -40,247 +42,174 @@ pub(super) async fn upload(context: &Context<'_>, archives: &[Upload]) -> Result
 }
 
 async fn one(context: &Context<'_>, archive: &Upload) -> Result<(), StageFailure> {
-    let entries = find(context, archive)?;
+    let found = gather(context, &archive.paths, &archive.exclude, archive.untracked).await?;
+    let Selected { mut entries, messages } = found;
+    for message in &messages {
+        context.say(message)?;
+    }
     if entries.is_empty() {
         context.say(&Message::error("No files to upload"))?;
         return Ok(());
     }
-    let project = context.plan.directories.project.clone();
-    let temp = Path::new(&context.plan.directories.temp);
-    fs::create_dir_all(temp)?;
-    let file = tempfile::tempfile_in(temp)?;
-    let format = archive.format;
-    let packed =
-        tokio::task::spawn_blocking(move || pack(Path::new(&project), &entries, format, file))
-            .await;
-    let file = match packed {
-        Ok(Ok(file)) => file,
-        Ok(Err(error)) => {
-            return Err(context.fail(format_args!("cannot pack the archive: {error}")));
-        }
-        Err(_) => return Err(context.fail("packing the archive was interrupted")),
+    let name = file_name(&expand(context, &archive.name));
+    if let Some(about) = &archive.provenance {
+        provenance::add(context, about, &name, &archive.exclude, &mut entries).await?;
+    }
+    let (format, extension) = match archive.format {
+        ArtifactFormat::Zip => (Format::Zip, ".zip"),
+        ArtifactFormat::ZipZstd => (Format::ZipZstd, ".zip"),
+        ArtifactFormat::TarZstd => (Format::TarZstd, ".tar.zst"),
+        ArtifactFormat::Gzip => (Format::Gzip, ".gz"),
+        ArtifactFormat::Raw => (Format::Raw, ""),
     };
-    send(context, archive, file).await
+    let level = match format {
+        Format::Gzip | Format::Raw => Level::Default,
+        _ => level(context, "ARTIFACT_COMPRESSION_LEVEL")?,
+    };
+    let packing = Growing::pack(context.plan, Arc::new(entries), format, level)?;
+    send(context, archive, packing, format!("{name}{extension}")).await
 }
 
-/// Collects the files and says how many each pattern found.
-fn find(context: &Context<'_>, archive: &Upload) -> Result<Entries, StageFailure> {
-    let project = Path::new(&context.plan.directories.project);
-    let mut excluded = Vec::new();
-    for pattern in &archive.exclude {
-        let pattern = expand(context, pattern);
-        match relative(project, &pattern).map(|relative| Glob::new(&relative)) {
-            Ok(Ok(glob)) => excluded.push(glob),
-            Ok(Err(error)) => context.say(&Message::warning(format_args!("{pattern}: {error}")))?,
-            Err(_) => context.say(&Message::warning(format_args!(
-                "{pattern}: this exclude pattern is not below the project directory"
-            )))?,
-        }
-    }
-    let mut entries = Entries::new();
-    for pattern in &archive.paths {
-        let pattern = expand(context, pattern);
-        let message = match collect(project, &pattern, &excluded, &mut entries) {
-            Ok(0) => Message::warning(format_args!(
-                "{pattern}: no matching files. Ensure that the artifact path is relative to the \
-                 working directory ({})",
-                project.display()
-            )),
-            Ok(count) => Message::plain(format_args!(
-                "{pattern}: found {count} matching artifact files and directories"
-            )),
-            Err(Odd::Empty) => Message::warning("No matching files. Path is empty."),
-            Err(Odd::Outside) => Message::warning(format_args!(
-                "processPath: artifact path is not a subpath of project directory: {pattern}"
-            )),
-            Err(Odd::Malformed(error)) => Message::warning(format_args!("{pattern}: {error}")),
-        };
-        context.say(&message)?;
-    }
-    if archive.untracked {
-        let count = untracked(project, &excluded, &mut entries);
-        context.say(&match count {
-            Some(0) | None => Message::warning("untracked: no files"),
-            Some(count) => Message::plain(format_args!("untracked: found {count} files")),
-        })?;
-    }
-    Ok(entries)
+/// The last component of what the author calls it; nothing is left of `/` or `.`.
+fn file_name(name: &str) -> String {
+    let base = Path::new(name).file_name().and_then(|base| base.to_str()).unwrap_or_default();
+    if base.is_empty() { "default".to_owned() } else { base.to_owned() }
 }
 
-fn expand(context: &Context<'_>, pattern: &str) -> String {
-    let lookup = |name: &str| context.variable(name).map(Into::into);
-    runner_core::planner::expand(pattern, lookup).unwrap_or_else(|_| pattern.to_owned())
+/// How a try failed.
+struct Problem {
+    text: String,
+    /// Most tries after it.
+    retries: usize,
+    /// Not before this time has passed, where the server says so.
+    wait: Option<Duration>,
 }
 
-/// Adds what git does not track.
-fn untracked(project: &Path, excluded: &[Glob], entries: &mut Entries) -> Option<usize> {
-    let mut count = 0;
-    for name in super::sources::untracked(project)? {
-        // The name is exact: nothing in it is a pattern.
-        let Ok(data) = fs::symlink_metadata(project.join(&name)) else { continue };
-        if !excluded.iter().any(|glob| glob.matches(&name)) {
-            entries.insert(name, data);
-            count += 1;
-        }
-    }
-    Some(count)
-}
-
-/// Packs the entries, in their order.
-fn pack(
-    project: &Path,
-    entries: &Entries,
-    format: ArtifactFormat,
-    mut file: File,
-) -> io::Result<File> {
-    match format {
-        ArtifactFormat::Zip => file = pack_zip(project, entries, file)?,
-        ArtifactFormat::Gzip => {
-            for (path, data) in entries {
-                if !data.is_file() {
-                    return Err(io::Error::other(format!("the {path:?} is not a regular file")));
-                }
-                let mut encoder = GzEncoder::new(&mut file, Compression::default());
-                io::copy(&mut open(project, path)?, &mut encoder)?;
-                encoder.finish()?;
-            }
-        }
-        ArtifactFormat::Raw => {
-            let mut files = entries.iter();
-            let (Some((path, data)), None) = (files.next(), files.next()) else {
-                return Err(io::Error::other("only one file can be sent as raw"));
-            };
-            if !data.is_file() {
-                return Err(io::Error::other(format!("the {path:?} is not a regular file")));
-            }
-            io::copy(&mut open(project, path)?, &mut file)?;
-        }
-    }
-    Ok(file)
-}
-
-fn pack_zip(project: &Path, entries: &Entries, file: File) -> io::Result<File> {
-    let mut zip = ZipWriter::new(file);
-    for (path, data) in entries {
-        let options = SimpleFileOptions::default()
-            .unix_permissions(data.permissions().mode() & 0o7777)
-            .large_file(data.len() >= u32::MAX.into())
-            .last_modified_time(modified(data));
-        if data.is_dir() {
-            zip.add_directory(path.as_str(), options)?;
-        } else if data.is_symlink() {
-            let target = fs::read_link(project.join(path))?;
-            zip.add_symlink(path.as_str(), target.to_string_lossy(), options)?;
-        } else if let Ok(mut source) = open(project, path) {
-            zip.start_file(path.as_str(), options)?;
-            io::copy(&mut source, &mut zip)?;
-        }
-    }
-    Ok(zip.finish()?)
-}
-
-/// Opens a file of the job, never through a link that has taken its place meanwhile.
-fn open(project: &Path, path: &str) -> io::Result<impl Read + use<>> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(project.join(path))?;
-    // A file that still grows must not make the archive endless.
-    let length = file.metadata()?.len();
-    Ok(file.take(length))
-}
-
-fn modified(data: &fs::Metadata) -> DateTime {
-    let civil = data
-        .modified()
-        .ok()
-        .and_then(|time| jiff::Timestamp::try_from(time).ok())
-        .map(|time| time.to_zoned(jiff::tz::TimeZone::UTC));
-    let Some(civil) = civil else { return DateTime::default() };
-    let part = |value: i8| u8::try_from(value).unwrap_or(0);
-    DateTime::from_date_and_time(
-        u16::try_from(civil.year()).unwrap_or(1980),
-        part(civil.month()),
-        part(civil.day()),
-        part(civil.hour()),
-        part(civil.minute()),
-        part(civil.second()),
-    )
-    .unwrap_or_default()
-}
-
-/// Sends the packed file, again if that may help.
-async fn send(context: &Context<'_>, archive: &Upload, mut file: File) -> Result<(), StageFailure> {
-    let length = file.stream_position()?;
-    file.flush()?;
+/// Sends the archive, again if that may help.
+async fn send(
+    context: &Context<'_>,
+    archive: &Upload,
+    packing: Growing,
+    filename: String,
+) -> Result<(), StageFailure> {
     let http = http(&archive.to)?;
     let client = client(context, http)?;
-    let url = Url::parse(http.url.expose())
+    let mut url = Url::parse(http.url.expose())
         .map_err(|error| context.fail(format_args!("the upload address is not a URL: {error}")))?;
     let what = match archive.kind.as_str() {
         "" => "Uploading artifacts to coordinator...".to_owned(),
         kind => format!("Uploading artifacts as \"{kind}\" to coordinator..."),
     };
-    let mut pauses = PAUSES.iter();
-    loop {
-        file.rewind()?;
-        let body = body(archive, http, file.try_clone()?, length);
-        let (text, passing) = match body.apply(request(&client, http, url.clone())).send().await {
-            Ok(response) if response.status().is_success() => {
-                let line = format!("{what} {}", response.status());
-                return Ok(context.say(&Message::plain(line))?);
-            }
-            Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                let text = format!(
-                    "{what} 413 Request Entity Too Large: the archive has {length} bytes, more \
-                     than the server takes; archive less or raise its limit"
-                );
-                (text, false)
-            }
-            Ok(response) => {
-                let status = response.status();
-                (format!("{what} {status}"), is_passing(status))
-            }
-            Err(error) => (format!("{what} {}", chain(&error.without_url())), true),
-        };
-        match pauses.next().filter(|_| passing) {
-            Some(seconds) => {
-                context.say(&Message::warning(text))?;
-                context.say(&Message::plain("Retrying..."))?;
-                sleep(Duration::from_secs(*seconds)).await;
-            }
-            None => return Err(context.fail(text)),
-        }
-    }
-}
-
-enum Payload {
-    Raw(Body, u64),
-    Multipart(Form),
-}
-
-impl Payload {
-    fn apply(self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match self {
-            Self::Raw(body, length) => request.header("content-length", length).body(body),
-            Self::Multipart(form) => request.multipart(form),
-        }
-    }
-}
-
-fn body(archive: &Upload, http: &HttpTransfer, file: File, length: u64) -> Payload {
-    let stream =
-        Body::wrap_stream(ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 * 1024));
-    match &http.body {
-        HttpBody::Raw => Payload::Raw(stream, length),
-        HttpBody::Multipart { field } => {
-            let extension = match archive.format {
-                ArtifactFormat::Zip => ".zip",
-                ArtifactFormat::Gzip => ".gz",
-                ArtifactFormat::Raw => "",
+    for attempt in 0.. {
+        let request = request(&client, http, url.clone());
+        let Problem { text, retries, wait } =
+            match with_body(request, http, &packing, &filename).await?.send().await {
+                Ok(response) if response.status().is_success() => {
+                    let line = format!("{what} {}", response.status());
+                    return Ok(context.say(&Message::plain(line))?);
+                }
+                Ok(response) => refusal(&response, &mut url, packing.state().0),
+                Err(error) => {
+                    if let (_, Some(reason)) = packing.state() {
+                        let text = format!("cannot pack the archive: {reason}");
+                        return Err(context.fail(text));
+                    }
+                    let text = chain(&error.without_url());
+                    Problem { text, retries: MOST_RETRIES, wait: None }
+                }
             };
-            let part = Part::stream_with_length(stream, length)
-                .file_name(format!("{}{extension}", archive.name));
-            Payload::Multipart(Form::new().part(field.clone(), part))
+        let text = format!("{what} {text}");
+        if attempt >= retries {
+            return Err(context.fail(text));
+        }
+        context.say(&Message::warning(text))?;
+        context.say(&Message::plain("Retrying..."))?;
+        let usual = Duration::from_secs(PAUSES[attempt.min(PAUSES.len() - 1)]);
+        sleep(wait.unwrap_or(usual).max(usual)).await;
+    }
+    unreachable!("the loop ends by returning")
+}
+
+/// What to make of an answer that is no success. A redirect of GitLab's changes scheme and host only;
+/// path and query are the request's, or the upload's options would be lost.
+fn refusal(response: &Response, url: &mut Url, length: u64) -> Problem {
+    let status = response.status();
+    let wait = retry_after(response);
+    let (text, retries) = match status {
+        StatusCode::FORBIDDEN => ("403 Forbidden: permission denied".to_owned(), 0),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let text = format!(
+                "413 Request Entity Too Large: the archive has {length} bytes or more, more than \
+                 the server takes; archive less or raise its limit"
+            );
+            (text, 0)
+        }
+        StatusCode::TEMPORARY_REDIRECT => match redirect(response, url) {
+            Ok(()) => {
+                ("307 Temporary Redirect: upload request redirected".to_owned(), MOST_RETRIES)
+            }
+            Err(why) => (format!("307 Temporary Redirect: {why}"), 0),
+        },
+        StatusCode::SERVICE_UNAVAILABLE => ("503 Service Unavailable".to_owned(), PAUSES.len()),
+        status if is_passing(status) => (status.to_string(), MOST_RETRIES),
+        status => (status.to_string(), 0),
+    };
+    Problem { text, retries, wait }
+}
+
+fn redirect(response: &Response, url: &mut Url) -> Result<(), &'static str> {
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    let to = location.and_then(|location| url.join(location).ok()).ok_or("empty location")?;
+    if url.scheme() == "https" && to.scheme() != "https" {
+        return Err("it leads to an address without TLS, where the job's token must not go");
+    }
+    let changed = url.set_scheme(to.scheme()).is_ok()
+        && url.set_host(to.host_str()).is_ok()
+        && url.set_port(to.port()).is_ok();
+    if changed { Ok(()) } else { Err("its location cannot be used") }
+}
+
+async fn with_body(
+    request: RequestBuilder,
+    http: &HttpTransfer,
+    packing: &Growing,
+    filename: &str,
+) -> Result<RequestBuilder, StageFailure> {
+    let stream = Body::wrap_stream(packing.stream());
+    Ok(match &http.body {
+        // Stores that take the bare archive want to know its length beforehand. An archive that
+        // cannot be made ends the stream with the reason.
+        HttpBody::Raw => match packing.clone().whole().await {
+            Ok(length) => request.header("content-length", length).body(stream),
+            Err(_) => request.body(stream),
+        },
+        HttpBody::Multipart { field } => {
+            let part = Part::stream(stream)
+                .file_name(filename.to_owned())
+                .mime_str("application/octet-stream")
+                .map_err(std::io::Error::other)?;
+            request.multipart(Form::new().part(field.clone(), part))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn stages_87_the_name_is_its_last_component() {
+        for (name, expected) in [
+            ("artifacts", "artifacts"),
+            ("group/build", "build"),
+            ("../../x", "x"),
+            ("", "default"),
+            (".", "default"),
+            ("/", "default"),
+            ("..", "default"),
+            ("a b", "a b"),
+        ] {
+            assert_eq!(file_name(name), expected, "{name}");
         }
     }
 }

@@ -57,6 +57,7 @@ impl World {
             services: Vec::new(),
             artifacts: Vec::new(),
             dependencies: Vec::new(),
+            caches: Vec::new(),
             registries: Vec::new(),
             timeout: Duration::from_secs(3600),
             features: Default::default(),

@@ -9,6 +9,7 @@
 //! All mistakes are collected and reported together, each with its key and line, so that an operator
 //! mends five of them in one go.
 
+mod cache;
 mod diff;
 mod duration;
 mod edit;
@@ -16,6 +17,7 @@ mod findings;
 mod kubernetes;
 mod lines;
 mod raw;
+mod raw_cache;
 mod raw_ignored;
 mod read;
 mod resolved;

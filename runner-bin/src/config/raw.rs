@@ -8,9 +8,8 @@ use runner_k8s::RawSettings;
 use toml::value::Datetime;
 
 use super::duration::GoDuration;
-use super::raw_ignored::{
-    RawCache, RawMonitoring, RawReferees, RawRunnerExperimental, RawUsageLogger,
-};
+use super::raw_cache::RawCache;
+use super::raw_ignored::{RawMonitoring, RawReferees, RawRunnerExperimental, RawUsageLogger};
 use super::shape::{Shape, settings};
 
 pub(crate) const LOG_LEVELS: &[&str] =
@@ -173,7 +172,7 @@ settings! {
         /// How archives go to GitLab.
         "artifact" artifact: RawArtifact;
         /// Distributed caches.
-        "cache" cache: Option<RawCache> [ignored("caches are not restored and archived yet")];
+        "cache" cache: Option<RawCache>;
         /// What is watched.
         "monitoring" monitoring: RawMonitoring;
         /// Things that may change.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use runner_core::secret::Secret;
 use toml::value::Datetime;
 
+use super::cache;
 use super::findings::{Findings, Severity};
 use super::kubernetes;
 use super::lines::{line_of, parse_path};
@@ -180,6 +181,9 @@ impl Reader<'_> {
                 &mut self.findings,
             ),
         };
+        let cache = cache::read(raw.cache.unwrap_or_default(), |name, message| {
+            self.say(Severity::Warning, &key(name), message);
+        });
         RunnerConfig {
             name: raw.name.unwrap_or_else(|| format!("runner-{index}")),
             url,
@@ -227,6 +231,7 @@ impl Reader<'_> {
                 .upload_timeout
                 .and_then(|time| time.positive())
                 .unwrap_or(Duration::from_secs(3600)),
+            cache,
             kubernetes: settings,
             fault: self.fault(index, before),
         }

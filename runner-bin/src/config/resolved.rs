@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use runner_cache::CacheSettings;
 use runner_core::secret::Secret;
 use runner_k8s::KubernetesSettings;
 
@@ -71,6 +72,8 @@ pub(crate) struct RunnerConfig {
     pub(crate) get_sources_timeout: Option<Duration>,
     pub(crate) debug_trace_disabled: bool,
     pub(crate) upload_timeout: Duration,
+    /// Where caches go, without what follows from the token. `None`: nowhere.
+    pub(crate) cache: Option<CacheSettings>,
     /// `None` together with a fault.
     pub(crate) kubernetes: Option<KubernetesSettings>,
     /// Why this runner cannot be used; others can.

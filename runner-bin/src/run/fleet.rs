@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use runner_cache::{CacheSettings, ObjectCache};
+use runner_core::cache::CacheStore;
 use runner_core::ids::SourceId;
 use runner_core::manager::{AfterJob, KeepAlivePace, RequestPace, Roster, Runner};
 use runner_core::secret::Secret;
@@ -192,6 +194,8 @@ impl Fleet {
         let mut runner = Runner::new(name, Arc::clone(source) as _, executor);
         runner.artifacts = Some(Arc::clone(source) as _);
         runner.secrets = self.secrets.clone().map(|secrets| secrets as _);
+        runner.cache = cache_store(config, &house.short_token);
+        runner.plan.cache_limit = config.cache.as_ref().map_or(0, |cache| cache.max_archive);
         runner.limit = config.limit;
         runner.check_interval = common.check_interval;
         runner.request_concurrency = config.request_concurrency;
@@ -259,4 +263,20 @@ pub(crate) fn gitlab_settings(
         interval: config.unhealthy_interval,
     };
     gitlab
+}
+
+/// Where a runner's caches go. Without it jobs run all the same.
+fn cache_store(config: &RunnerConfig, short_token: &str) -> Option<Arc<dyn CacheStore>> {
+    let settings = CacheSettings {
+        short_token: short_token.to_owned(),
+        grant_key: config.token.clone(),
+        ..config.cache.clone()?
+    };
+    match ObjectCache::new(settings) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            tracing::error!(%error, runner = config.name, "caches stay in the pods");
+            None
+        }
+    }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::asks::Asks;
 use super::backoff::Backoff;
 use super::courier::{Answer, Courier};
 use super::observer::{JobLabel, JobUpdate, Observer};
@@ -21,6 +22,7 @@ use super::shutdown::Shutdown;
 use super::trace_relay::{LastWords, TraceRelay};
 use super::turn::{Rhythm, Sight, Turn};
 use super::voice::Voice;
+use crate::cache::CacheStore;
 use crate::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, Remarks, Stop,
 };
@@ -47,6 +49,7 @@ pub(super) enum Followed {
 pub(super) struct Follower<'a> {
     handle: &'a mut dyn JobHandle,
     courier: Courier,
+    asks: Asks,
     observer: &'a dyn Observer,
     label: &'a JobLabel,
     settings: &'a RelaySettings,
@@ -86,6 +89,7 @@ impl<'a> Follower<'a> {
         Self {
             handle,
             courier,
+            asks: Asks::new(None),
             observer,
             label,
             settings,
@@ -105,6 +109,12 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// Answers what the job asks for its caches.
+    pub(super) fn with_cache(mut self, store: Option<Arc<dyn CacheStore>>) -> Self {
+        self.asks = Asks::new(store);
+        self
+    }
+
     /// Follows the job to its end.
     pub(super) async fn run(mut self, shutdown: &mut Shutdown) -> Followed {
         let mut stop = shutdown.clone();
@@ -120,6 +130,10 @@ impl<'a> Follower<'a> {
                 answer = self.courier.answer() => self.on_answer(answer).await,
                 () = shutdown.leave() => Err(Followed::LeftBehind),
                 () = stop.stop(), if !self.interrupted => self.interrupt().await,
+                answer = self.asks.answer() => {
+                    self.handle.answer(answer).await;
+                    Ok(())
+                }
                 event = self.handle.event(), if !ended => self.on_event(event).await,
                 () = sleep_until(wake) => Ok(()),
             };
@@ -220,6 +234,7 @@ impl<'a> Follower<'a> {
                     self.asked = None;
                 }
             }
+            JobEvent::Asked(ask) => self.asks.take(ask),
             JobEvent::Finishing => self.finishing = true,
             JobEvent::Ended(end) => self.on_end(end).await?,
             JobEvent::Superseded => return Err(Followed::Superseded),

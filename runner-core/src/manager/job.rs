@@ -213,6 +213,7 @@ impl JobTask {
             label,
             &self.runner.relay,
         )
+        .with_cache(self.runner.cache.clone())
         .run(&mut self.shutdown)
         .await;
         match followed {
@@ -301,7 +302,11 @@ impl JobTask {
                 "the artifact store could not be asked where to put or find archives",
             )))
         };
-        let mut transfers = Transfers { preface, ..Transfers::default() };
+        let mut transfers = Transfers {
+            preface,
+            cache: self.runner.cache.as_ref().map(|store| store.scope(job)),
+            ..Transfers::default()
+        };
         if let Some(store) = &self.runner.artifacts {
             for dependency in job.dependencies.iter().filter(|job| !job.filename.is_empty()) {
                 let from = store.download(job, ticket, dependency).await.map_err(unreachable)?;

@@ -12,6 +12,7 @@
 //!                                                                            └─► dispose
 //! ```
 mod adopter;
+mod asks;
 mod backoff;
 mod courier;
 mod dispatch;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::settings::RelaySettings;
 use crate::artifact::ArtifactStore;
+use crate::cache::CacheStore;
 use crate::executor::Executor;
 use crate::planner::PlanSettings;
 use crate::secrets::SecretStore;
@@ -24,6 +25,8 @@ pub struct Runner {
     /// Who has values of their variables. `None`: nobody; `secrets:` of a job are missing, with a
     /// warning.
     pub secrets: Option<Arc<dyn SecretStore>>,
+    /// Where their caches go. `None`: into the cache directory of their pod only.
+    pub cache: Option<Arc<dyn CacheStore>>,
     /// How they are planned.
     pub plan: PlanSettings,
     /// How their traces are relayed.
@@ -73,6 +76,7 @@ impl Runner {
             executor,
             artifacts: None,
             secrets: None,
+            cache: None,
             plan: PlanSettings::default(),
             relay: RelaySettings::default(),
             limit: 0,

@@ -31,6 +31,14 @@ pub enum PlanError {
          shorten them or refer to large ones only once"
     )]
     TooLong(#[from] TooLong),
+    /// A cache's `policy` that is none.
+    #[error("unknown cache policy {policy} for {key}")]
+    CachePolicy {
+        /// What it says, expanded and cut to a readable length.
+        policy: String,
+        /// The cache's key.
+        key: String,
+    },
     /// The caller did not bring a transfer for each archive.
     #[error("the runner planned {found} transfers for {expected} archives; this is its mistake")]
     Transfers {
@@ -50,7 +58,7 @@ impl PlanError {
             | Self::ClonePathForbidden
             | Self::ClonePathOutside { .. }
             | Self::TooLong(_) => InfraKind::Configuration,
-            Self::Transfers { .. } => InfraKind::System,
+            Self::CachePolicy { .. } | Self::Transfers { .. } => InfraKind::System,
         };
         Infra::new(kind, self.to_string())
     }

@@ -10,6 +10,7 @@
 //! run when. Does not own: shell text ([`shell`](crate::shell), in the agent), images and pods (the
 //! executor), addresses of archives (the [`ArtifactStore`](crate::artifact::ArtifactStore)).
 
+mod caches;
 mod directories;
 mod early;
 mod error;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cache::CacheScope;
 use crate::plan::{HeaderLine, ScriptLanguage, Transfer};
 use crate::secret::Secret;
 
@@ -87,6 +88,9 @@ pub struct PlanSettings {
     /// A summary at the end of each trace, unless the job's `PODWRIGHT_JOB_SUMMARY` is false.
     /// Default: true.
     pub summary: bool,
+    /// Largest cache archive that goes to the store, in bytes (`MaxUploadedArchiveSize`); 0: no limit.
+    /// Default: 0.
+    pub cache_limit: u64,
     /// Lines of the executor at the end of the header, e.g. `Using Kubernetes namespace: ci`.
     /// Default: none.
     pub executor_lines: Vec<String>,
@@ -130,6 +134,7 @@ impl Default for PlanSettings {
             get_sources_timeout: None,
             received_ms: None,
             summary: true,
+            cache_limit: 0,
             executor_lines: Vec::new(),
         }
     }
@@ -156,4 +161,6 @@ pub struct Transfers {
     pub uploads: Vec<Option<Transfer>>,
     /// What the log says about what was asked beforehand, e.g. for secrets.
     pub preface: Vec<HeaderLine>,
+    /// What the job's caches may reach. `None`: there is no cache store.
+    pub cache: Option<CacheScope>,
 }

@@ -1,27 +1,29 @@
 //! The stages of a plan, in order. A stage that has nothing to do is not there.
 //!
 //! ```text
-//!   prepare_script → get_sources → (restore_cache) → download_artifacts
+//!   prepare_script → get_sources → restore_cache → download_artifacts
 //!     → step_… → after_script
-//!     → (archive_cache_on_failure) → upload_artifacts_on_failure
-//!     → (archive_cache) → upload_artifacts_on_success → cleanup_file_variables
+//!     → archive_cache_on_failure or archive_cache
+//!     → upload_artifacts_on_failure or upload_artifacts_on_success → cleanup_file_variables
 //! ```
 //!
-//! Names in brackets have no operation yet; their places are marked below. Resolving secrets comes
-//! before planning, since the plan carries their values.
+//! Resolving secrets comes before planning, since the plan carries their values.
 
 use std::time::Duration;
 
+use super::caches::Caches;
 use super::error::PlanError;
 use super::flags::Flags;
 use super::job_settings::{JobSettings, stage_limit};
+use super::repository::{Remote, remote};
 use super::scripts::{AFTER_SCRIPT, Scripts};
 use super::settings::{PlanSettings, Transfers};
 use super::sources::get_sources;
+use super::values::parse_bool;
 use super::variables::VariableSet;
 use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources};
 use crate::plan::{
-    Download, OnFailure, Operation, Place, Stage, StageTimeout, Transfer, Upload, When,
+    Download, OnFailure, Operation, Place, Provenance, Stage, StageTimeout, Transfer, Upload, When,
 };
 
 /// The number under which all user steps share one timeout.
@@ -37,16 +39,18 @@ pub(super) struct Stages<'a> {
 
 impl Stages<'_> {
     pub(super) fn plan(&self, transfers: Transfers) -> Result<Vec<Stage>, PlanError> {
-        let Transfers { downloads, uploads, .. } = transfers;
+        let Transfers { downloads, uploads, cache: scope, .. } = transfers;
+        let Self { job, settings, variables, flags, .. } = *self;
+        let caches = Caches { job, settings, variables, flags, scope };
         let mut stages = vec![self.prepare()];
         stages.extend(self.job.sources.as_ref().map(|sources| self.get_sources(sources)));
-        // restore_cache comes here.
+        stages.extend(caches.restore()?);
         stages.extend(self.download_artifacts(downloads)?);
         stages.extend(self.user_steps()?);
         stages.extend(self.after_script());
+        stages.extend(caches.archive()?);
         // The variant for failures first: if it came second, a failed upload of a successful job
-        // would count as the failure that it waits for. Whatever archives caches here must not
-        // change which variant of the uploads runs either.
+        // would count as the failure that it waits for.
         stages.extend(self.upload_artifacts(&uploads)?);
         stages.push(Stage {
             when: When::Always,
@@ -148,7 +152,10 @@ impl Stages<'_> {
                 .iter()
                 .zip(transfers)
                 .filter(|(artifact, _)| artifact.when != skipped && has_content(artifact))
-                .filter_map(|(artifact, to)| Some(upload(artifact, to.clone()?)))
+                .filter_map(|(artifact, to)| {
+                    let provenance = self.provenance(artifact);
+                    Some(Upload { provenance, ..upload(artifact, to.clone()?) })
+                })
                 .collect();
             let operation = Operation::UploadArtifacts { archives };
             Stage { when, ..stage(name, title, Place::Helper, operation) }
@@ -168,6 +175,36 @@ impl Stages<'_> {
             ),
         ];
         Ok(stages.into_iter().filter(has_archives).collect())
+    }
+}
+
+/// What a provenance statement means, for whoever reads one.
+const BUILD_TYPE: &str = "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/v19.4.0/PROVENANCE.md";
+
+impl Stages<'_> {
+    /// What the archive's provenance statement says, where the author wants one. Only zip archives
+    /// have a place for it.
+    fn provenance(&self, artifact: &Artifact) -> Option<Provenance> {
+        let wanted = self.variables.setting("RUNNER_GENERATE_ARTIFACTS_METADATA")?;
+        if !parse_bool(wanted)? || artifact.format != ArtifactFormat::Zip {
+            return None;
+        }
+        let repository = self.job.sources.as_ref().map(|sources| {
+            let Remote { url, .. } = remote(sources, self.settings, self.variables);
+            url.strip_suffix(".git").map(str::to_owned).unwrap_or(url)
+        });
+        let value = |name: &str| self.variables.setting(name).unwrap_or_default().to_owned();
+        Some(Provenance {
+            runner_id: value("CI_RUNNER_ID"),
+            runner_name: self.settings.runner_name.clone(),
+            executor: "kubernetes".to_owned(),
+            repository: repository.unwrap_or_default(),
+            sha: self.job.project.sha.clone(),
+            job_name: self.job.name.clone(),
+            variables: self.job.variables.iter().map(|variable| variable.key.clone()).collect(),
+            build_type: BUILD_TYPE.to_owned(),
+            builder_version: self.settings.release_version.clone(),
+        })
     }
 }
 
@@ -200,8 +237,8 @@ fn has_content(artifact: &Artifact) -> bool {
 /// Name and globs stay as they are: the agent expands them where the files are, by shell rules.
 fn upload(artifact: &Artifact, to: Transfer) -> Upload {
     let default = match artifact.format {
-        ArtifactFormat::Zip => "artifacts",
         ArtifactFormat::Gzip | ArtifactFormat::Raw => "default",
+        _ => "artifacts",
     };
     let name = artifact.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default);
     Upload {
@@ -212,6 +249,7 @@ fn upload(artifact: &Artifact, to: Transfer) -> Upload {
         untracked: artifact.untracked,
         format: artifact.format,
         to,
+        provenance: None,
     }
 }
 

@@ -64,12 +64,14 @@ mod kind {
     pub(super) const BEAT: u8 = 3;
     pub(super) const STOP: u8 = 4;
     pub(super) const RELEASE: u8 = 5;
+    pub(super) const ANSWER: u8 = 6;
     pub(super) const WELCOME: u8 = 65;
     pub(super) const REFUSED: u8 = 66;
     pub(super) const TRACE: u8 = 67;
     pub(super) const STAGE: u8 = 68;
     pub(super) const AGENT_BEAT: u8 = 69;
     pub(super) const VERDICT: u8 = 70;
+    pub(super) const ASK: u8 = 71;
 }
 
 /// Takes one whole frame off the front: its kind and body.
@@ -129,6 +131,7 @@ impl Decoder for AgentCodec {
                 kind::BEAT => ManagerFrame::Beat(json(kind, &body)?),
                 kind::STOP => ManagerFrame::Stop(json(kind, &body)?),
                 kind::RELEASE => ManagerFrame::Release,
+                kind::ANSWER => ManagerFrame::Answer(json(kind, &body)?),
                 _ => continue,
             };
             return Ok(Some(frame));
@@ -150,6 +153,7 @@ impl Encoder<ManagerFrame> for ManagerCodec {
                 put_empty(kind::RELEASE, out);
                 Ok(())
             }
+            ManagerFrame::Answer(body) => put_json(kind::ANSWER, &body, out),
         }
     }
 }
@@ -179,6 +183,7 @@ impl Decoder for ManagerCodec {
                 kind::STAGE => AgentFrame::Stage(json(kind, &body)?),
                 kind::AGENT_BEAT => AgentFrame::Beat(json(kind, &body)?),
                 kind::VERDICT => AgentFrame::Verdict(json(kind, &body)?),
+                kind::ASK => AgentFrame::Ask(json(kind, &body)?),
                 _ => continue,
             };
             return Ok(Some(frame));
@@ -209,6 +214,7 @@ impl Encoder<AgentFrame> for AgentCodec {
             AgentFrame::Stage(body) => put_json(kind::STAGE, &body, out),
             AgentFrame::Beat(body) => put_json(kind::AGENT_BEAT, &body, out),
             AgentFrame::Verdict(body) => put_json(kind::VERDICT, &body, out),
+            AgentFrame::Ask(body) => put_json(kind::ASK, &body, out),
         }
     }
 }

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::CacheRequest;
 use crate::ids::{Epoch, JobId, Offset};
 use crate::outcome::{StageReport, Verdict};
+use crate::plan::HttpTransfer;
 
 /// The version of this protocol. Both sides say theirs and speak the lower one.
 pub const WIRE_VERSION: u32 = 1;
@@ -23,6 +25,8 @@ pub enum ManagerFrame {
     Stop(StopFrame),
     /// The source has trace and verdict: the agent may end.
     Release,
+    /// Answer to `Ask`.
+    Answer(AnswerFrame),
 }
 
 /// From the agent to the manager.
@@ -44,6 +48,9 @@ pub enum AgentFrame {
     Stage(StageFrame),
     /// The agent is there; sent every 15 s when nothing else was.
     Beat(Beat),
+    /// The agent wants something that only a manager has. Repeated in every session until it is
+    /// answered; at most [`MOST_ASKS`] are open at once.
+    Ask(AskFrame),
     /// The job is over. Sent once all wanted trace bytes are.
     Verdict(Verdict),
 }
@@ -134,6 +141,32 @@ pub enum StopMode {
     Cancel,
     /// Everything ends now.
     Abort,
+}
+
+/// Most questions that an agent has open at once. A manager answers no more than that.
+pub const MOST_ASKS: usize = 8;
+
+/// See [`AgentFrame::Ask`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskFrame {
+    /// Tells it from the job's other questions.
+    pub id: u64,
+    /// An address for an object of a cache. `None`: something that only a later release asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRequest>,
+}
+
+/// See [`ManagerFrame::Answer`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerFrame {
+    /// The question's.
+    pub id: u64,
+    /// The request that the agent may send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<HttpTransfer>,
+    /// Why there is none, for the job's author.
+    #[serde(default)]
+    pub refused: String,
 }
 
 /// See [`AgentFrame::Stage`].

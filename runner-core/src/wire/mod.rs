@@ -10,6 +10,8 @@
 //!                              ◄─── Welcome | Refused
 //!                              ◄─── Trace, Stage, Beat …   (Trace only up to `until`)
 //!     Want, Beat, Stop         ───►
+//!                              ◄─── Ask
+//!     Answer                   ───►
 //!                              ◄─── Verdict                (after the last trace byte asked for)
 //!     Release                  ───►                        (the source has everything)
 //! ```
@@ -19,6 +21,6 @@ mod frame;
 
 pub use codec::{AgentCodec, FrameError, MAX_CONTROL, MAX_FRAME, MAX_TRACE, ManagerCodec};
 pub use frame::{
-    AgentFrame, Beat, Hello, ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode,
-    WIRE_VERSION, Want, Welcome,
+    AgentFrame, AnswerFrame, AskFrame, Beat, Hello, MOST_ASKS, ManagerFrame, RefusalReason,
+    Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
 };

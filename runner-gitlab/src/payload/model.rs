@@ -34,6 +34,8 @@ pub(super) struct Payload {
     #[serde(default, deserialize_with = "list")]
     pub(super) artifacts: Vec<Artifact>,
     #[serde(default, deserialize_with = "list")]
+    pub(super) cache: Vec<Cache>,
+    #[serde(default, deserialize_with = "list")]
     pub(super) credentials: Vec<Credential>,
     #[serde(default, deserialize_with = "list")]
     pub(super) dependencies: Vec<Dependency>,
@@ -187,6 +189,22 @@ pub(super) struct Artifact {
     pub(super) artifact_format: String,
     #[serde(default, deserialize_with = "text")]
     pub(super) expire_in: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Cache {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) key: String,
+    #[serde(default, deserialize_with = "flag")]
+    pub(super) untracked: bool,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) policy: String,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) paths: Vec<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) when: String,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) fallback_keys: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

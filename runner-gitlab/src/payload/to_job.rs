@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use runner_core::ids::JobId;
 use runner_core::job::{
-    Artifact, ArtifactFormat, ArtifactWhen, Dependency, Image, Job, ObjectFormat, Project,
+    Artifact, ArtifactFormat, ArtifactWhen, Cache, Dependency, Image, Job, ObjectFormat, Project,
     RegistryLogin, SourceFeatures, Sources, Step, Variable,
 };
 
@@ -58,6 +58,7 @@ pub(super) fn job(payload: model::Payload) -> Job {
                 password: credential.password,
             })
             .collect(),
+        caches: payload.cache.into_iter().map(cache).collect(),
         timeout: Duration::from_secs(timeout.unwrap_or(DEFAULT_TIMEOUT)),
         features: SourceFeatures {
             trace_sections: payload.features.trace_sections,
@@ -125,18 +126,35 @@ fn artifact(artifact: model::Artifact) -> Artifact {
         paths: artifact.paths,
         exclude: artifact.exclude,
         untracked: artifact.untracked,
-        when: match artifact.when.as_str() {
-            "on_failure" => ArtifactWhen::OnFailure,
-            "always" => ArtifactWhen::Always,
-            _ => ArtifactWhen::OnSuccess,
-        },
+        when: when(&artifact.when),
         format: match artifact.artifact_format.as_str() {
             "gzip" => ArtifactFormat::Gzip,
             "raw" => ArtifactFormat::Raw,
+            "zipzstd" => ArtifactFormat::ZipZstd,
+            "tarzstd" => ArtifactFormat::TarZstd,
             _ => ArtifactFormat::Zip,
         },
         kind: artifact.artifact_type,
         expire_in: Some(artifact.expire_in).filter(|time| !time.is_empty()),
+    }
+}
+
+fn when(word: &str) -> ArtifactWhen {
+    match word {
+        "on_failure" => ArtifactWhen::OnFailure,
+        "always" => ArtifactWhen::Always,
+        _ => ArtifactWhen::OnSuccess,
+    }
+}
+
+fn cache(cache: model::Cache) -> Cache {
+    Cache {
+        key: cache.key,
+        fallback_keys: cache.fallback_keys,
+        paths: cache.paths,
+        untracked: cache.untracked,
+        policy: cache.policy,
+        when: when(&cache.when),
     }
 }
 

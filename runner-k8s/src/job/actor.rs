@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
-use runner_core::wire::{AgentFrame, ManagerFrame};
+use runner_core::wire::{AgentFrame, AnswerFrame, ManagerFrame};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -41,6 +41,7 @@ pub(super) enum Command {
         generation: u64,
     },
     Stop(Stop),
+    Answer(AnswerFrame),
     /// The job is to be removed: tell the agent that it may end.
     Release(oneshot::Sender<()>),
 }
@@ -60,8 +61,8 @@ pub(super) struct Actor {
     pub(super) uid: String,
     pub(super) watch: PodWatch,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// Bounded by what the manager asked for (trace), and by the number of stages and of the pod's
-    /// changes of state.
+    /// Bounded by what the manager asked for (trace), by the number of stages and of the pod's
+    /// changes of state, and by `MOST_ASKS` questions.
     pub(super) events: mpsc::UnboundedSender<Told>,
     pub(super) link: Option<Box<dyn AgentLink>>,
     pub(super) connecting: Option<BoxFuture<'static, Result<Box<dyn AgentLink>, LinkError>>>,
@@ -97,6 +98,9 @@ impl Actor {
                     self.take_in(Input::Follow { from, until }).await;
                 }
                 Next::Command(Some(Command::Stop(stop))) => self.take_in(Input::Stop(stop)).await,
+                Next::Command(Some(Command::Answer(answer))) => {
+                    self.take_in(Input::Answer(answer)).await;
+                }
                 Next::Command(Some(Command::Release(done))) => {
                     self.release().await;
                     // The handle may have been dropped meanwhile.

@@ -13,6 +13,7 @@ use runner_core::executor::{
 use runner_core::ids::{JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::source::Ticket;
+use runner_core::wire::AnswerFrame;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -358,6 +359,10 @@ impl JobHandle for KubernetesJob {
         }
         let generation = running.generation;
         self.command(Command::Follow { from, until, generation }).await;
+    }
+
+    async fn answer(&mut self, answer: AnswerFrame) {
+        self.command(Command::Answer(answer)).await;
     }
 
     async fn stop(&mut self, stop: Stop) -> Result<(), ExecutorError> {

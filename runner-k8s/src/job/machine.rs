@@ -12,12 +12,13 @@ mod ending;
 mod pulls;
 mod talk;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::{StageReport, Verdict};
-use runner_core::wire::{AgentFrame, ManagerFrame};
+use runner_core::wire::{AgentFrame, AnswerFrame, ManagerFrame};
 use tokio::time::Instant;
 
 use self::pulls::Pulls;
@@ -69,6 +70,8 @@ pub(super) enum Input {
     NotRelaunched(End),
     /// The manager wants the job to stop.
     Stop(Stop),
+    /// The manager answers what the agent has asked.
+    Answer(AnswerFrame),
     /// The deadline has passed.
     Tick,
 }
@@ -160,6 +163,8 @@ pub(super) struct Machine {
     stage: Option<String>,
     stages: Vec<StageReport>,
     last_problem: Option<String>,
+    /// Questions that the manager has heard and not answered.
+    asks: BTreeSet<u64>,
     actions: Vec<Action>,
 }
 
@@ -185,6 +190,7 @@ impl Machine {
             stage: None,
             stages: Vec::new(),
             last_problem: None,
+            asks: BTreeSet::new(),
             actions: Vec::new(),
         }
     }
@@ -215,6 +221,7 @@ impl Machine {
                 self.finish(Some(end));
             }
             Input::Stop(stop) => self.on_stop(now, stop),
+            Input::Answer(answer) => self.on_answer(answer),
             Input::Tick => self.on_tick(now),
         }
         self.conclude(now);

@@ -7,8 +7,8 @@ use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome, TraceSummary, Verdict};
 use runner_core::wire::{
-    AgentFrame, Beat, Hello, ManagerFrame, RefusalReason, Refused, StopFrame, StopMode,
-    WIRE_VERSION, Want, Welcome,
+    AgentFrame, AnswerFrame, AskFrame, Beat, Hello, MOST_ASKS, ManagerFrame, RefusalReason,
+    Refused, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -469,4 +469,26 @@ fn a_killed_helper_that_does_not_come_back_is_an_end() {
     bench.is(Input::Pod(Sighting { reachable: false, ..running() }));
     let actions = bench.pass(100);
     assert!(matches!(ended(&actions).unwrap().outcome, Outcome::Infra(_)));
+}
+
+#[test]
+fn questions_reach_the_manager_once_and_answers_only_an_agent_that_listens() {
+    let ask = |id| Input::Frame(AgentFrame::Ask(AskFrame { id, cache: None }));
+    let answer = |id| AnswerFrame { id, transfer: None, refused: "no".into() };
+    let mut bench = Bench::following();
+    assert!(matches!(&bench.is(ask(1))[..], [Action::Emit(JobEvent::Asked(_))]));
+    assert!(bench.is(ask(1)).is_empty(), "it is being answered");
+    let actions = bench.is(Input::Answer(answer(1)));
+    assert_eq!(actions, [Action::Send(ManagerFrame::Answer(answer(1)))]);
+    // Unanswered when the stream broke: it comes again in the next session.
+    bench.is(ask(2));
+    bench.is(Input::Unlinked("reset".into()));
+    assert!(bench.is(Input::Answer(answer(2))).is_empty());
+    bench.pass(1);
+    bench.is(Input::Linked);
+    bench.welcome();
+    assert!(matches!(&bench.is(ask(2))[..], [Action::Emit(JobEvent::Asked(_))]));
+    // A flood is not listened to.
+    let heard = (10..1000).filter(|id| !bench.is(ask(*id)).is_empty()).count();
+    assert_eq!(heard, MOST_ASKS - 1);
 }

@@ -201,6 +201,7 @@ pub(crate) fn job() -> Job {
         services: Vec::new(),
         artifacts: Vec::new(),
         dependencies: Vec::new(),
+        caches: Vec::new(),
         registries: Vec::new(),
         timeout: Duration::from_secs(3600),
         features: SourceFeatures::default(),

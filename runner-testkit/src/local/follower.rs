@@ -16,8 +16,8 @@ use runner_core::layout;
 use runner_core::outcome::{Infra, InfraKind, Outcome, Verdict};
 use runner_core::source::Ticket;
 use runner_core::wire::{
-    AgentFrame, Beat, Hello, ManagerCodec, ManagerFrame, RefusalReason, StageFrame, StopFrame,
-    StopMode, WIRE_VERSION, Want,
+    AgentFrame, AnswerFrame, Beat, Hello, ManagerCodec, ManagerFrame, RefusalReason, StageFrame,
+    StopFrame, StopMode, WIRE_VERSION, Want,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::net::UnixStream;
@@ -230,6 +230,7 @@ impl LocalHandle {
                 self.verdict = Some(verdict);
                 None
             }
+            AgentFrame::Ask(ask) => Some(JobEvent::Asked(ask)),
             _ => None,
         }
     }
@@ -342,6 +343,10 @@ impl JobHandle for LocalHandle {
         let jump = (from != self.position).then_some(from);
         (self.position, self.until) = (from, until);
         self.send(ManagerFrame::Want(Want { from: jump, until })).await;
+    }
+
+    async fn answer(&mut self, answer: AnswerFrame) {
+        self.send(ManagerFrame::Answer(answer)).await;
     }
 
     async fn stop(&mut self, stop: Stop) -> Result<(), ExecutorError> {

@@ -1,5 +1,6 @@
 //! The planner's rules, by the rows of the behaviour checklist.
 
+mod caches;
 mod settings;
 mod sources;
 mod stages;
@@ -45,6 +46,7 @@ fn job() -> Job {
         services: Vec::new(),
         artifacts: Vec::new(),
         dependencies: Vec::new(),
+        caches: Vec::new(),
         registries: Vec::new(),
         timeout: Duration::from_secs(3600),
         features: SourceFeatures { trace_sections: true, ..SourceFeatures::default() },

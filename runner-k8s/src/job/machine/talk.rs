@@ -6,8 +6,8 @@ use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::{InfraKind, Outcome, Verdict};
 use runner_core::wire::{
-    AgentFrame, Hello, ManagerFrame, RefusalReason, StageFrame, StopFrame, StopMode, WIRE_VERSION,
-    Want,
+    AgentFrame, AnswerFrame, AskFrame, Hello, MOST_ASKS, ManagerFrame, RefusalReason, StageFrame,
+    StopFrame, StopMode, WIRE_VERSION, Want,
 };
 use tokio::time::Instant;
 
@@ -125,6 +125,7 @@ impl Machine {
             AgentFrame::Trace { offset, bytes } => self.on_trace(now, offset, bytes),
             AgentFrame::Stage(stage) => self.on_stage(stage),
             AgentFrame::Beat(_) => {}
+            AgentFrame::Ask(ask) => self.on_ask(ask),
             AgentFrame::Verdict(verdict) => self.on_verdict(now, verdict),
             // A frame of a later release.
             _ => {}
@@ -216,6 +217,22 @@ impl Machine {
         } else {
             let until = self.until;
             self.actions.push(Action::Send(ManagerFrame::Want(Want { from, until })));
+        }
+    }
+
+    /// Questions are repeated in every session until they are answered; an agent that floods us with
+    /// them is not listened to.
+    fn on_ask(&mut self, ask: AskFrame) {
+        if self.asks.len() < MOST_ASKS && self.asks.insert(ask.id) {
+            self.emit(JobEvent::Asked(ask));
+        }
+    }
+
+    /// An answer that cannot be given now is asked for again in the next session.
+    pub(super) fn on_answer(&mut self, answer: AnswerFrame) {
+        self.asks.remove(&answer.id);
+        if self.is_welcome() {
+            self.actions.push(Action::Send(ManagerFrame::Answer(answer)));
         }
     }
 

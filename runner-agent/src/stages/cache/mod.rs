@@ -1,0 +1,21 @@
+//! Caches: restored before the user's commands, archived after them. Nothing here fails a job.
+//!
+//! ```text
+//!   restore:  key, fallbacks ──► remote (ask, GET) or local archive ──► unpack ──► manifest
+//!   archive:  files ──► as the manifest says? ──► pack ──► local archive ──► remote (ask, PUT)
+//! ```
+//!
+//! Several are fetched and sent side by side; they are unpacked and packed one after the other, in
+//! their order, since later ones overwrite what earlier ones brought.
+
+mod archive;
+mod local;
+mod manifest;
+mod remote;
+mod restore;
+
+pub(super) use archive::archive;
+pub(super) use restore::restore;
+
+/// Caches whose transfers run at once. Each is at most one question to the manager at a time.
+const SIDE_BY_SIDE: usize = 4;

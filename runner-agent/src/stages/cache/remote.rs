@@ -1,0 +1,228 @@
+//! A cache in a store, by requests that the manager signs one at a time.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use jiff::fmt::rfc2822;
+use jiff::{Timestamp, tz::TimeZone};
+use reqwest::{Body, Client, RequestBuilder, Response, StatusCode, Url};
+use runner_core::cache::{CacheAction, CacheKey, CacheRequest, CacheScope};
+use runner_core::plan::HttpTransfer;
+use tokio::time::sleep;
+
+use crate::stages::context::{Context, StageFailure};
+use crate::stages::growing::Growing;
+use crate::stages::transfer::{chain, client, is_passing, request};
+
+/// Pauses between tries, as GitLab Runner makes them: three tries in all.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1); 2];
+/// Most bytes of an error's text that are looked at.
+const ERROR_TEXT: usize = 16 * 1024;
+
+/// What came of a request for an object.
+pub(super) enum Had {
+    /// It is in the file, with its time in seconds since 1970.
+    File(File, Option<i64>),
+    /// It is not newer than what we have.
+    UpToDate,
+    /// It is not there, or cannot be had; why, for the author.
+    No(String),
+}
+
+/// A store as one stage sees it.
+pub(super) struct Remote<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) scope: &'a CacheScope,
+    /// How long an address has to be good.
+    pub(super) lasts: Duration,
+}
+
+impl Remote<'_> {
+    /// Asks for the right to do this. The error is for the author.
+    pub(super) async fn ask(
+        &self,
+        object: &str,
+        action: CacheAction,
+    ) -> Result<HttpTransfer, String> {
+        let request = CacheRequest {
+            scope: self.scope.clone(),
+            object: object.to_owned(),
+            action,
+            lasts: self.lasts,
+        };
+        self.context.control.asks.cache(request).await
+    }
+
+    /// Fetches an object into a file; not if it is no newer than `known` (seconds since 1970).
+    pub(super) async fn get(
+        &self,
+        transfer: &HttpTransfer,
+        known: Option<i64>,
+        fresh: impl Fn() -> std::io::Result<File>,
+    ) -> Result<Had, StageFailure> {
+        let client = client(self.context, transfer)?;
+        let mut pauses = PAUSES.iter();
+        loop {
+            let problem = match self.try_get(&client, transfer, known, &fresh).await? {
+                Ok(had) => return Ok(had),
+                Err(problem) => problem,
+            };
+            match pauses.next() {
+                Some(pause) => sleep(*pause).await,
+                None => return Ok(Had::No(problem)),
+            }
+        }
+    }
+
+    async fn try_get(
+        &self,
+        client: &Client,
+        transfer: &HttpTransfer,
+        known: Option<i64>,
+        fresh: &impl Fn() -> std::io::Result<File>,
+    ) -> Result<Result<Had, String>, StageFailure> {
+        let Some(mut request) = prepared(client, transfer) else {
+            return Ok(Ok(Had::No("its address is no URL".to_owned())));
+        };
+        if let Some(date) = known.and_then(http_date) {
+            request = request.header("if-modified-since", date);
+        }
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Err(chain(&error.without_url()))),
+        };
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED => return Ok(Ok(Had::UpToDate)),
+            StatusCode::NOT_FOUND => return Ok(Ok(Had::No("file does not exist".to_owned()))),
+            status => {
+                let text = refusal(response).await;
+                return Ok(if is_passing(status) { Err(text) } else { Ok(Had::No(text)) });
+            }
+        }
+        let modified = response
+            .headers()
+            .get("last-modified")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| rfc2822::parse(value).ok())
+            .map(|time| time.timestamp().as_second());
+        // A cache directory that cannot be written is no reason to fail the job.
+        let mut file = match fresh() {
+            Ok(file) => file,
+            Err(error) => return Ok(Ok(Had::No(format!("no place for the archive: {error}")))),
+        };
+        loop {
+            match response.chunk().await {
+                Ok(Some(bytes)) => {
+                    if let Err(error) = file.write_all(&bytes) {
+                        let text = format!("no place for the archive: {error}");
+                        return Ok(Ok(Had::No(text)));
+                    }
+                }
+                Ok(None) => return Ok(Ok(Had::File(file, modified))),
+                Err(error) => return Ok(Err(chain(&error.without_url()))),
+            }
+        }
+    }
+
+    /// Whether an object is there.
+    pub(super) async fn has(&self, object: &str) -> Result<bool, StageFailure> {
+        let Ok(transfer) = self.ask(object, CacheAction::Head).await else { return Ok(false) };
+        let client = client(self.context, &transfer)?;
+        let Some(request) = prepared(&client, &transfer) else { return Ok(false) };
+        Ok(request.send().await.is_ok_and(|response| response.status() == StatusCode::OK))
+    }
+
+    /// Sends a whole archive. The inner error is for the author.
+    pub(super) async fn put(
+        &self,
+        key: &CacheKey,
+        archive: &Growing,
+        file: &File,
+        length: u64,
+    ) -> Result<Result<(), String>, StageFailure> {
+        let action = CacheAction::Put { length, key: key.human.clone() };
+        let transfer = &match self.ask(&key.object, action).await {
+            Ok(transfer) => transfer,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let client = client(self.context, transfer)?;
+        let modified = file.metadata().ok().and_then(|data| http_date(data.mtime()));
+        let mut pauses = PAUSES.iter();
+        loop {
+            let Some(mut request) = prepared(&client, transfer) else {
+                return Ok(Err("its address is no URL".to_owned()));
+            };
+            let has =
+                |name: &str| transfer.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+            if !has("content-type") {
+                request = request.header("content-type", "application/octet-stream");
+            }
+            if let Some(date) = modified.as_ref().filter(|_| !has("last-modified")) {
+                request = request.header("last-modified", date);
+            }
+            let body = Body::wrap_stream(archive.stream());
+            let request = request.header("content-length", length).body(body);
+            let (text, passing) = match request.send().await {
+                Ok(response) if response.status().is_success() => return Ok(Ok(())),
+                Ok(response) => {
+                    let passing = is_passing(response.status());
+                    (refusal(response).await, passing)
+                }
+                Err(error) => (chain(&error.without_url()), true),
+            };
+            match pauses.next().filter(|_| passing) {
+                Some(pause) => sleep(*pause).await,
+                None => return Ok(Err(text)),
+            }
+        }
+    }
+}
+
+fn prepared(client: &Client, transfer: &HttpTransfer) -> Option<RequestBuilder> {
+    let url = Url::parse(transfer.url.expose()).ok()?;
+    Some(request(client, transfer, url))
+}
+
+/// `received: 403 Forbidden. Request failed with code: AccessDenied, message: …`
+async fn refusal(mut response: Response) -> String {
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Ok(Some(bytes)) = response.chunk().await {
+        body.extend_from_slice(&bytes);
+        if body.len() > ERROR_TEXT {
+            break;
+        }
+    }
+    let body = String::from_utf8_lossy(&body);
+    let tag = |name: &str| {
+        let from = body.split_once(&format!("<{name}>"))?.1;
+        Some(from.split_once(&format!("</{name}>"))?.0.to_owned())
+    };
+    match (tag("Code"), tag("Message")) {
+        (Some(code), Some(message)) => {
+            format!("received: {status}. Request failed with code: {code}, message: {message}")
+        }
+        _ => format!("received: {status}"),
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+fn http_date(seconds: i64) -> Option<String> {
+    let time = Timestamp::from_second(seconds).ok()?.to_zoned(TimeZone::UTC);
+    Some(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::http_date;
+
+    #[test]
+    fn dates_are_https() {
+        assert_eq!(http_date(784_111_777).unwrap(), "Sun, 06 Nov 1994 08:49:37 GMT");
+        let parsed = jiff::fmt::rfc2822::parse("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(parsed.timestamp().as_second(), 784_111_777);
+    }
+}

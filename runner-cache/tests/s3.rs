@@ -1,0 +1,163 @@
+//! Signed requests against a real S3 server, which checks every signature.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use reqwest::StatusCode;
+use runner_cache::{Bucket, CacheSettings, Encryption, ObjectCache, S3Login, S3Settings};
+use runner_core::cache::{CacheAction, CacheRequest, CacheStore};
+use runner_core::ids::JobId;
+use runner_core::job::{Job, Project};
+use runner_core::plan::HttpTransfer;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use s3s_fs::FileSystem;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// A server with one bucket, which lives as long as this.
+struct Server {
+    address: String,
+    root: tempfile::TempDir,
+    _task: JoinSet<()>,
+}
+
+async fn server() -> Server {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("bucket")).unwrap();
+    let mut service = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
+    service.set_auth(SimpleAuth::from_single("access", "secret"));
+    let service = service.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let service = service.clone();
+            connections.spawn(async move {
+                let builder = Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection(TokioIo::new(socket), service).await;
+            });
+        }
+    });
+    Server { address, root, _task: task }
+}
+
+fn store(server: &Server, secret: &str, encryption: Option<Encryption>) -> ObjectCache {
+    // It can only fail when there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    ObjectCache::new(CacheSettings {
+        path: "prefix".into(),
+        shared: false,
+        short_token: "t0k3n1234".into(),
+        grant_key: "glrt-x".into(),
+        max_archive: 0,
+        bucket: Bucket::S3(S3Settings {
+            server: server.address.clone(),
+            insecure: true,
+            bucket: "bucket".into(),
+            region: None,
+            login: S3Login::Key { access: "access".into(), secret: secret.into(), session: None },
+            encryption,
+            dual_stack: true,
+            path_style: None,
+            accelerate: false,
+            role: None,
+            upload_role: None,
+        }),
+    })
+    .unwrap()
+}
+
+async fn sign(store: &ObjectCache, object: &str, action: CacheAction) -> HttpTransfer {
+    let project = Project { id: 42, ..Project::default() };
+    let job = Job { project, ..Job::new(JobId(1), "t", ["true"]) };
+    let (scope, lasts) = (store.scope(&job), Duration::from_secs(600));
+    let request = CacheRequest { scope, object: object.into(), action, lasts };
+    store.sign(&request).await.unwrap()
+}
+
+/// Sends a request as the agent does.
+async fn send(transfer: &HttpTransfer, body: &str) -> reqwest::Response {
+    let client = reqwest::Client::new();
+    let method = transfer.method.parse().unwrap();
+    let mut request = client.request(method, transfer.url.expose());
+    for (name, value) in &transfer.headers {
+        request = request.header(name, value.expose());
+    }
+    if !body.is_empty() {
+        request = request.body(body.to_owned());
+    }
+    request.send().await.unwrap()
+}
+
+fn put(body: &str) -> CacheAction {
+    CacheAction::Put { length: body.len() as u64, key: "the key".into() }
+}
+
+#[tokio::test]
+async fn stages_70_a_real_server_takes_what_is_signed() {
+    let server = server().await;
+    let store = store(&server, "secret", None);
+    for object in ["key", "a b/ü", "quote\"$(id)`&=?#%2e+~'!*"] {
+        let answer = send(&sign(&store, object, CacheAction::Get).await, "").await;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{object}");
+        let answer = send(&sign(&store, object, put("content")).await, "content").await;
+        assert_eq!(answer.status(), StatusCode::OK, "{object}: {}", answer.text().await.unwrap());
+        let answer = send(&sign(&store, object, CacheAction::Head).await, "").await;
+        assert_eq!(answer.status(), StatusCode::OK, "{object}");
+        assert_eq!(answer.headers()["x-amz-meta-cachekey"], "the key");
+        let answer = send(&sign(&store, object, CacheAction::Get).await, "").await;
+        assert!(answer.headers().contains_key("last-modified"));
+        assert_eq!(answer.text().await.unwrap(), "content", "{object}");
+    }
+    // Where GitLab Runner would look for it.
+    let place = "bucket/prefix/runner/t0k3n1234/project/42/key";
+    assert_eq!(std::fs::read(server.root.path().join(place)).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn an_address_is_good_for_one_thing_only() {
+    let server = server().await;
+    let store = store(&server, "secret", None);
+    let good = sign(&store, "key", put("content")).await;
+    let changed = |change: &dyn Fn(&mut HttpTransfer)| {
+        let mut transfer = good.clone();
+        change(&mut transfer);
+        transfer
+    };
+    let other = |transfer: &mut HttpTransfer| {
+        transfer.url = transfer.url.expose().replace("/project/42/", "/project/43/").into();
+    };
+    let bad = [
+        changed(&|transfer| transfer.method = "DELETE".into()),
+        changed(&|transfer| transfer.headers[0].1 = "another key".into()),
+        changed(&other),
+    ];
+    for transfer in &bad {
+        let answer = send(transfer, "content").await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{transfer:?}");
+    }
+    assert_eq!(send(&good, "content").await.status(), StatusCode::OK);
+    let stranger = self::store(&server, "wrong", None);
+    let answer = send(&sign(&stranger, "key", CacheAction::Get).await, "").await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn stages_70_encryption_is_asked_for_with_a_signature() {
+    let server = server().await;
+    let encrypted = sign(&store(&server, "secret", Some(Encryption::S3)), "k", put("c")).await;
+    let header = encrypted.headers.iter().find(|(name, _)| name == "x-amz-server-side-encryption");
+    assert_eq!(header.unwrap().1.expose(), "AES256");
+    assert_eq!(send(&encrypted, "c").await.status(), StatusCode::OK);
+    // Without the header the signature is another one.
+    let mut plain = encrypted.clone();
+    plain.headers.retain(|(name, _)| name != "x-amz-server-side-encryption");
+    assert_eq!(send(&plain, "c").await.status(), StatusCode::FORBIDDEN);
+}

@@ -1,0 +1,123 @@
+//! Caches: names of objects, and who may ask for which.
+//!
+//! ```text
+//!   planner ── CacheScope ──► Plan ──► agent ── CacheRequest ──► manager ──► CacheStore
+//!                                        ▲                                       │
+//!                                        └──────────── HttpTransfer ◄────────────┘
+//! ```
+//!
+//! No cloud key enters a pod: the agent asks for one request at a time, when it needs it, and the
+//! manager answers with an address that is good for this request only. Signing at the start of the
+//! job, as GitLab Runner does, wastes requests on fallbacks that are never used, and such addresses
+//! die with the manager's temporary credentials.
+//!
+//! Owns keys and the trait. Does not own stores (`runner-cache`) or archives (the agent).
+
+mod key;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub use key::{CacheKey, KeyError, KeyForm, sanitize};
+
+use crate::job::Job;
+use crate::plan::HttpTransfer;
+use crate::secret::Secret;
+
+/// What a job may reach in a store: the objects of its own project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheScope {
+    /// What the names of all its objects begin with, without a `/` at the end.
+    pub prefix: String,
+    /// Proves to any manager of the same runner that one of them has set this scope. An agent that
+    /// was taken over cannot make a scope of its own.
+    pub grant: Secret,
+}
+
+/// A request of the agent's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRequest {
+    /// As in the plan.
+    pub scope: CacheScope,
+    /// The object's name below the scope.
+    pub object: String,
+    /// What for.
+    pub action: CacheAction,
+    /// How long the address has to be good.
+    pub lasts: Duration,
+}
+
+/// What the agent wants to do with an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheAction {
+    /// Fetch it.
+    Get,
+    /// See whether it is there.
+    Head,
+    /// Replace it.
+    Put {
+        /// Bytes.
+        length: u64,
+        /// The key as people know it, kept with the object.
+        key: String,
+    },
+}
+
+/// Why a store does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CacheError {
+    /// Whether asking again may help.
+    pub kind: CacheErrorKind,
+    /// What happened, for the operator.
+    pub message: String,
+    /// The cause, where there is one.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Kinds of [`CacheError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CacheErrorKind {
+    /// No answer, or "not now".
+    Unavailable,
+    /// Never.
+    Refused,
+}
+
+impl CacheError {
+    /// An error of this kind.
+    pub fn new(kind: CacheErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// A place for caches that all managers of a runner share.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait CacheStore: Send + Sync + 'static {
+    /// What this job may reach.
+    fn scope(&self, job: &Job) -> CacheScope;
+
+    /// Makes the request that the agent may send. It is called for any request that comes out of a
+    /// pod, so the scope's grant has to be checked.
+    ///
+    /// # Errors
+    /// `Refused` when the scope is not one of [`scope`](CacheStore::scope)'s or the name leads out of
+    /// it; `Unavailable` when there are no credentials to sign with now.
+    async fn sign(&self, request: &CacheRequest) -> Result<HttpTransfer, CacheError>;
+}
