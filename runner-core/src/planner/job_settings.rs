@@ -27,6 +27,7 @@ pub(super) struct JobSettings {
     pub(super) after_script_timeout: Duration,
     pub(super) after_script_ignore_errors: bool,
     pub(super) debug_trace: bool,
+    pub(super) debug_services: bool,
 }
 
 impl JobSettings {
@@ -51,7 +52,7 @@ impl JobSettings {
         ] {
             reader.attempts(name);
         }
-        for name in ["GIT_SUBMODULE_FORCE_HTTPS", "GIT_LFS_SKIP_SMUDGE", "CI_DEBUG_SERVICES"] {
+        for name in ["GIT_SUBMODULE_FORCE_HTTPS", "GIT_LFS_SKIP_SMUDGE"] {
             reader.bool(name, false);
         }
         reader.submodules();
@@ -60,9 +61,14 @@ impl JobSettings {
             reader.timeout("RUNNER_AFTER_SCRIPT_TIMEOUT", timeout).unwrap_or(DEFAULT_AFTER_SCRIPT);
         let after_script_ignore_errors = reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true);
         let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
+        let mut debug_services = reader.bool("CI_DEBUG_SERVICES", false);
         if debug_trace && settings.debug_trace_disabled {
             debug_trace = false;
             warnings.push("CI_DEBUG_TRACE: usage is disabled on this Runner".to_owned());
+        }
+        if debug_services && settings.debug_trace_disabled {
+            debug_services = false;
+            warnings.push("CI_DEBUG_SERVICES: usage is disabled on this Runner".to_owned());
         }
         Self {
             strategy,
@@ -75,6 +81,7 @@ impl JobSettings {
             after_script_timeout,
             after_script_ignore_errors,
             debug_trace,
+            debug_services,
         }
     }
 }

@@ -35,7 +35,7 @@ use self::variables::{
     Assembly, assemble, environment, expand_all, masks, plan_variables, token_prefixes,
 };
 use crate::job::Job;
-use crate::plan::{LogSettings, Operation, PLAN_VERSION, Plan};
+use crate::plan::{Companions, LogSettings, Operation, PLAN_VERSION, Plan};
 
 /// Flags that change what a job does, and that this release knows by name only.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -95,6 +95,8 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
         timeout: job_timeout(job),
         hold: settings.hold,
         grace: settings.grace,
+        companions: Companions { logs: job_settings.debug_services, ..Companions::default() },
+        entrypoint: None,
     })
 }
 

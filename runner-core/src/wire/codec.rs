@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::frame::{AgentFrame, ManagerFrame};
+use super::frame::{AgentFrame, ManagerFrame, OutputFrame};
 use crate::ids::Offset;
 
 /// Longest trace piece in one frame, in bytes. Small enough for the frame to fit one websocket
@@ -64,6 +64,8 @@ mod kind {
     pub(super) const BEAT: u8 = 3;
     pub(super) const STOP: u8 = 4;
     pub(super) const RELEASE: u8 = 5;
+    pub(super) const CONTAINER: u8 = 6;
+    pub(super) const OUTPUT: u8 = 7;
     pub(super) const WELCOME: u8 = 65;
     pub(super) const REFUSED: u8 = 66;
     pub(super) const TRACE: u8 = 67;
@@ -129,6 +131,8 @@ impl Decoder for AgentCodec {
                 kind::BEAT => ManagerFrame::Beat(json(kind, &body)?),
                 kind::STOP => ManagerFrame::Stop(json(kind, &body)?),
                 kind::RELEASE => ManagerFrame::Release,
+                kind::CONTAINER => ManagerFrame::Container(json(kind, &body)?),
+                kind::OUTPUT => ManagerFrame::Output(output(body)?),
                 _ => continue,
             };
             return Ok(Some(frame));
@@ -150,8 +154,46 @@ impl Encoder<ManagerFrame> for ManagerCodec {
                 put_empty(kind::RELEASE, out);
                 Ok(())
             }
+            ManagerFrame::Container(body) => put_json(kind::CONTAINER, &body, out),
+            ManagerFrame::Output(body) => put_output(&body, out),
         }
     }
+}
+
+/// Time, whether a line begins, length of the name, name, bytes.
+const OUTPUT_HEADER: usize = 10;
+
+fn output(mut body: Bytes) -> Result<OutputFrame, FrameError> {
+    let malformed = FrameError::Body { kind: kind::OUTPUT, source: None };
+    if body.len() < OUTPUT_HEADER {
+        return Err(malformed);
+    }
+    let (time, begins, name) = (body.get_i64(), body.get_u8(), usize::from(body.get_u8()));
+    if name >= body.len() || body.len() - name > MAX_TRACE {
+        return Err(malformed);
+    }
+    let name = body.split_to(name);
+    let Ok(container) = std::str::from_utf8(&name) else { return Err(malformed) };
+    Ok(OutputFrame { container: container.to_owned(), time, begins: begins != 0, bytes: body })
+}
+
+fn put_output(frame: &OutputFrame, out: &mut BytesMut) -> Result<(), FrameError> {
+    let OutputFrame { container, time, begins, bytes } = frame;
+    let name = u8::try_from(container.len());
+    let (Ok(name), 1..=MAX_TRACE) = (name, bytes.len()) else {
+        return Err(FrameError::Body { kind: kind::OUTPUT, source: None });
+    };
+    let length = 1 + OUTPUT_HEADER + container.len() + bytes.len();
+    out.reserve(HEADER + length);
+    // At most MAX_TRACE and some hundred bytes, far below u32::MAX.
+    out.put_u32(length as u32);
+    out.put_u8(kind::OUTPUT);
+    out.put_i64(*time);
+    out.put_u8(u8::from(*begins));
+    out.put_u8(name);
+    out.put_slice(container.as_bytes());
+    out.put_slice(bytes);
+    Ok(())
 }
 
 impl Decoder for ManagerCodec {
@@ -221,7 +263,10 @@ mod tests {
     use super::{AgentCodec, FrameError, MAX_TRACE, ManagerCodec};
     use crate::ids::{Epoch, JobId, Offset};
     use crate::outcome::{Outcome, TraceSummary, Verdict};
-    use crate::wire::{AgentFrame, Hello, ManagerFrame, StopFrame, StopMode, WIRE_VERSION, Want};
+    use crate::wire::{
+        AgentFrame, ContainerFrame, ContainerState, Hello, ManagerFrame, OutputFrame, StopFrame,
+        StopMode, WIRE_VERSION, Want,
+    };
 
     fn agent_frames() -> Vec<AgentFrame> {
         vec![
@@ -262,6 +307,16 @@ mod tests {
             ManagerFrame::Want(Want { from: None, until: Offset(9) }),
             ManagerFrame::Stop(StopFrame { mode: StopMode::Cancel }),
             ManagerFrame::Release,
+            ManagerFrame::Container(ContainerFrame {
+                name: "db".into(),
+                state: ContainerState::Ended(1),
+            }),
+            ManagerFrame::Output(OutputFrame {
+                container: "db".into(),
+                time: -5,
+                begins: true,
+                bytes: Bytes::from_static(b"\x00\xffready\n"),
+            }),
         ];
         let mut wire = BytesMut::new();
         for frame in frames.clone() {
@@ -305,6 +360,10 @@ mod tests {
         overflow.put_u64(u64::MAX);
         overflow.put_u8(b'x');
         assert!(matches!(ManagerCodec.decode(&mut overflow), Err(FrameError::Trace { .. })));
+        // An output frame whose name would end where its bytes should begin.
+        let mut output = BytesMut::from(&[0, 0, 0, 13, 7][..]);
+        output.put_slice(&[0, 0, 0, 0, 0, 0, 0, 1, 1, 2, b'd', b'b']);
+        assert!(matches!(AgentCodec.decode(&mut output), Err(FrameError::Body { kind: 7, .. })));
         let mut json = BytesMut::from(&[0, 0, 0, 2, 65, b'{'][..]);
         assert!(matches!(ManagerCodec.decode(&mut json), Err(FrameError::Body { kind: 65, .. })));
     }

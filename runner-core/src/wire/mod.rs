@@ -1,8 +1,9 @@
 //! What a manager and an agent say to each other.
 //!
 //! A frame is a length (`u32`, big endian, of what follows), a kind (`u8`) and a body. Trace bytes
-//! are `u64` offset plus raw bytes, so that they can be passed on without a copy; everything else is
-//! a small JSON object, so that a field can be added without a new version.
+//! are `u64` offset plus raw bytes, so that they can be passed on without a copy; output of other
+//! containers is bytes too, after its time, a flag and the container's name; everything else is a
+//! small JSON object, so that a field can be added without a new version.
 //!
 //! ```text
 //!   manager                         agent
@@ -10,6 +11,7 @@
 //!                              ◄─── Welcome | Refused
 //!                              ◄─── Trace, Stage, Beat …   (Trace only up to `until`)
 //!     Want, Beat, Stop         ───►
+//!     Container, Output        ───►                        (what the agent cannot see by itself)
 //!                              ◄─── Verdict                (after the last trace byte asked for)
 //!     Release                  ───►                        (the source has everything)
 //! ```
@@ -19,6 +21,6 @@ mod frame;
 
 pub use codec::{AgentCodec, FrameError, MAX_CONTROL, MAX_FRAME, MAX_TRACE, ManagerCodec};
 pub use frame::{
-    AgentFrame, Beat, Hello, ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode,
-    WIRE_VERSION, Want, Welcome,
+    AgentFrame, Beat, ContainerFrame, ContainerState, Hello, ManagerFrame, OutputFrame,
+    RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
 };
