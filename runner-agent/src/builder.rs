@@ -73,6 +73,11 @@ impl Builder {
         self.user
     }
 
+    /// Whether the build container has come, now or before.
+    pub fn has_come(&self) -> bool {
+        self.control.recorder.borrow().state().token.is_some()
+    }
+
     /// Waits for the build container.
     ///
     /// # Errors

@@ -4,9 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use runner_core::ids::{Epoch, JobId};
+use runner_core::plan::Plan;
 use runner_core::wire::StopMode;
 use tokio::sync::{Notify, watch};
 
+use crate::companions::Companions;
 use crate::recorder::Recorder;
 
 /// Why the job is to stop early.
@@ -36,6 +38,8 @@ pub struct Control {
     pub job: JobId,
     /// The one writer. Borrowed for a moment at a time, never across an await.
     pub recorder: RefCell<Recorder>,
+    /// What is known of the other containers.
+    pub companions: Companions,
     wish: watch::Sender<Option<Wish>>,
     epoch: watch::Sender<Epoch>,
     released: Notify,
@@ -43,11 +47,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// For this job, with what an earlier supervisor left.
-    pub fn new(job: JobId, recorder: Recorder) -> Rc<Self> {
+    /// For this plan, with what an earlier supervisor left.
+    pub fn new(plan: &Plan, recorder: Recorder) -> Rc<Self> {
         let epoch = recorder.state().epoch;
         Rc::new(Self {
-            job,
+            job: plan.job,
+            companions: Companions::new(plan),
             recorder: RefCell::new(recorder),
             wish: watch::Sender::new(None),
             epoch: watch::Sender::new(epoch),

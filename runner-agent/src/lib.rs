@@ -16,6 +16,7 @@
 pub mod builder;
 pub mod cli;
 pub mod clock;
+pub mod companions;
 pub mod control;
 #[cfg(feature = "image")]
 pub mod image;

@@ -197,6 +197,15 @@ impl<'a> Session<'a> {
                 self.control.release();
                 false
             }
+            ManagerFrame::Container(frame) => {
+                self.control.companions.saw(frame);
+                true
+            }
+            ManagerFrame::Output(frame) => {
+                // A disk that is full is noticed where the job writes, too.
+                let _ = self.control.companions.print(&frame, &self.control.recorder);
+                true
+            }
             _ => true,
         }
     }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::builder::{Builder, Ending};
 use crate::clock::{in_words, now_ms};
+use crate::companions::BUILD;
 use crate::control::{Control, Wish};
 use crate::journal::Running;
 use crate::link::{Order, RunId};
@@ -87,7 +88,7 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     let plan = read_plan(options)?;
     fs::create_dir_all(&options.state)?;
     let recorder = Recorder::open(&options.state, &plan.log)?;
-    let control = Control::new(plan.job, recorder);
+    let control = Control::new(&plan, recorder);
 
     let socket = options.state.join(layout::CONTROL);
     match fs::remove_file(&socket) {
@@ -473,6 +474,9 @@ impl<'a> Supervisor<'a> {
                     return Attempt::Failed(outcome);
                 }
             }
+            outcome = never_comes(self.plan, self.control), if !self.builder.has_come() => {
+                return Attempt::Failed(outcome);
+            }
             end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => {
                 return end;
             }
@@ -520,6 +524,38 @@ impl<'a> Supervisor<'a> {
             other => Message::error(format_args!("Job failed: {}", describe(other))),
         }
     }
+}
+
+/// Waits until it is certain that the agent of the build container will not come: its container has
+/// ended, or the image's entry point has had its time.
+async fn never_comes(plan: &Plan, control: &Control) -> Outcome {
+    let companions = &control.companions;
+    let late = async {
+        match plan.entrypoint {
+            Some(patience) => {
+                companions.started(BUILD).await;
+                sleep(patience).await;
+                patience
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let message = tokio::select! {
+        status = companions.ended(BUILD) => match plan.entrypoint {
+            Some(_) => format!(
+                "the entry point of the job's image ended with exit status {status} and did not \
+                 start the job's shell: with FF_KUBERNETES_HONOR_ENTRYPOINT it has to run its \
+                 arguments, e.g. by `exec \"$@\"`"
+            ),
+            None => format!("the job's container ended with exit status {status}"),
+        },
+        patience = late => format!(
+            "the entry point of the job's image has not started the job's shell within {}: \
+             with FF_KUBERNETES_HONOR_ENTRYPOINT it has to run its arguments, e.g. by `exec \"$@\"`",
+            in_words(patience)
+        ),
+    };
+    Outcome::Infra(Infra::new(InfraKind::Configuration, message))
 }
 
 fn is_user_step(stage: &Stage) -> bool {

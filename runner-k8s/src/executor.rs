@@ -114,7 +114,7 @@ impl Executor for KubernetesExecutor {
         // Before the record: a record of nobody is taken.
         self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
-        let Prepared { names, content, built } = prepared;
+        let Prepared { names, content, built, listens } = prepared;
         availability::wait(&self.shared.clients.api, settings).await.map_err(refused)?;
         let patience = plan.timeout + plan.hold + settings.poll_timeout + GIVE_UP_AFTER;
         let body = RecordBody {
@@ -127,6 +127,7 @@ impl Executor for KubernetesExecutor {
             pod: names.pod.clone(),
             others: Vec::new(),
             fallbacks: built.fallbacks,
+            listens,
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };

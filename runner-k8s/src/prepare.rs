@@ -10,8 +10,8 @@ use runner_core::planner::PlanLookup;
 use crate::credentials::{self, PullCredentials};
 use crate::names::{Names, RunnerIdentity, names};
 use crate::overwrites::{self, JobSettings};
-use crate::pod::{BuiltPod, PodInput, build_pod, remarks};
-use crate::record::Content;
+use crate::pod::{Around, BuiltPod, PlanItems, PodInput, around, build_pod, remarks};
+use crate::record::{Content, Listens};
 use crate::settings::{KubernetesSettings, PatchSource};
 
 /// Longest patch file that is read, in bytes; a pod takes less.
@@ -22,6 +22,7 @@ pub(crate) struct Prepared {
     pub(crate) names: Names,
     pub(crate) content: Content,
     pub(crate) built: BuiltPod,
+    pub(crate) listens: Option<Listens>,
 }
 
 /// Decides everything. What is odd is said at the end of the plan's header.
@@ -48,11 +49,16 @@ pub(crate) async fn prepare(
     lines.extend(remarks(&effective, job));
     let slot = lookup.setting("CI_CONCURRENT_PROJECT_ID").unwrap_or_default();
     let names = names(runner, job.id, job.project.id, slot);
-    let json = match lines.is_empty() {
+    let none = PlanItems::default();
+    let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &none };
+    let Around { companions, entrypoint, listens } = around(&input).map_err(|e| e.infra())?;
+    let unchanged = lines.is_empty() && entrypoint.is_none() && companions == plan.companions;
+    let json = match unchanged {
         true => plan.to_json(),
         false => {
             let mut plan = plan.clone();
             plan.header.extend(lines);
+            (plan.companions, plan.entrypoint) = (companions, entrypoint);
             plan.to_json()
         }
     };
@@ -61,7 +67,7 @@ pub(crate) async fn prepare(
     let items = content.items(&names.record);
     let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &items };
     let built = build_pod(&input).map_err(|error| error.infra())?;
-    Ok(Prepared { names, content, built })
+    Ok(Prepared { names, content, built, listens })
 }
 
 /// The record, the watch and the signs of life of other managers are in one namespace, and are one

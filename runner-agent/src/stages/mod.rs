@@ -5,6 +5,7 @@ mod context;
 mod download;
 mod files;
 mod prepare;
+mod services;
 mod sources;
 mod tool;
 mod transfer;
@@ -25,7 +26,10 @@ pub async fn run(
     attempt: u32,
 ) -> Result<(), StageFailure> {
     match operation {
-        Operation::Prepare { via } => prepare::prepare(context, via),
+        Operation::Prepare { via } => {
+            prepare::prepare(context, via)?;
+            services::wait(context).await
+        }
         Operation::GetSources(sources) => sources::get_sources(context, sources, attempt).await,
         Operation::DownloadArtifacts { archives } => download::download(context, archives).await,
         Operation::UploadArtifacts { archives } => upload::upload(context, archives).await,

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
-use runner_core::wire::{AgentFrame, ManagerFrame};
+use runner_core::wire::{AgentFrame, ManagerFrame, OutputFrame};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::handle::Shared;
 use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
+use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
@@ -64,6 +65,8 @@ pub(super) struct Actor {
     /// changes of state.
     pub(super) events: mpsc::UnboundedSender<Told>,
     pub(super) link: Option<Box<dyn AgentLink>>,
+    /// What other containers print, while there is a link to hand it to.
+    pub(super) listeners: Listeners,
     pub(super) connecting: Option<BoxFuture<'static, Result<Box<dyn AgentLink>, LinkError>>>,
     pub(super) generation: u64,
     pub(super) unseen: Option<Instant>,
@@ -77,6 +80,7 @@ enum Next {
     Command(Option<Command>),
     Watch,
     Unseen,
+    Output(OutputFrame),
 }
 
 impl Actor {
@@ -92,6 +96,7 @@ impl Actor {
                 Next::Input(input) => self.take_in(input).await,
                 Next::Watch => self.look().await,
                 Next::Unseen => self.ask_for_pod().await,
+                Next::Output(frame) => self.send(ManagerFrame::Output(frame)).await,
                 Next::Command(Some(Command::Follow { from, until, generation })) => {
                     self.generation = generation;
                     self.take_in(Input::Follow { from, until }).await;
@@ -146,11 +151,12 @@ impl Actor {
             frame = heard(&mut self.link) => Next::Input(match frame {
                 Ok(frame) => Input::Frame(frame),
                 Err(message) => {
-                    self.link = None;
+                    (self.link, self.listeners) = (None, Listeners::default());
                     debug!(pod = self.pod, message, "the stream to the job ended");
                     Input::Unlinked(message)
                 }
             }),
+            Some(frame) = self.listeners.next() => Next::Output(frame),
         }
     }
 
@@ -196,7 +202,11 @@ impl Actor {
                 let connect = async move { shared.connector.connect(&pod).await };
                 self.connecting = Some(connect.boxed());
             }
-            Action::Unlink => (self.link, self.connecting) = (None, None),
+            Action::Unlink => {
+                (self.link, self.connecting) = (None, None);
+                self.listeners = Listeners::default();
+            }
+            Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
@@ -229,8 +239,25 @@ impl Actor {
             Ok(Err(message)) => message,
             Err(_) => "the stream does not take what is sent".to_owned(),
         };
-        self.link = None;
+        (self.link, self.listeners) = (None, Listeners::default());
         self.inputs.push_back(Input::Unlinked(problem));
+    }
+
+    async fn listen(&mut self, container: String) {
+        let claimed = self.claimed.lock().await;
+        let Some(listens) = &claimed.body().listens else { return };
+        if !listens.containers.contains(&container) {
+            return;
+        }
+        let listener = Listener {
+            client: self.shared.clients.stream.clone(),
+            namespace: self.shared.settings.namespace.clone(),
+            pod: self.pod.clone(),
+            container,
+            watch: self.watch.clone(),
+            limit: listens.limit,
+        };
+        self.listeners.add(listener);
     }
 
     /// Tells the agent that it may end. Only an open stream is used: the pod is about to be deleted
@@ -251,6 +278,7 @@ impl Actor {
     async fn relaunch(&mut self, container: &str, policy: Option<&str>) -> Result<(), End> {
         info!(pod = self.pod, container, policy, "an image could not be pulled; trying again");
         (self.link, self.connecting) = (None, None);
+        self.listeners = Listeners::default();
         let failed = |error: runner_core::executor::ExecutorError| {
             let message = format!("the job could not be started again: {}", error.message);
             End::new(InfraKind::System, message, error.message)

@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::actor::{Actor, Command, Told};
 use super::launch::{KnownAbilities, Launched, Launcher};
 use super::link::Connect;
+use super::listen::Listeners;
 use super::machine::{Machine, Terms};
 use crate::classify::executor_error;
 use crate::client::Clients;
@@ -241,6 +242,7 @@ impl KubernetesJob {
             commands: receiver,
             events,
             link: None,
+            listeners: Listeners::default(),
             connecting: None,
             generation: 0,
             unseen: None,

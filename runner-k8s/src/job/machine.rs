@@ -17,7 +17,7 @@ use std::time::Duration;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::{StageReport, Verdict};
-use runner_core::wire::{AgentFrame, ManagerFrame};
+use runner_core::wire::{AgentFrame, ContainerFrame, ManagerFrame};
 use tokio::time::Instant;
 
 use self::pulls::Pulls;
@@ -82,6 +82,8 @@ pub(super) enum Action {
     Unlink,
     /// Say this to the agent.
     Send(ManagerFrame),
+    /// Follow the output of this container, if it is to be shown.
+    Listen(String),
     /// Say this to the manager.
     Emit(JobEvent),
     /// Delete the pod at once: nothing of it is wanted.
@@ -156,6 +158,8 @@ pub(super) struct Machine {
     waits_for: Option<String>,
     start_patience: Duration,
     pulls: Pulls,
+    /// What the agent has been told of other containers in this session.
+    told: Vec<ContainerFrame>,
     /// The stage that was said to run last.
     stage: Option<String>,
     stages: Vec<StageReport>,
@@ -182,6 +186,7 @@ impl Machine {
             said_finishing: false,
             waits_for: None,
             pulls: Pulls::default(),
+            told: Vec::new(),
             stage: None,
             stages: Vec::new(),
             last_problem: None,
@@ -285,5 +290,6 @@ impl Machine {
         if self.may_link() && matches!(self.state, State::Waiting) {
             self.link();
         }
+        self.tell_of_others();
     }
 }

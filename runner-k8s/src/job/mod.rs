@@ -15,6 +15,7 @@ mod actor;
 mod handle;
 mod launch;
 mod link;
+mod listen;
 mod machine;
 #[cfg(test)]
 mod machine_tests;

@@ -12,6 +12,7 @@
 
 mod adapt;
 mod budget;
+mod companions;
 mod containers;
 mod fallbacks;
 mod images;
@@ -36,6 +37,7 @@ use crate::settings::KubernetesSettings;
 
 pub use adapt::adapt;
 pub(crate) use budget::budget;
+pub(crate) use companions::{Around, around};
 pub use containers::{BUILD, HELPER};
 pub use fallbacks::Fallbacks;
 pub(crate) use fallbacks::with_policy;
@@ -107,6 +109,9 @@ impl PodError {
         Infra::new(InfraKind::Configuration, self.0.clone())
     }
 }
+
+/// The feature flag with which images' own entry points run.
+const HONOR_ENTRYPOINT: &str = "FF_KUBERNETES_HONOR_ENTRYPOINT";
 
 /// The feature flag without which `pod_spec` has no effect.
 const PATCHES: &str = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";

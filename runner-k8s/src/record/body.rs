@@ -34,6 +34,9 @@ pub struct RecordBody {
     /// Pull policies that are left to try.
     #[serde(default, skip_serializing_if = "Fallbacks::is_empty")]
     pub fallbacks: Fallbacks,
+    /// Containers whose output is shown in the trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listens: Option<Listens>,
     /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
     pub patience: u64,
     /// What managers have said.
@@ -44,6 +47,15 @@ pub struct RecordBody {
 impl RecordBody {
     /// The format that this build writes. Optional fields do not change it.
     pub const VERSION: u32 = 1;
+}
+
+/// Whose output is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listens {
+    /// Names of containers.
+    pub containers: Vec<String>,
+    /// Most bytes of each: the trace has no room for more.
+    pub limit: u64,
 }
 
 /// A manager's hold on a job.

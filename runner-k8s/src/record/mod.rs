@@ -15,7 +15,7 @@ mod claim;
 mod content;
 mod store;
 
-pub use body::{Claim, RecordBody, RecordPhase, StoredRemarks};
+pub use body::{Claim, Listens, RecordBody, RecordPhase, StoredRemarks};
 pub use claim::{ClaimError, Claimed, Found};
 pub use content::{Content, ContentError, MAX_ITEM};
 pub use store::RecordStore;

@@ -35,5 +35,6 @@ pub use resolved::{DEFAULT_POLL_TIMEOUT, KubernetesSettings};
 pub use resources::{Ceiling, Consumer, Resources};
 pub(crate) use scheduling::EFFECTS;
 pub use scheduling::Toleration;
+pub use services::ServicesWait;
 pub use volumes::{Volume, VolumeSource};
 pub use without_effect::WITHOUT_EFFECT;

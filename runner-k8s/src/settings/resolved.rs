@@ -17,7 +17,7 @@ use super::raw::RawSettings;
 use super::resources::{Ceiling, Consumer, Resources, resources};
 use super::scheduling::{Toleration, affinity, tolerations};
 use super::security;
-use super::services::services;
+use super::services::{ServicesWait, services};
 use super::volumes::{Volume, volumes};
 use super::without_effect;
 
@@ -78,6 +78,8 @@ pub struct KubernetesSettings {
     pub volumes: Vec<Volume>,
     /// Services of every job, before its own.
     pub services: Vec<Image>,
+    /// How long services with `HEALTHCHECK_TCP_PORT` are waited for.
+    pub services_wait: ServicesWait,
     /// `spec.hostAliases`, after the services' own.
     pub host_aliases: Vec<Value>,
     /// `spec.dnsPolicy`.
@@ -197,6 +199,7 @@ impl KubernetesSettings {
             ),
             volumes: volumes(&raw.volumes, &mut mistakes),
             services: services(&raw.services),
+            services_wait: ServicesWait::of_seconds(raw.wait_for_services_timeout),
             host_aliases: network::host_aliases(&raw.host_aliases, &mut mistakes),
             dns_policy: network::dns_policy(
                 &raw.dns_policy,

@@ -104,6 +104,8 @@ impl Machine {
                 }
                 // All changes of stages come again; known ones are not said twice.
                 self.send_stop();
+                self.told.clear();
+                self.tell_of_others();
             }
             AgentFrame::Refused(refused) => match refused.reason {
                 RefusalReason::Superseded => {
@@ -128,6 +130,24 @@ impl Machine {
             AgentFrame::Verdict(verdict) => self.on_verdict(now, verdict),
             // A frame of a later release.
             _ => {}
+        }
+    }
+
+    /// Says what has changed of the containers that the agent cannot see.
+    pub(super) fn tell_of_others(&mut self) {
+        if !self.is_welcome() {
+            return;
+        }
+        for seen in &self.sighting.others {
+            if self.told.contains(seen) {
+                continue;
+            }
+            if !self.told.iter().any(|told| told.name == seen.name) {
+                self.actions.push(Action::Listen(seen.name.clone()));
+            }
+            self.told.retain(|told| told.name != seen.name);
+            self.told.push(seen.clone());
+            self.actions.push(Action::Send(ManagerFrame::Container(seen.clone())));
         }
     }
 

@@ -270,6 +270,10 @@ raw_settings! {
     volumes: RawVolumes,
     /// Services of every job, before its own. Default: none.
     services: Vec<RawService>,
+    /// Podwright's own (and of GitLab Runner's Docker executor): seconds that a job waits for the
+    /// ports of services with `HEALTHCHECK_TCP_PORT`; then it goes on with a warning. 0: as long as
+    /// the deadlines of its first stage and of the job allow (default); negative: not at all.
+    wait_for_services_timeout: i64,
     /// `spec.hostAliases`, after the services' own. Default: none.
     host_aliases: Vec<RawHostAlias>,
     /// `none`, `default`, `cluster-first` or `cluster-first-with-host-net`: `spec.dnsPolicy`.
