@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::plan::ServicePlan;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::context::{Context, StageFailure};
@@ -91,11 +91,22 @@ async fn answers(port: u16) -> bool {
         SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
     ];
     for address in addresses {
-        if matches!(timeout(TRY, TcpStream::connect(address)).await, Ok(Ok(_))) {
+        if matches!(timeout(TRY, connect(address)).await, Ok(Ok(_))) {
             return true;
         }
     }
     false
+}
+
+/// The own port is chosen before the connection: if it were the one that is dialled, which happens
+/// with ports above 32768, the socket would connect to itself and keep the service from its port.
+async fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(to.ip(), 0))?;
+    if socket.local_addr()?.port() == to.port() {
+        return Err(std::io::ErrorKind::AddrInUse.into());
+    }
+    socket.connect(to).await
 }
 
 fn in_list(ports: &[u16]) -> String {

@@ -8,6 +8,7 @@
 mod bad_input;
 mod bad_payload;
 mod cancel;
+mod entrypoints;
 mod helper;
 mod hostile;
 mod hostile_agent;

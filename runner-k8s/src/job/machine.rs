@@ -150,6 +150,8 @@ pub(super) struct Machine {
     verdict: Option<Verdict>,
     ending: Option<Ending>,
     settle_until: Option<Instant>,
+    /// That time has passed.
+    settled: bool,
     /// Since when the helper is between two starts.
     away_until: Option<Instant>,
     stop: Option<(Stop, Instant)>,
@@ -180,6 +182,7 @@ impl Machine {
             verdict: None,
             ending: None,
             settle_until: None,
+            settled: false,
             away_until: None,
             stop: None,
             said_running: false,
@@ -244,7 +247,9 @@ impl Machine {
             all.push(self.terms.start_by);
         }
         all.extend(self.ending.as_ref().map(|ending| ending.until));
-        all.extend(self.settle_until);
+        // Once: the rest of the trace may take its time, and a deadline that stays in the past would
+        // leave none for it.
+        all.extend(self.settle_until.filter(|_| !self.settled));
         all.extend(self.away_until);
         all.extend(self.unheard_stop());
         all.into_iter().min()
