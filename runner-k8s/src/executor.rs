@@ -12,13 +12,15 @@ use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, Outcome};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::availability;
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
-use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
+use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, Shared};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
+use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, View};
 use crate::record::{
@@ -75,7 +77,17 @@ impl KubernetesExecutor {
             warn!(runner = runner.name, "[runners.kubernetes] {warning}");
         }
         let api = clients.api.clone();
-        let store = RecordStore::new(api, &settings.namespace, runner.source.clone());
+        let store = RecordStore::new(api.clone(), &settings.namespace, runner.source.clone());
+        let pause = settings.autoscaler.clone().map(|autoscaler| Pause {
+            pods: PausePods {
+                client: api,
+                settings: Arc::new(settings.clone()),
+                autoscaler,
+                runner: runner.clone(),
+                numbers: PauseNumbers::default(),
+            },
+            keeper: Mutex::default(),
+        });
         let shared = Shared {
             settings,
             runner,
@@ -86,8 +98,14 @@ impl KubernetesExecutor {
             presence: OnceLock::new(),
             held: HeldJobs::default(),
             launcher: OnceCell::new(),
+            pause,
         };
         Self { shared: Arc::new(shared), estate: Arc::default() }
+    }
+
+    /// How many pause pods there are to be, where the settings want any.
+    pub fn pause_numbers(&self) -> Option<&PauseNumbers> {
+        self.shared.pause.as_ref().map(|pause| &pause.pods.numbers)
     }
 
     /// How many requests were made.
@@ -147,6 +165,7 @@ impl Executor for KubernetesExecutor {
             .left_behind(&view)
             .await
             .map_err(|error| executor_error(error, "list the job records"))?;
+        self.keep_room(&view).await;
         let mine = self.estate.lock().divide(names, &view, &shared.runner.manager, Instant::now());
         let handles = self.claim_all(mine).await?;
         self.estate.lock().mark = mark;
@@ -171,6 +190,15 @@ impl Executor for KubernetesExecutor {
     }
 
     async fn retire(&self) {
+        if let Some(pause) = &self.shared.pause {
+            let keeper = pause.keeper.lock().take();
+            if let Some(keeper) = keeper {
+                keeper.abort();
+                // Cancelled, as was asked for; a Deployment must not be written after it is deleted.
+                drop(keeper.await);
+                pause.pods.remove().await;
+            }
+        }
         if let Some(presence) = self.shared.presence.get() {
             presence.retire(&self.shared.runner.manager).await;
         }
@@ -178,6 +206,19 @@ impl Executor for KubernetesExecutor {
 }
 
 impl KubernetesExecutor {
+    /// Pause pods: those of the dead go, the own ones are looked after from now on.
+    async fn keep_room(&self, view: &View) {
+        let Some(pause) = &self.shared.pause else { return };
+        if let View::Seen(living) = view {
+            pause.pods.sweep(living).await;
+        }
+        let mut keeper = pause.keeper.lock();
+        if keeper.is_none() {
+            let keep = pause.pods.clone().keep(self.shared.held.watch());
+            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
+        }
+    }
+
     async fn view(&self) -> Result<View, ExecutorError> {
         let view = tokio::time::timeout(FIRST_LIST, self.shared.presence().view()).await;
         view.map_err(|_| {

@@ -15,10 +15,12 @@ mod executor;
 pub mod job;
 pub mod names;
 pub mod overwrites;
+pub mod pause;
 pub mod pod;
 mod prepare;
 mod presence;
 pub mod record;
+pub mod schedule;
 pub mod settings;
 pub mod stream;
 

@@ -26,6 +26,7 @@ use super::machine::{Machine, Terms};
 use crate::classify::executor_error;
 use crate::client::Clients;
 use crate::names::{RunnerIdentity, SOURCE_LABEL, source_hash};
+use crate::pause::PausePods;
 use crate::pod::{Abilities, adapt, budget};
 use crate::presence::{Presence, Signs};
 use crate::record::{Claimed, RecordPhase, RecordStore, StoredRemarks};
@@ -48,6 +49,14 @@ pub(crate) struct Shared {
     /// The jobs that this process has in its hands.
     pub(crate) held: HeldJobs,
     pub(crate) launcher: OnceCell<Launcher>,
+    /// Pods that keep room for jobs, with the task that looks after them.
+    pub(crate) pause: Option<Pause>,
+}
+
+/// Pause pods, and who looks after them.
+pub(crate) struct Pause {
+    pub(crate) pods: PausePods,
+    pub(crate) keeper: parking_lot::Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Shared {
@@ -134,7 +143,7 @@ impl Shared {
 /// The jobs that have a handle in this process. A record of this manager whose job has none was
 /// dropped by accident and may be adopted again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HeldJobs(Arc<parking_lot::Mutex<BTreeSet<JobId>>>);
+pub(crate) struct HeldJobs(Arc<watch::Sender<BTreeSet<JobId>>>);
 
 /// Keeps a job in [`HeldJobs`].
 #[derive(Debug)]
@@ -146,18 +155,27 @@ pub(crate) struct Held {
 impl HeldJobs {
     /// Holds a job, from before its record is written or claimed.
     pub(crate) fn hold(&self, job: JobId) -> Held {
-        self.0.lock().insert(job);
+        self.0.send_modify(|jobs| {
+            jobs.insert(job);
+        });
         Held { jobs: self.clone(), job }
     }
 
     pub(crate) fn contains(&self, job: JobId) -> bool {
-        self.0.lock().contains(&job)
+        self.0.borrow().contains(&job)
+    }
+
+    /// The jobs, as they come and go.
+    pub(crate) fn watch(&self) -> watch::Receiver<BTreeSet<JobId>> {
+        self.0.subscribe()
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.jobs.0.lock().remove(&self.job);
+        self.jobs.0.send_modify(|jobs| {
+            jobs.remove(&self.job);
+        });
     }
 }
 

@@ -21,5 +21,5 @@ mod machine;
 mod machine_tests;
 
 pub use handle::KubernetesJob;
-pub(crate) use handle::{HeldJobs, Shared};
+pub(crate) use handle::{HeldJobs, Pause, Shared};
 pub use link::{AgentLink, Connect, ExecConnector, LinkError};

@@ -214,7 +214,7 @@ fn size_of(pod: &Value) -> usize {
     length.0
 }
 
-fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {
+pub(crate) fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {
     let mut text = |key: &str, value: &str| {
         if !value.is_empty() {
             spec.insert(key.to_owned(), json!(value));

@@ -6,6 +6,7 @@
 //!                          one file for each theme            warnings: odd, or without effect
 //! ```
 
+mod autoscaler;
 mod camel;
 mod connection;
 mod gates;
@@ -23,6 +24,7 @@ mod services;
 mod volumes;
 mod without_effect;
 
+pub use autoscaler::{Autoscaler, DEFAULT_PAUSE_CLASS, Policy};
 pub use connection::Connection;
 pub use gates::{Gate, Gates};
 pub use images::{HelperImage, PullPolicy};

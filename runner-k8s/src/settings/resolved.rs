@@ -7,6 +7,7 @@ use runner_core::job::Image;
 use runner_core::planner::{GoDuration, parse_duration};
 use serde_json::{Map, Value};
 
+use super::autoscaler::{Autoscaler, autoscaler};
 use super::connection::{Connection, connection, text};
 use super::gates::{Gates, gates};
 use super::images::{HelperImage, PullPolicy, helper_image, ids, policies};
@@ -99,6 +100,8 @@ pub struct KubernetesSettings {
     pub availability_attempts: u32,
     pub print_pod_warning_events: bool,
     pub pod_disruption_budget: bool,
+    /// Pods that keep room for jobs.
+    pub autoscaler: Option<Autoscaler>,
     /// What is odd but does no harm, for the operator's log.
     pub warnings: Vec<String>,
 }
@@ -224,6 +227,7 @@ impl KubernetesSettings {
             }),
             print_pod_warning_events: raw.print_pod_warning_events.unwrap_or(true),
             pod_disruption_budget: raw.pod_disruption_budget,
+            autoscaler: autoscaler(raw.autoscaler.as_ref(), &mut mistakes),
             warnings: Vec::new(),
         };
         without_effect::warn(raw, &mut mistakes);

@@ -14,7 +14,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("suspend_pvc_size", "environments cannot be suspended in this release"),
     ("suspend_pvc_storage_class", "environments cannot be suspended in this release"),
     ("services[].suspend_data_path", "environments cannot be suspended in this release"),
-    ("autoscaler", "pause pods are not made in this release"),
 ];
 
 pub(super) fn warn(raw: &RawSettings, mistakes: &mut Mistakes) {
@@ -30,7 +29,6 @@ pub(super) fn warn(raw: &RawSettings, mistakes: &mut Mistakes) {
         "services[].suspend_data_path" => {
             raw.services.iter().any(|service| !service.suspend_data_path.is_empty())
         }
-        "autoscaler" => raw.autoscaler.is_some(),
         _ => false,
     };
     for (key, why) in WITHOUT_EFFECT.iter().filter(|(key, _)| used(key)) {

@@ -136,7 +136,7 @@ table! {
 }
 
 table! {
-    /// `autoscaler`: pause pods. Accepted and ignored in this release.
+    /// `autoscaler`: a Deployment of pods that keep room for jobs and go when one needs it.
     RawAutoscaler {
         /// Most pause pods; 0: no limit.
         max_pause_pods: i64,

@@ -326,6 +326,6 @@ raw_settings! {
     suspend_pvc_size: String,
     /// Accepted and ignored, for the same reason.
     suspend_pvc_storage_class: String,
-    /// Pause pods. Accepted and ignored in this release.
+    /// Pods that keep room for jobs. Default: none.
     autoscaler: Option<RawAutoscaler>,
 }
