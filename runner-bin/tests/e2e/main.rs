@@ -16,6 +16,7 @@ mod images;
 mod many;
 mod outages;
 mod overhead;
+mod pause;
 mod place;
 mod pod_ends;
 mod process;
