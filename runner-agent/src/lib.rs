@@ -31,3 +31,4 @@ pub mod spool;
 pub mod stages;
 pub mod standing;
 pub mod supervise;
+pub mod waiting;

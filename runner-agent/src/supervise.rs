@@ -35,6 +35,7 @@ use crate::recorder::Recorder;
 use crate::session::serve_managers;
 use crate::stages::{Context, StageFailure};
 use crate::standing::Standing;
+use crate::waiting::{PLAN_FILE, wait_for_plan};
 
 /// How long the build container may take to start after the helper: its image may still be pulled.
 /// The executor's own limit for that is shorter; this one only bounds the wait.
@@ -55,6 +56,8 @@ pub struct SuperviseOptions {
     pub root: Option<String>,
     /// Where the kubelet reads the last words.
     pub termination_log: PathBuf,
+    /// There is no plan yet: a manager brings it, within this time.
+    pub wait: Option<Duration>,
 }
 
 /// Why there is no verdict.
@@ -85,17 +88,31 @@ pub enum SuperviseError {
 /// When there is no usable plan or no place for the trace.
 pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
     protect_memory()?;
-    let plan = read_plan(options)?;
     fs::create_dir_all(&options.state)?;
-    let recorder = Recorder::open(&options.state, &plan.log)?;
-    let control = Control::new(&plan, recorder);
-
+    let link = options.link.join(layout::SOCKET);
+    // Before anything else: who comes now does not have to try again later.
+    let building = Builder::listen(&link)?;
     let socket = options.state.join(layout::CONTROL);
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let listener = UnixListener::bind(&socket)?;
+    let mut first = None;
+    if let Some(patience) = options.wait
+        && !options.state.join(PLAN_FILE).exists()
+    {
+        first = tokio::select! {
+            waited = wait_for_plan(&listener, &options.state, patience) => waited?,
+            () = terminated() => None,
+        };
+        if first.is_none() {
+            return Ok(());
+        }
+    }
+    let plan = read_plan(options)?;
+    let recorder = Recorder::open(&options.state, &plan.log)?;
+    let control = Control::new(&plan, recorder);
     let mut terminated = signal(SignalKind::terminate())?;
     let interrupted = async {
         while terminated.recv().await.is_some() {
@@ -107,7 +124,7 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
         let verdict = match known {
             Some(verdict) => verdict,
             None => {
-                let builder = Builder::new(options.link.join(layout::SOCKET), Rc::clone(&control));
+                let builder = Builder::new(link, Some(building), Rc::clone(&control));
                 Supervisor::new(&plan, &control, &reaper, builder).run().await?
             }
         };
@@ -118,8 +135,18 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     };
     tokio::select! {
         result = job => result,
-        () = serve_managers(listener, Rc::clone(&control)) => Ok(()),
+        () = serve_managers(listener, first, Rc::clone(&control)) => Ok(()),
         () = interrupted => Ok(()),
+    }
+}
+
+/// Waits for the order to end; PID 1 gets none that it does not ask for.
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -139,7 +166,8 @@ fn last_words(verdict: &Verdict) -> Vec<u8> {
 
 fn read_plan(options: &SuperviseOptions) -> Result<Plan, SuperviseError> {
     let failed = |source| SuperviseError::PlanFiles { path: options.plan.clone(), source };
-    let bytes = read_items(&options.plan).map_err(failed)?;
+    let directory = if options.wait.is_some() { &options.state } else { &options.plan };
+    let bytes = read_items(directory).map_err(failed)?;
     let json = if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut json = Vec::new();
         MultiGzDecoder::new(&bytes[..]).read_to_end(&mut json).map_err(failed)?;

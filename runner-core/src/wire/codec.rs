@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::frame::{AgentFrame, ManagerFrame, OutputFrame};
+use super::frame::{AgentFrame, AssignFrame, ManagerFrame, OutputFrame};
 use crate::ids::Offset;
 
 /// Longest trace piece in one frame, in bytes. Small enough for the frame to fit one websocket
@@ -66,6 +66,7 @@ mod kind {
     pub(super) const RELEASE: u8 = 5;
     pub(super) const CONTAINER: u8 = 6;
     pub(super) const OUTPUT: u8 = 7;
+    pub(super) const ASSIGN: u8 = 8;
     pub(super) const WELCOME: u8 = 65;
     pub(super) const REFUSED: u8 = 66;
     pub(super) const TRACE: u8 = 67;
@@ -133,6 +134,7 @@ impl Decoder for AgentCodec {
                 kind::RELEASE => ManagerFrame::Release,
                 kind::CONTAINER => ManagerFrame::Container(json(kind, &body)?),
                 kind::OUTPUT => ManagerFrame::Output(output(body)?),
+                kind::ASSIGN => ManagerFrame::Assign(assign(body)?),
                 _ => continue,
             };
             return Ok(Some(frame));
@@ -156,8 +158,30 @@ impl Encoder<ManagerFrame> for ManagerCodec {
             }
             ManagerFrame::Container(body) => put_json(kind::CONTAINER, &body, out),
             ManagerFrame::Output(body) => put_output(&body, out),
+            ManagerFrame::Assign(body) => put_assign(&body, out),
         }
     }
+}
+
+fn assign(mut body: Bytes) -> Result<AssignFrame, FrameError> {
+    if body.is_empty() || body.len() > 1 + MAX_TRACE {
+        return Err(FrameError::Body { kind: kind::ASSIGN, source: None });
+    }
+    let last = body.get_u8() != 0;
+    Ok(AssignFrame { last, bytes: body })
+}
+
+fn put_assign(frame: &AssignFrame, out: &mut BytesMut) -> Result<(), FrameError> {
+    if frame.bytes.len() > MAX_TRACE {
+        return Err(FrameError::Body { kind: kind::ASSIGN, source: None });
+    }
+    out.reserve(HEADER + 2 + frame.bytes.len());
+    // At most MAX_TRACE + 2, far below u32::MAX.
+    out.put_u32((2 + frame.bytes.len()) as u32);
+    out.put_u8(kind::ASSIGN);
+    out.put_u8(u8::from(frame.last));
+    out.put_slice(&frame.bytes);
+    Ok(())
 }
 
 /// Time, whether a line begins, length of the name, name, bytes.
@@ -264,8 +288,8 @@ mod tests {
     use crate::ids::{Epoch, JobId, Offset};
     use crate::outcome::{Outcome, TraceSummary, Verdict};
     use crate::wire::{
-        AgentFrame, ContainerFrame, ContainerState, Hello, ManagerFrame, OutputFrame, StopFrame,
-        StopMode, WIRE_VERSION, Want,
+        AgentFrame, AssignFrame, ContainerFrame, ContainerState, Hello, ManagerFrame, OutputFrame,
+        StopFrame, StopMode, WIRE_VERSION, Want,
     };
 
     fn agent_frames() -> Vec<AgentFrame> {
@@ -317,6 +341,7 @@ mod tests {
                 begins: true,
                 bytes: Bytes::from_static(b"\x00\xffready\n"),
             }),
+            ManagerFrame::Assign(AssignFrame { last: true, bytes: Bytes::from_static(b"{}") }),
         ];
         let mut wire = BytesMut::new();
         for frame in frames.clone() {

@@ -27,6 +27,9 @@ pub enum ManagerFrame {
     Container(ContainerFrame),
     /// Output of another container of the pod, for the trace.
     Output(OutputFrame),
+    /// A piece of the plan, for an agent that refused a `Hello` because it has none yet. Once the
+    /// last piece is there the pod is this job's; `Hello` comes again.
+    Assign(AssignFrame),
 }
 
 /// From the agent to the manager.
@@ -100,6 +103,8 @@ pub enum RefusalReason {
     BadRequest,
     /// The supervisor is not there (relay only); try again.
     NotReady,
+    /// This pod has no job yet: send [`ManagerFrame::Assign`] and `Hello` again. The session goes on.
+    Unassigned,
     /// A reason of a later release.
     #[serde(other)]
     Other,
@@ -160,6 +165,15 @@ pub struct OutputFrame {
     /// Whether the line begins with this piece. It ends where a piece ends with a line feed.
     pub begins: bool,
     /// Never empty, at most [`MAX_TRACE`](super::MAX_TRACE) bytes.
+    pub bytes: Bytes,
+}
+
+/// A piece of a plan as it is stored: JSON, usually compressed. See [`ManagerFrame::Assign`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssignFrame {
+    /// No more come.
+    pub last: bool,
+    /// At most [`MAX_TRACE`](super::MAX_TRACE) bytes.
     pub bytes: Bytes,
 }
 

@@ -21,6 +21,7 @@ mod frame;
 
 pub use codec::{AgentCodec, FrameError, MAX_CONTROL, MAX_FRAME, MAX_TRACE, ManagerCodec};
 pub use frame::{
-    AgentFrame, Beat, ContainerFrame, ContainerState, Hello, ManagerFrame, OutputFrame,
-    RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
+    AgentFrame, AssignFrame, Beat, ContainerFrame, ContainerState, Hello, ManagerFrame,
+    OutputFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
+    Welcome,
 };
