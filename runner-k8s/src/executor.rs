@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::availability;
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
-use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, Shared};
+use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, Shared, Warm};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
 use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
@@ -26,7 +26,8 @@ use crate::presence::{Estate, HEIR_PATIENCE, View};
 use crate::record::{
     Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
-use crate::settings::KubernetesSettings;
+use crate::settings::{KubernetesSettings, WarmPods};
+use crate::warm::{Pool, WarmPool, first_shape};
 use crate::watch::PodSight;
 
 /// How much longer than all deadlines of its plan a job may take before it is given up. Its own
@@ -34,6 +35,9 @@ use crate::watch::PodSight;
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 /// How long the first list of pods may take when jobs are adopted.
 const FIRST_LIST: Duration = Duration::from_secs(30);
+
+/// How long all heirs of a record together may take to claim it: three of them.
+const HEIRS: Duration = Duration::from_secs(10);
 
 /// Runs jobs in pods of one namespace.
 #[derive(Clone)]
@@ -88,6 +92,7 @@ impl KubernetesExecutor {
             },
             keeper: Mutex::default(),
         });
+        let warm = warm(&settings, &runner);
         let shared = Shared {
             settings,
             runner,
@@ -99,6 +104,7 @@ impl KubernetesExecutor {
             held: HeldJobs::default(),
             launcher: OnceCell::new(),
             pause,
+            warm,
         };
         Self { shared: Arc::new(shared), estate: Arc::default() }
     }
@@ -112,6 +118,17 @@ impl KubernetesExecutor {
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
     }
+}
+
+fn warm(settings: &KubernetesSettings, runner: &RunnerIdentity) -> Option<Warm> {
+    let max_age = settings.warm_pods.iter().map(|pods| pods.max_age).max()?;
+    let with_shape = |pods: &WarmPods| (pods.clone(), first_shape(settings, runner, &pods.image));
+    let pool = Pool::new(settings.warm_pods.iter().map(with_shape), settings.poll_timeout);
+    Some(Warm {
+        pool: Arc::new(WarmPool::new(pool, max_age)),
+        keeper: Mutex::default(),
+        orphans: Mutex::default(),
+    })
 }
 
 fn refused(infra: Infra) -> ExecutorError {
@@ -132,7 +149,10 @@ impl Executor for KubernetesExecutor {
         // Before the record: a record of nobody is taken.
         self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
-        let Prepared { names, content, built, listens } = prepared;
+        let Prepared { names, content, built, listens, shape } = prepared;
+        if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
+            warm.pool.wanted(shape);
+        }
         availability::wait(&self.shared.clients.api, settings).await.map_err(refused)?;
         let patience = plan.timeout + plan.hold + settings.poll_timeout + GIVE_UP_AFTER;
         let body = RecordBody {
@@ -146,6 +166,7 @@ impl Executor for KubernetesExecutor {
             others: Vec::new(),
             fallbacks: built.fallbacks,
             listens,
+            warm: shape.map(|shape| shape.hash),
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };
@@ -168,6 +189,7 @@ impl Executor for KubernetesExecutor {
         self.keep_room(&view).await;
         let mine = self.estate.lock().divide(names, &view, &shared.runner.manager, Instant::now());
         let handles = self.claim_all(mine).await?;
+        self.keep_warm(&view).await;
         self.estate.lock().mark = mark;
         Ok(handles)
     }
@@ -199,6 +221,15 @@ impl Executor for KubernetesExecutor {
                 pause.pods.remove().await;
             }
         }
+        if let Some(warm) = &self.shared.warm {
+            let keeper = warm.keeper.lock().take();
+            if let Some(keeper) = keeper {
+                keeper.abort();
+                // Cancelled, as was asked for; no pod must be made after all are deleted.
+                drop(keeper.await);
+            }
+            warm.pool.remove(&self.shared).await;
+        }
         if let Some(presence) = self.shared.presence.get() {
             presence.retire(&self.shared.runner.manager).await;
         }
@@ -215,6 +246,32 @@ impl KubernetesExecutor {
         let mut keeper = pause.keeper.lock();
         if keeper.is_none() {
             let keep = pause.pods.clone().keep(self.shared.held.watch());
+            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
+        }
+    }
+
+    /// Warm pods: those of the dead go, the own ones are looked after from now on.
+    async fn keep_warm(&self, view: &View) {
+        let Some(warm) = &self.shared.warm else { return };
+        let hub = self.shared.hub();
+        if let View::Seen(living) = view
+            && tokio::time::timeout(FIRST_LIST, hub.synced()).await.is_ok()
+        {
+            // A dead manager may have promised a pod to a job whose heir has not looked yet, so they
+            // are left alone for some time.
+            let orphans = hub.warm_pods(&living.hashes());
+            let (now, left_alone) = (Instant::now(), self.shared.settings.lease + HEIRS);
+            let (due, wait) = warm.orphans.lock().sort(orphans, left_alone, now);
+            for pod in &due {
+                crate::warm::delete(&self.shared, pod).await;
+            }
+            if let Some(at) = wait {
+                self.estate.lock().look_again_at(at);
+            }
+        }
+        let mut keeper = warm.keeper.lock();
+        if keeper.is_none() {
+            let keep = Arc::clone(&warm.pool).keep(Arc::downgrade(&self.shared));
             *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
         }
     }

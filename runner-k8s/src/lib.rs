@@ -23,7 +23,7 @@ pub mod record;
 pub mod schedule;
 pub mod settings;
 pub mod stream;
-
+mod warm;
 pub mod watch;
 
 pub use executor::KubernetesExecutor;

@@ -13,6 +13,7 @@ use crate::overwrites::{self, JobSettings};
 use crate::pod::{Around, BuiltPod, PlanItems, PodInput, around, build_pod, remarks};
 use crate::record::{Content, Listens};
 use crate::settings::{KubernetesSettings, PatchSource};
+use crate::warm::Shape;
 
 /// Longest patch file that is read, in bytes; a pod takes less.
 const LONGEST_FILE: u64 = 2 << 20;
@@ -23,6 +24,8 @@ pub(crate) struct Prepared {
     pub(crate) content: Content,
     pub(crate) built: BuiltPod,
     pub(crate) listens: Option<Listens>,
+    /// Of warm pods that can do its work, where there may be any.
+    pub(crate) shape: Option<Shape>,
 }
 
 /// Decides everything. What is odd is said at the end of the plan's header.
@@ -67,7 +70,24 @@ pub(crate) async fn prepare(
     let items = content.items(&names.record);
     let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &items };
     let built = build_pod(&input).map_err(|error| error.infra())?;
-    Ok(Prepared { names, content, built, listens })
+    let shape = shape(&effective, &input, &lookup, &built);
+    Ok(Prepared { names, content, built, listens, shape })
+}
+
+fn shape(
+    settings: &KubernetesSettings,
+    input: &PodInput<'_>,
+    lookup: &PlanLookup<'_>,
+    built: &BuiltPod,
+) -> Option<Shape> {
+    // A plan in Secrets of its own is rare, and large for a stream that others wait behind.
+    let inside = matches!(&input.items.secrets[..], [(name, _)] if *name == input.names.record);
+    if settings.warm_pods.is_empty() || !inside {
+        return None;
+    }
+    let own = lookup.container_environment(&input.job.variables);
+    let own = own.into_iter().map(|(name, _)| name.to_owned()).collect();
+    Shape::of(&built.pod, &own, input.items.pull_secret.as_deref())
 }
 
 /// The record, the watch and the signs of life of other managers are in one namespace, and are one

@@ -25,4 +25,5 @@ mod services;
 mod takeover;
 mod trace;
 mod verdicts;
+mod warm;
 mod world;

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
-use runner_core::wire::{AgentFrame, ManagerFrame, OutputFrame};
+use runner_core::wire::{AgentFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -206,6 +206,13 @@ impl Actor {
                 (self.link, self.connecting) = (None, None);
                 self.listeners = Listeners::default();
             }
+            Action::Assign => {
+                if let Err(problem) = self.assign().await {
+                    warn!(pod = self.pod, problem, "a warm pod could not be given its job yet");
+                    (self.link, self.listeners) = (None, Listeners::default());
+                    self.inputs.push_back(Input::Unlinked(problem));
+                }
+            }
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(event) => self.tell(event),
@@ -241,6 +248,27 @@ impl Actor {
         };
         (self.link, self.listeners) = (None, Listeners::default());
         self.inputs.push_back(Input::Unlinked(problem));
+    }
+
+    /// Gives a warm pod the job's labels, and then its plan. Doing it twice is harmless.
+    async fn assign(&mut self) -> Result<(), String> {
+        let claimed = self.claimed.lock().await;
+        let (plan, pod) = (claimed.plan(), claimed.pod());
+        drop(claimed);
+        let (Some(plan), Some(pod)) = (plan, pod) else {
+            return Err("the plan is not written down any more".to_owned());
+        };
+        let assigned = self.shared.assign_pod(&self.pod, &pod).await;
+        assigned.map_err(|error| error.to_string())?;
+        let mut rest = plan;
+        loop {
+            let bytes = rest.split_to(rest.len().min(MAX_TRACE));
+            let last = rest.is_empty();
+            self.send(ManagerFrame::Assign(AssignFrame { last, bytes })).await;
+            if last || self.link.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn listen(&mut self, container: String) {

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use runner_core::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, JobPhase, Remarks, Stop,
 };
 use runner_core::ids::{JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::source::Ticket;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
 
 use super::actor::{Actor, Command, Told};
 use super::launch::{KnownAbilities, Launched, Launcher};
@@ -25,12 +28,15 @@ use super::listen::Listeners;
 use super::machine::{Machine, Terms};
 use crate::classify::executor_error;
 use crate::client::Clients;
-use crate::names::{RunnerIdentity, SOURCE_LABEL, source_hash};
+use crate::names::{
+    JOB_LABEL, MANAGER_LABEL, RunnerIdentity, SOURCE_LABEL, WARM_LABEL, source_hash,
+};
 use crate::pause::PausePods;
 use crate::pod::{Abilities, adapt, budget};
 use crate::presence::{Presence, Signs};
 use crate::record::{Claimed, RecordPhase, RecordStore, StoredRemarks};
 use crate::settings::KubernetesSettings;
+use crate::warm::{Orphans, WarmPool};
 use crate::watch::{PodHub, PodSight, PodView};
 
 /// Commands that may wait for the actor, which handles each at once: more than a manager sends
@@ -51,6 +57,15 @@ pub(crate) struct Shared {
     pub(crate) launcher: OnceCell<Launcher>,
     /// Pods that keep room for jobs, with the task that looks after them.
     pub(crate) pause: Option<Pause>,
+    /// Pods that are ready before their job is there.
+    pub(crate) warm: Option<Warm>,
+}
+
+/// Warm pods, and who looks after them.
+pub(crate) struct Warm {
+    pub(crate) pool: Arc<WarmPool>,
+    pub(crate) keeper: parking_lot::Mutex<Option<AbortOnDropHandle<()>>>,
+    pub(crate) orphans: parking_lot::Mutex<Orphans>,
 }
 
 /// Pause pods, and who looks after them.
@@ -128,6 +143,49 @@ impl Shared {
         }
     }
 
+    /// Makes a warm pod a job's: labels, annotations and deadline of the pod that the job would have.
+    pub(crate) async fn assign_pod(&self, name: &str, pod: &Value) -> kube::Result<()> {
+        let there = match self.hub().find(name) {
+            Some(seen) => seen,
+            None => Arc::new(self.pods().get(name).await?),
+        };
+        if has_job(&there) {
+            return Ok(());
+        }
+        let created = there.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let age = created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs());
+        // It counts from the pod's start.
+        let deadline = pod["spec"]["activeDeadlineSeconds"].as_i64().unwrap_or(0) + age.max(0) + 60;
+        let mut labels = pod["metadata"]["labels"].clone();
+        labels[WARM_LABEL] = Value::Null;
+        labels[MANAGER_LABEL] = Value::Null;
+        let patch = json!({
+            // Another pod of this name is another pod.
+            "metadata": {
+                "uid": there.uid(),
+                "labels": labels,
+                "annotations": pod["metadata"]["annotations"],
+            },
+            "spec": { "activeDeadlineSeconds": deadline },
+        });
+        match self.pods().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => {}
+            // A deadline can only become shorter: an earlier try, whose answer was lost, set it.
+            Err(error) if has_job(&self.pods().get(name).await?) => {
+                debug!(%error, "a repeated patch")
+            }
+            Err(error) => return Err(error),
+        }
+        if self.settings.pod_disruption_budget
+            && let Some(launcher) = self.launcher.get()
+        {
+            let mut pod = pod.clone();
+            pod["metadata"]["name"] = name.into();
+            launcher.protect(&budget(&pod, there.uid())).await;
+        }
+        Ok(())
+    }
+
     pub(crate) async fn delete_pod(&self, name: &str, uid: Option<&str>) -> kube::Result<()> {
         match self.launcher.get() {
             Some(launcher) => launcher.delete(name, uid).await,
@@ -138,6 +196,10 @@ impl Shared {
             }
         }
     }
+}
+
+fn has_job(pod: &PodView) -> bool {
+    pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(JOB_LABEL))
 }
 
 /// The jobs that have a handle in this process. A record of this manager whose job has none was
@@ -277,6 +339,35 @@ impl KubernetesJob {
         });
     }
 
+    /// A warm pod that can do the job's work, written down as the job's. It gets labels and plan when
+    /// its agent is reached, by whoever follows the job then.
+    async fn take_warm(&mut self) -> Result<Option<PodSight>, ExecutorError> {
+        let Some(warm) = &self.shared.warm else { return Ok(None) };
+        let mut claimed = self.claimed.lock().await;
+        let Some(hash) = claimed.body().warm.clone() else { return Ok(None) };
+        let Some(idle) = warm.pool.take(&hash) else { return Ok(None) };
+        let found = self.shared.hub().find(&idle.name);
+        let mut body = claimed.body().clone();
+        body.pod.clone_from(&idle.name);
+        body.phase = RecordPhase::Started;
+        let updated = match found {
+            Some(_) => self.shared.store.update(&mut claimed, body, None).await,
+            // Gone since it was seen.
+            None => return Ok(None),
+        };
+        match updated {
+            Ok(()) => {
+                self.pod = idle.name;
+                Ok(found.map(PodSight::Seen))
+            }
+            Err(error) => {
+                // The plan was not handed over, and will not be.
+                crate::warm::delete(&self.shared, &idle).await;
+                Err(error.into_executor_error("note the job's pod"))
+            }
+        }
+    }
+
     async fn command(&self, command: Command) {
         if let Some(running) = &self.running {
             // An actor that is gone has said why.
@@ -322,6 +413,11 @@ impl JobHandle for KubernetesJob {
             let infra = Infra::new(InfraKind::System, message);
             ExecutorError::new(ExecutorErrorKind::Refused(Outcome::Infra(infra)), message)
         })?;
+        if let Some(found) = self.take_warm().await? {
+            self.phase = JobPhase::Started;
+            self.follow_pod(found).await;
+            return Ok(());
+        }
         match self.shared.create_pod(pod).await? {
             Launched::Created(pod) => {
                 self.phase = JobPhase::Started;

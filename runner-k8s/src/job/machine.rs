@@ -84,6 +84,8 @@ pub(super) enum Action {
     Send(ManagerFrame),
     /// Follow the output of this container, if it is to be shown.
     Listen(String),
+    /// The pod has no job yet: make it this job's and hand over the plan.
+    Assign,
     /// Say this to the manager.
     Emit(JobEvent),
     /// Delete the pod at once: nothing of it is wanted.

@@ -21,5 +21,6 @@ mod machine;
 mod machine_tests;
 
 pub use handle::KubernetesJob;
-pub(crate) use handle::{HeldJobs, Pause, Shared};
+pub(crate) use handle::{HeldJobs, Pause, Shared, Warm};
+pub(crate) use launch::Launched;
 pub use link::{AgentLink, Connect, ExecConnector, LinkError};

@@ -42,6 +42,7 @@ pub use containers::{BUILD, HELPER};
 pub use fallbacks::Fallbacks;
 pub(crate) use fallbacks::with_policy;
 pub(crate) use user::remarks;
+pub(crate) use volumes::PLAN as PLAN_VOLUME;
 
 /// Where the agent program comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,6 +37,9 @@ pub struct RecordBody {
     /// Containers whose output is shown in the trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listens: Option<Listens>,
+    /// The shape of a warm pod that can do the job's work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<String>,
     /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
     pub patience: u64,
     /// What managers have said.

@@ -22,6 +22,7 @@ mod scheduling;
 mod security;
 mod services;
 mod volumes;
+mod warm;
 mod without_effect;
 
 pub use autoscaler::{Autoscaler, DEFAULT_PAUSE_CLASS, Policy};
@@ -39,4 +40,5 @@ pub(crate) use scheduling::EFFECTS;
 pub use scheduling::Toleration;
 pub use services::ServicesWait;
 pub use volumes::{Volume, VolumeSource};
+pub use warm::WarmPods;
 pub use without_effect::WITHOUT_EFFECT;

@@ -20,6 +20,7 @@ use super::scheduling::{Toleration, affinity, tolerations};
 use super::security;
 use super::services::{ServicesWait, services};
 use super::volumes::{Volume, volumes};
+use super::warm::{WarmPods, warm_pods};
 use super::without_effect;
 
 /// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
@@ -102,6 +103,8 @@ pub struct KubernetesSettings {
     pub pod_disruption_budget: bool,
     /// Pods that keep room for jobs.
     pub autoscaler: Option<Autoscaler>,
+    /// Pods that are ready before their job is there.
+    pub warm_pods: Vec<WarmPods>,
     /// What is odd but does no harm, for the operator's log.
     pub warnings: Vec<String>,
 }
@@ -228,6 +231,7 @@ impl KubernetesSettings {
             print_pod_warning_events: raw.print_pod_warning_events.unwrap_or(true),
             pod_disruption_budget: raw.pod_disruption_budget,
             autoscaler: autoscaler(raw.autoscaler.as_ref(), &mut mistakes),
+            warm_pods: warm_pods(&raw.warm_pods, &mut mistakes),
             warnings: Vec::new(),
         };
         without_effect::warn(raw, &mut mistakes);

@@ -3,7 +3,7 @@
 //! One task owns the watch of a namespace and passes on what changes, pod by pod. A watch per pod
 //! would be a connection per pod.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::view::PodView;
+use crate::names::{MANAGER_LABEL, WARM_LABEL};
+use crate::warm::Idle;
 
 /// How long one watch request lasts. kube takes a connection for dead 5 s after that, so a silently
 /// dropped one costs a minute; the default would cost five.
@@ -126,6 +128,24 @@ impl PodHub {
             PodSight::Seen(pod) if pod.name() == name => Some(Arc::clone(pod)),
             _ => None,
         })
+    }
+}
+
+impl PodHub {
+    /// The pods without a job of managers other than these, which are given by their hashes.
+    pub(crate) fn warm_pods(&self, living: &BTreeSet<String>) -> Vec<Idle> {
+        let pods = self.pods.lock();
+        let orphan = |entry: &Entry| match &*entry.sender.borrow() {
+            PodSight::Seen(pod) => {
+                let labels = pod.metadata.labels.as_ref()?;
+                let manager = labels.get(MANAGER_LABEL)?;
+                let orphan = labels.contains_key(WARM_LABEL) && !living.contains(manager);
+                let idle = || Idle { name: pod.name().to_owned(), uid: pod.uid().to_owned() };
+                orphan.then(idle)
+            }
+            _ => None,
+        };
+        pods.by_uid.values().filter_map(orphan).collect()
     }
 }
 

@@ -188,6 +188,14 @@ async fn authorised(
             let object = parse(&read(request).await?, kind.kind)?;
             update(shared, kind, route, object)
         }
+        "patch" if kind == &PODS && !route.name.is_empty() => {
+            let merge = "application/merge-patch+json";
+            if request.headers().get(CONTENT_TYPE).is_none_or(|found| found != merge) {
+                return Err(Refusal::bad_request("only merge patches are simulated"));
+            }
+            let change = parse(&read(request).await?, kind.kind)?;
+            controllers::patch_pod(shared, route, &change).map(|pod| json_answer(200, &pod))
+        }
         "delete" => {
             let options = read(request).await?;
             let options =

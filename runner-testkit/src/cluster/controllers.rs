@@ -2,12 +2,15 @@
 //! belongs to an object that is gone goes too.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::api::delete_pod;
 use super::kinds::{ALL, DEPLOYMENTS, PODS, SERVICE_ACCOUNTS};
-use super::kubelet::pod;
+use super::kubelet::pod::{self, PodOrder};
+use super::refusal::{Cause, Refusal};
+use super::route::Route;
 use super::selector::Selector;
 use super::shared::Shared;
 use super::store::{Preconditions, unique};
@@ -45,6 +48,59 @@ pub(super) fn deployment(shared: &Arc<Shared>, deployment: &Value) {
 /// A new namespace gets its service account.
 pub(super) fn namespace(shared: &Shared, name: &str) {
     drop(shared.store.create(&SERVICE_ACCOUNTS, name, "default", json!({})));
+}
+
+/// Changes what can be changed of a pod that runs: labels, annotations, and a deadline that was not
+/// set or becomes shorter.
+pub(super) fn patch_pod(
+    shared: &Shared,
+    route: &Route,
+    change: &Value,
+) -> Result<Arc<Value>, Refusal> {
+    let allowed = |part: &str, keys: &[&str]| {
+        let mut given = change[part].as_object().into_iter().flatten();
+        given.all(|(key, _)| keys.contains(&key.as_str()))
+    };
+    let metadata = ["uid", "resourceVersion", "labels", "annotations"];
+    let spec = ["activeDeadlineSeconds"];
+    let forbidden = |field: &str, message: &str| {
+        let (reason, field) = ("FieldValueForbidden", field.to_owned());
+        let cause = Cause { reason, field, message: format!("Forbidden: {message}") };
+        Refusal::invalid(&PODS, &route.name, &[cause])
+    };
+    if !allowed("metadata", &metadata) || !allowed("spec", &spec) {
+        return Err(forbidden("spec", "pod updates may not change fields other than these"));
+    }
+    let deadline = change["spec"]["activeDeadlineSeconds"].as_u64();
+    let text = |key: &str| change["metadata"][key].as_str().map(str::to_owned);
+    let preconditions = Preconditions { uid: text("uid"), version: text("resourceVersion") };
+    let pod = shared.store.change(&PODS, &route.namespace, &route.name, |pod| {
+        preconditions.check(&PODS, &route.name, pod)?;
+        for key in ["labels", "annotations"] {
+            for (name, value) in change["metadata"][key].as_object().into_iter().flatten() {
+                let map = &mut pod["metadata"][key];
+                match (value.is_null(), map.as_object_mut()) {
+                    (true, Some(map)) => drop(map.remove(name)),
+                    (true, None) => {}
+                    (false, _) => map[name] = value.clone(),
+                }
+            }
+        }
+        if let Some(deadline) = deadline {
+            let place = &mut pod["spec"]["activeDeadlineSeconds"];
+            if place.as_u64().is_some_and(|before| deadline > before) {
+                let message = "must be less than or equal to previous value";
+                return Err(forbidden("spec.activeDeadlineSeconds", message));
+            }
+            *place = deadline.into();
+        }
+        Ok(())
+    })?;
+    if let Some(seconds) = deadline {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        shared.order(uid, PodOrder::Deadline(Duration::from_secs(seconds)));
+    }
+    Ok(pod)
 }
 
 fn owned(shared: &Shared, kind: &super::kinds::Kind, uid: &str) -> Vec<Arc<Value>> {

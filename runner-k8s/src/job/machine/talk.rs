@@ -36,6 +36,10 @@ impl Machine {
             return;
         }
         self.state = State::Following { welcomed: false, beat_at: now + BEAT };
+        self.say_hello();
+    }
+
+    fn say_hello(&mut self) {
         self.actions.push(Action::Send(ManagerFrame::Hello(Hello {
             version: WIRE_VERSION,
             job: self.terms.job,
@@ -112,6 +116,10 @@ impl Machine {
                     self.state = State::Superseded;
                     self.actions.push(Action::Unlink);
                     self.actions.push(Action::Superseded);
+                }
+                RefusalReason::Unassigned => {
+                    self.actions.push(Action::Assign);
+                    self.say_hello();
                 }
                 RefusalReason::NotReady => {
                     self.last_problem = Some(refused.message);

@@ -170,3 +170,19 @@ table! {
         preemptive_mode: Option<bool>,
     }
 }
+
+table! {
+    /// `[[runners.kubernetes.warm_pods]]`, Podwright's own: pods that run before their job is there.
+    RawWarmPods {
+        /// The build container's image, as jobs write it. Must be set.
+        image: String,
+        /// How many are kept ready.
+        count: i64,
+        /// Cron expressions of five fields: when. Default: always.
+        periods: Vec<String>,
+        /// Time zone of the periods. Default: the manager's.
+        timezone: String,
+        /// Age at which a pod that nobody took is replaced, at least a minute. Default: 1h.
+        max_age: RawDuration,
+    }
+}

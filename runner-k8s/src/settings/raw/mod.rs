@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use containers::{
     RawAutoscaler, RawAutoscalerPolicy, RawDnsConfig, RawDnsOption, RawExec, RawHandler, RawHeader,
-    RawHostAlias, RawHttpGet, RawLifecycle, RawPodPatch, RawService, RawTcpSocket,
+    RawHostAlias, RawHttpGet, RawLifecycle, RawPodPatch, RawService, RawTcpSocket, RawWarmPods,
 };
 pub use kinds::{OneOrMany, RawDuration};
 pub use scheduling::{
@@ -328,4 +328,6 @@ raw_settings! {
     suspend_pvc_storage_class: String,
     /// Pods that keep room for jobs. Default: none.
     autoscaler: Option<RawAutoscaler>,
+    /// Podwright's own: pods that are ready before their job is there. Default: none.
+    warm_pods: Vec<RawWarmPods>,
 }
