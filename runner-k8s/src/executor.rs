@@ -28,7 +28,7 @@ use crate::record::{
 };
 use crate::settings::{KubernetesSettings, WarmPods};
 use crate::warm::{Pool, WarmPool, first_shape};
-use crate::watch::PodSight;
+use crate::watch::{Hubs, PodSight};
 
 /// How much longer than all deadlines of its plan a job may take before it is given up. Its own
 /// deadlines are in the pod; this is for a cluster that does not answer any more.
@@ -66,7 +66,7 @@ impl KubernetesExecutor {
         settings: KubernetesSettings,
         runner: RunnerIdentity,
     ) -> Self {
-        let connector = ExecConnector::new(clients.stream.clone(), &settings.namespace);
+        let connector = ExecConnector::new(clients.stream.clone());
         Self::with_connector(clients, settings, runner, Arc::new(connector))
     }
 
@@ -100,6 +100,7 @@ impl KubernetesExecutor {
             store,
             connector,
             hub: OnceLock::new(),
+            hubs: Hubs::default(),
             presence: OnceLock::new(),
             held: HeldJobs::default(),
             launcher: OnceCell::new(),
@@ -149,7 +150,7 @@ impl Executor for KubernetesExecutor {
         // Before the record: a record of nobody is taken.
         self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
-        let Prepared { names, content, built, listens, shape } = prepared;
+        let Prepared { names, content, built, listens, shape, place } = prepared;
         if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
             warm.pool.wanted(shape);
         }
@@ -163,6 +164,7 @@ impl Executor for KubernetesExecutor {
             claim: Claim { manager: runner.manager.clone(), epoch: Epoch(1) },
             phase: RecordPhase::Reserved,
             pod: names.pod.clone(),
+            place,
             others: Vec::new(),
             fallbacks: built.fallbacks,
             listens,
@@ -307,15 +309,8 @@ impl KubernetesExecutor {
         &self,
         names: Vec<String>,
     ) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
-        let shared = &self.shared;
         if names.is_empty() {
             return Ok(Vec::new());
-        }
-        if tokio::time::timeout(FIRST_LIST, shared.hub().synced()).await.is_err() {
-            return Err(ExecutorError::new(
-                ExecutorErrorKind::Unavailable,
-                "could not list the pods of jobs that may have been left behind",
-            ));
         }
         let mut handles: Vec<Box<dyn JobHandle>> = Vec::new();
         for name in names {
@@ -362,7 +357,15 @@ impl KubernetesExecutor {
     /// since the record was written tells: Kubernetes repeats it for some minutes. After that it is
     /// taken for deleted, because a job must never run twice.
     async fn what_became_of(&self, record: &Found) -> Result<Option<PodSight>, ExecutorError> {
-        if let Some(pod) = self.shared.hub().find(&record.body.pod) {
+        let place = record.body.place.as_ref();
+        let hub = self.shared.hub_at(place);
+        if tokio::time::timeout(FIRST_LIST, hub.synced()).await.is_err() {
+            return Err(ExecutorError::new(
+                ExecutorErrorKind::Unavailable,
+                "could not list the pods of jobs that may have been left behind",
+            ));
+        }
+        if let Some(pod) = hub.find(&record.body.pod) {
             return Ok(Some(PodSight::Seen(pod)));
         }
         if record.body.phase == RecordPhase::Started {
@@ -376,7 +379,8 @@ impl KubernetesExecutor {
         let selector = format!("{SOURCE_LABEL}={source},{JOB_LABEL}={}", record.body.job);
         let parameters = WatchParams::default().labels(&selector).timeout(1).disable_bookmarks();
         let failed = |error| executor_error(error, "ask what became of a pod");
-        let events = self.shared.pods().watch(&parameters, version).await;
+        let pods = self.shared.pods_in(self.shared.namespace(place));
+        let events = pods.watch(&parameters, version).await;
         let mut events = match events {
             Ok(events) => events.boxed(),
             Err(kube::Error::Api(status)) if status.code == 410 => {

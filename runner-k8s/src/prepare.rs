@@ -11,7 +11,7 @@ use crate::credentials::{self, PullCredentials};
 use crate::names::{Names, RunnerIdentity, names};
 use crate::overwrites::{self, JobSettings};
 use crate::pod::{Around, BuiltPod, PlanItems, PodInput, around, build_pod, remarks};
-use crate::record::{Content, Listens};
+use crate::record::{Content, Listens, Place};
 use crate::settings::{KubernetesSettings, PatchSource};
 use crate::warm::Shape;
 
@@ -26,6 +26,8 @@ pub(crate) struct Prepared {
     pub(crate) listens: Option<Listens>,
     /// Of warm pods that can do its work, where there may be any.
     pub(crate) shape: Option<Shape>,
+    /// Where its pod is, if not at home.
+    pub(crate) place: Option<Place>,
 }
 
 /// Decides everything. What is odd is said at the end of the plan's header.
@@ -40,9 +42,11 @@ pub(crate) async fn prepare(
 ) -> Result<Prepared, Infra> {
     let of_job = overwrites::for_job(settings, job, plan).map_err(|error| error.infra())?;
     let JobSettings { settings: effective, token, remarks: mut lines } = of_job;
-    if token.is_some() || effective.namespace != settings.namespace {
-        return Err(elsewhere(settings));
+    if token.is_some() {
+        return Err(another_identity());
     }
+    let place = (effective.namespace != settings.namespace)
+        .then(|| Place { namespace: effective.namespace.clone(), own: settings.namespace_per_job });
     let effective = with_files(effective).await?;
     let lookup = PlanLookup::new(plan);
     let own = credentials::of_manager().await;
@@ -71,7 +75,9 @@ pub(crate) async fn prepare(
     let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &items };
     let built = build_pod(&input).map_err(|error| error.infra())?;
     let shape = shape(&effective, &input, &lookup, &built);
-    Ok(Prepared { names, content, built, listens, shape })
+    // Warm pods are in the executor's own namespace.
+    let shape = shape.filter(|_| place.is_none());
+    Ok(Prepared { names, content, built, listens, shape, place })
 }
 
 fn shape(
@@ -90,20 +96,13 @@ fn shape(
     Shape::of(&built.pod, &own, input.items.pull_secret.as_deref())
 }
 
-/// The record, the watch and the signs of life of other managers are in one namespace, and are one
-/// identity's. A job elsewhere would be lost with its manager.
-fn elsewhere(settings: &KubernetesSettings) -> Infra {
-    let what = match settings.namespace_per_job {
-        true => "namespace_per_job of this runner",
-        false => "the job's KUBERNETES_NAMESPACE_OVERWRITE or KUBERNETES_BEARER_TOKEN",
-    };
+/// The record, the watch and the signs of life of other managers are one identity's. A job of another
+/// one would be lost with its manager.
+fn another_identity() -> Infra {
     Infra::new(
         InfraKind::Configuration,
-        format!(
-            "{what} asks for another namespace or identity than the runner's own, {:?}; this release \
-             runs jobs there only",
-            settings.namespace
-        ),
+        "the job's KUBERNETES_BEARER_TOKEN asks for another identity than the runner's own; this \
+         release makes pods with the runner's own only",
     )
 }
 

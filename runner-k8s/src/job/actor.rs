@@ -16,15 +16,15 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::handle::Shared;
 use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
 use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
+use super::shared::Shared;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
 use crate::record::{Claimed, RecordPhase};
-use crate::watch::{PodSight, PodWatch};
+use crate::watch::{PodHub, PodSight, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
 const SEND: Duration = Duration::from_secs(10);
@@ -57,6 +57,9 @@ pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
     pub(super) claimed: Arc<Mutex<Claimed>>,
     pub(super) machine: Machine,
+    pub(super) namespace: String,
+    /// Of the pod's namespace.
+    pub(super) hub: PodHub,
     pub(super) pod: String,
     pub(super) uid: String,
     pub(super) watch: PodWatch,
@@ -177,7 +180,7 @@ impl Actor {
 
     async fn ask_for_pod(&mut self) {
         self.unseen = Some(Instant::now() + UNSEEN);
-        match self.shared.pods().get_opt(&self.pod).await {
+        match self.shared.pods_in(&self.namespace).get_opt(&self.pod).await {
             Ok(Some(pod)) if pod.uid() == self.uid => {
                 self.take_in(Input::Pod(sight(&pod))).await;
             }
@@ -198,8 +201,9 @@ impl Actor {
     async fn perform(&mut self, action: Action) {
         match action {
             Action::Link => {
-                let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
-                let connect = async move { shared.connector.connect(&pod).await };
+                let shared = Arc::clone(&self.shared);
+                let (namespace, pod) = (self.namespace.clone(), self.pod.clone());
+                let connect = async move { shared.connector.connect(&namespace, &pod).await };
                 self.connecting = Some(connect.boxed());
             }
             Action::Unlink => {
@@ -217,7 +221,8 @@ impl Actor {
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
-                if let Err(error) = self.shared.delete_pod(&self.pod, Some(&self.uid)).await {
+                let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
+                if let Err(error) = self.shared.delete_pod(namespace, &self.pod, uid).await {
                     // It is tried again when the job is disposed of.
                     warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted");
                 }
@@ -279,7 +284,7 @@ impl Actor {
         }
         let listener = Listener {
             client: self.shared.clients.stream.clone(),
-            namespace: self.shared.settings.namespace.clone(),
+            namespace: self.namespace.clone(),
             pod: self.pod.clone(),
             container,
             watch: self.watch.clone(),
@@ -332,7 +337,7 @@ impl Actor {
             .map_err(|error| failed(error.into_executor_error("note the new pod")))?;
         drop(claimed);
         self.shared
-            .delete_pod(&self.pod, Some(&self.uid))
+            .delete_pod(&self.namespace, &self.pod, Some(&self.uid))
             .await
             .map_err(|error| failed(executor_error(error, "delete the old pod")))?;
         let created = self.shared.create_pod(pod).await.map_err(failed)?;
@@ -344,7 +349,7 @@ impl Actor {
             ));
         };
         (self.pod, self.uid) = (name, created.uid().to_owned());
-        self.watch = self.shared.hub().follow(&self.uid);
+        self.watch = self.hub.follow(&self.uid);
         (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
         // What the watch has already seen of it is not said again.
         self.watch.mark_changed();

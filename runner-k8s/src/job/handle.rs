@@ -1,251 +1,41 @@
 //! The handle that the manager holds.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use runner_core::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, JobPhase, Remarks, Stop,
 };
 use runner_core::ids::{JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::source::Ticket;
-use serde_json::{Value, json};
-use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
 
 use super::actor::{Actor, Command, Told};
-use super::launch::{KnownAbilities, Launched, Launcher};
-use super::link::Connect;
+use super::launch::Launched;
 use super::listen::Listeners;
 use super::machine::{Machine, Terms};
+use super::shared::{Held, Shared};
 use crate::classify::executor_error;
-use crate::client::Clients;
-use crate::names::{
-    JOB_LABEL, MANAGER_LABEL, RunnerIdentity, SOURCE_LABEL, WARM_LABEL, source_hash,
-};
-use crate::pause::PausePods;
-use crate::pod::{Abilities, adapt, budget};
-use crate::presence::{Presence, Signs};
-use crate::record::{Claimed, RecordPhase, RecordStore, StoredRemarks};
-use crate::settings::KubernetesSettings;
-use crate::warm::{Orphans, WarmPool};
-use crate::watch::{PodHub, PodSight, PodView};
+use crate::record::{Claimed, Place, RecordPhase, StoredRemarks};
+use crate::watch::PodSight;
 
 /// Commands that may wait for the actor, which handles each at once: more than a manager sends
 /// between two of its turns.
 const COMMANDS: usize = 16;
-
-/// What all jobs of an executor share.
-pub(crate) struct Shared {
-    pub(crate) settings: KubernetesSettings,
-    pub(crate) runner: RunnerIdentity,
-    pub(crate) clients: Clients,
-    pub(crate) store: RecordStore,
-    pub(crate) connector: Arc<dyn Connect>,
-    pub(crate) hub: std::sync::OnceLock<PodHub>,
-    pub(crate) presence: std::sync::OnceLock<Presence>,
-    /// The jobs that this process has in its hands.
-    pub(crate) held: HeldJobs,
-    pub(crate) launcher: OnceCell<Launcher>,
-    /// Pods that keep room for jobs, with the task that looks after them.
-    pub(crate) pause: Option<Pause>,
-    /// Pods that are ready before their job is there.
-    pub(crate) warm: Option<Warm>,
-}
-
-/// Warm pods, and who looks after them.
-pub(crate) struct Warm {
-    pub(crate) pool: Arc<WarmPool>,
-    pub(crate) keeper: parking_lot::Mutex<Option<AbortOnDropHandle<()>>>,
-    pub(crate) orphans: parking_lot::Mutex<Orphans>,
-}
-
-/// Pause pods, and who looks after them.
-pub(crate) struct Pause {
-    pub(crate) pods: PausePods,
-    pub(crate) keeper: parking_lot::Mutex<Option<AbortOnDropHandle<()>>>,
-}
-
-impl Shared {
-    /// The shared watch; it starts with the first job.
-    pub(crate) fn hub(&self) -> &PodHub {
-        self.hub.get_or_init(|| {
-            let selector = format!("{SOURCE_LABEL}={}", source_hash(&self.runner.source));
-            PodHub::start(self.clients.api.clone(), &self.settings.namespace, &selector)
-        })
-    }
-
-    /// What is known of other managers; it starts with the first job, or when jobs are recovered.
-    pub(crate) fn presence(&self) -> &Presence {
-        self.presence.get_or_init(|| {
-            let (manager, lasts) = (&self.runner.manager, self.settings.lease);
-            let client = self.clients.api.clone();
-            let source = self.runner.source.clone();
-            let signs = Signs::new(client, &self.settings.namespace, source, manager, lasts);
-            Presence::start(signs, manager, lasts)
-        })
-    }
-
-    pub(crate) fn pods(&self) -> Api<PodView> {
-        Api::namespaced(self.clients.api.clone(), &self.settings.namespace)
-    }
-
-    /// The launcher; it asks for the server's version once.
-    pub(crate) async fn launcher(&self) -> Result<&Launcher, ExecutorError> {
-        self.launcher
-            .get_or_try_init(async || {
-                let version = self
-                    .clients
-                    .api
-                    .apiserver_version()
-                    .await
-                    .map_err(|error| executor_error(error, "ask for the server's version"))?;
-                let abilities = KnownAbilities::of_version(&version.major, &version.minor);
-                // A second: long enough for TERM, short because the job is over. GitLab Runner's
-                // pods hold their resources for 30 s more.
-                let grace = self.settings.cleanup_grace.and_then(|grace| grace.try_into().ok());
-                let grace = grace.unwrap_or(1);
-                let api = self.clients.api.clone();
-                Ok(Launcher::new(api, &self.settings.namespace, abilities, grace))
-            })
-            .await
-    }
-
-    /// Creates a pod, with as much as the cluster can do.
-    pub(crate) async fn create_pod(&self, pod: Value) -> Result<Launched, ExecutorError> {
-        let launcher = self.launcher().await?;
-        let init = Value::Object(self.settings.init_security.clone());
-        let mut tried: Option<Abilities> = None;
-        loop {
-            let abilities = launcher.abilities().current();
-            let mut pod = pod.clone();
-            adapt(&mut pod, abilities, &init);
-            match launcher.create(&pod).await {
-                // What was learned makes a difference only once.
-                Ok(Launched::BuildAgain) if tried != Some(abilities) => tried = Some(abilities),
-                Ok(Launched::Created(created)) => {
-                    if self.settings.pod_disruption_budget {
-                        launcher.protect(&budget(&pod, created.uid())).await;
-                    }
-                    return Ok(Launched::Created(created));
-                }
-                Ok(launched) => return Ok(launched),
-                Err(error) => return Err(executor_error(error, "create the job's pod")),
-            }
-        }
-    }
-
-    /// Makes a warm pod a job's: labels, annotations and deadline of the pod that the job would have.
-    pub(crate) async fn assign_pod(&self, name: &str, pod: &Value) -> kube::Result<()> {
-        let there = match self.hub().find(name) {
-            Some(seen) => seen,
-            None => Arc::new(self.pods().get(name).await?),
-        };
-        if has_job(&there) {
-            return Ok(());
-        }
-        let created = there.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        let age = created.map_or(0, |created| Timestamp::now().duration_since(created).as_secs());
-        // It counts from the pod's start.
-        let deadline = pod["spec"]["activeDeadlineSeconds"].as_i64().unwrap_or(0) + age.max(0) + 60;
-        let mut labels = pod["metadata"]["labels"].clone();
-        labels[WARM_LABEL] = Value::Null;
-        labels[MANAGER_LABEL] = Value::Null;
-        let patch = json!({
-            // Another pod of this name is another pod.
-            "metadata": {
-                "uid": there.uid(),
-                "labels": labels,
-                "annotations": pod["metadata"]["annotations"],
-            },
-            "spec": { "activeDeadlineSeconds": deadline },
-        });
-        match self.pods().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Ok(_) => {}
-            // A deadline can only become shorter: an earlier try, whose answer was lost, set it.
-            Err(error) if has_job(&self.pods().get(name).await?) => {
-                debug!(%error, "a repeated patch")
-            }
-            Err(error) => return Err(error),
-        }
-        if self.settings.pod_disruption_budget
-            && let Some(launcher) = self.launcher.get()
-        {
-            let mut pod = pod.clone();
-            pod["metadata"]["name"] = name.into();
-            launcher.protect(&budget(&pod, there.uid())).await;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn delete_pod(&self, name: &str, uid: Option<&str>) -> kube::Result<()> {
-        match self.launcher.get() {
-            Some(launcher) => launcher.delete(name, uid).await,
-            None => {
-                let known = KnownAbilities::of_version("1", "0");
-                let api = self.clients.api.clone();
-                Launcher::new(api, &self.settings.namespace, known, 1).delete(name, uid).await
-            }
-        }
-    }
-}
-
-fn has_job(pod: &PodView) -> bool {
-    pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(JOB_LABEL))
-}
-
-/// The jobs that have a handle in this process. A record of this manager whose job has none was
-/// dropped by accident and may be adopted again.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HeldJobs(Arc<watch::Sender<BTreeSet<JobId>>>);
-
-/// Keeps a job in [`HeldJobs`].
-#[derive(Debug)]
-pub(crate) struct Held {
-    jobs: HeldJobs,
-    job: JobId,
-}
-
-impl HeldJobs {
-    /// Holds a job, from before its record is written or claimed.
-    pub(crate) fn hold(&self, job: JobId) -> Held {
-        self.0.send_modify(|jobs| {
-            jobs.insert(job);
-        });
-        Held { jobs: self.clone(), job }
-    }
-
-    pub(crate) fn contains(&self, job: JobId) -> bool {
-        self.0.borrow().contains(&job)
-    }
-
-    /// The jobs, as they come and go.
-    pub(crate) fn watch(&self) -> watch::Receiver<BTreeSet<JobId>> {
-        self.0.subscribe()
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.jobs.0.send_modify(|jobs| {
-            jobs.remove(&self.job);
-        });
-    }
-}
 
 /// A job in a Kubernetes cluster.
 pub struct KubernetesJob {
     shared: Arc<Shared>,
     _held: Held,
     claimed: Arc<Mutex<Claimed>>,
+    /// Where its pod is, if not in the executor's own namespace.
+    place_of_pod: Option<Place>,
     id: JobId,
     ticket: Ticket,
     pod: String,
@@ -282,6 +72,7 @@ impl KubernetesJob {
             id: body.job,
             ticket: body.ticket.clone(),
             pod: body.pod.clone(),
+            place_of_pod: body.place.clone(),
             remarks: body.remarks.to_remarks(),
             phase: if started { JobPhase::Started } else { JobPhase::Reserved },
             found,
@@ -305,8 +96,9 @@ impl KubernetesJob {
             fallbacks: body.fallbacks.clone(),
         };
         drop(claimed);
+        let hub = self.shared.hub_at(self.place_of_pod.as_ref());
         let (uid, watch) = match &pod {
-            PodSight::Seen(pod) => (pod.uid().to_owned(), self.shared.hub().follow(pod.uid())),
+            PodSight::Seen(pod) => (pod.uid().to_owned(), hub.follow(pod.uid())),
             // A channel without a sender keeps its last value: gone is gone.
             _ => (String::new(), watch::channel(PodSight::Gone(None)).1),
         };
@@ -316,6 +108,8 @@ impl KubernetesJob {
             shared: Arc::clone(&self.shared),
             claimed: Arc::clone(&self.claimed),
             machine: Machine::new(now, terms),
+            namespace: self.shared.namespace(self.place_of_pod.as_ref()).to_owned(),
+            hub,
             pod: self.pod.clone(),
             uid,
             watch,
@@ -387,7 +181,7 @@ impl JobHandle for KubernetesJob {
     }
 
     fn place(&self) -> String {
-        format!("{}/{}", self.shared.settings.namespace, self.pod)
+        format!("{}/{}", self.shared.namespace(self.place_of_pod.as_ref()), self.pod)
     }
 
     fn phase(&self) -> JobPhase {
@@ -407,7 +201,7 @@ impl JobHandle for KubernetesJob {
             return Ok(());
         }
         // Before the pod, so that the list does not have to be waited for later.
-        self.shared.hub();
+        let _hub = self.shared.hub_at(self.place_of_pod.as_ref());
         let pod = self.claimed.lock().await.pod().ok_or_else(|| {
             let message = "the job's pod is not written down any more";
             let infra = Infra::new(InfraKind::System, message);
@@ -508,11 +302,17 @@ impl JobHandle for KubernetesJob {
         let claimed = self.claimed.lock().await;
         if !self.pod_gone {
             let pod = claimed.body().pod.clone();
+            let namespace = self.shared.namespace(self.place_of_pod.as_ref());
             self.shared
-                .delete_pod(&pod, None)
+                .delete_pod(namespace, &pod, None)
                 .await
                 .map_err(|error| executor_error(error, "delete the job's pod"))?;
             self.pod_gone = true;
+        }
+        if let Some(place) = self.place_of_pod.as_ref().filter(|place| place.own) {
+            crate::record::delete_namespace(&self.shared.clients.api, &place.namespace)
+                .await
+                .map_err(|error| executor_error(error, "delete the job's namespace"))?;
         }
         self.shared
             .store

@@ -19,8 +19,9 @@ mod listen;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod shared;
 
 pub use handle::KubernetesJob;
-pub(crate) use handle::{HeldJobs, Pause, Shared, Warm};
 pub(crate) use launch::Launched;
 pub use link::{AgentLink, Connect, ExecConnector, LinkError};
+pub(crate) use shared::{HeldJobs, Pause, Shared, Warm};

@@ -9,6 +9,7 @@ use runner_core::outcome::Outcome;
 use runner_core::source::Ticket;
 use serde::{Deserialize, Serialize};
 
+use super::place::Place;
 use crate::pod::Fallbacks;
 
 /// The key `record` of a job record.
@@ -28,7 +29,10 @@ pub struct RecordBody {
     pub phase: RecordPhase,
     /// Its pod.
     pub pod: String,
-    /// Secrets beside this one.
+    /// Where its pod is, if not in the record's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Secrets beside this one, or beside the pod.
     #[serde(default)]
     pub others: Vec<String>,
     /// Pull policies that are left to try.

@@ -172,7 +172,9 @@ enum Trouble {
 /// Deletes a pod that has no job.
 pub(crate) async fn delete(shared: &Shared, pod: &Idle) {
     info!(pod = pod.name, "a warm pod goes");
-    if let Err(error) = shared.delete_pod(&pod.name, Some(&pod.uid)).await {
+    if let Err(error) =
+        shared.delete_pod(&shared.settings.namespace, &pod.name, Some(&pod.uid)).await
+    {
         // Its agent ends by itself, and the next manager sweeps.
         warn!(pod = pod.name, %error, "a warm pod could not be deleted");
     }

@@ -4,7 +4,7 @@
 //! would be a connection per pod.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -58,6 +58,40 @@ pub struct PodHub {
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
+/// Watches that are there as long as somebody uses them, by namespace.
+#[derive(Default)]
+pub(crate) struct Hubs(Mutex<HashMap<String, WeakHub>>);
+
+/// A hub that does not keep its watch open.
+struct WeakHub {
+    pods: Weak<Mutex<Pods>>,
+    synced: watch::Receiver<bool>,
+    task: Weak<AbortOnDropHandle<()>>,
+}
+
+impl WeakHub {
+    fn upgrade(&self) -> Option<PodHub> {
+        let (pods, task) = (self.pods.upgrade()?, self.task.upgrade()?);
+        Some(PodHub { pods, synced: self.synced.clone(), _task: task })
+    }
+}
+
+impl Hubs {
+    /// The watch of this namespace, which is started if nobody uses it now.
+    pub(crate) fn get(&self, namespace: &str, start: impl FnOnce() -> PodHub) -> PodHub {
+        let mut hubs = self.0.lock();
+        if let Some(hub) = hubs.get(namespace).and_then(WeakHub::upgrade) {
+            return hub;
+        }
+        let hub = start();
+        hubs.retain(|_, hub| hub.task.strong_count() > 0);
+        let (pods, task) = (Arc::downgrade(&hub.pods), Arc::downgrade(&hub._task));
+        let weak = WeakHub { pods, synced: hub.synced.clone(), task };
+        hubs.insert(namespace.to_owned(), weak);
+        hub
+    }
+}
+
 /// Bounded by the pods of one source: an entry goes when its pod is gone and nobody follows it.
 #[derive(Default)]
 struct Pods {
@@ -73,10 +107,13 @@ struct Entry {
 }
 
 impl PodHub {
-    /// Starts watching the pods that `selector` selects.
+    /// Starts watching the pods that `selector` selects, in all namespaces if none is named.
     pub fn start(client: Client, namespace: &str, selector: &str) -> Self {
         let config = watcher::Config::default().labels(selector).timeout(WATCH_SECONDS);
-        let api: Api<PodView> = Api::namespaced(client, namespace);
+        let api: Api<PodView> = match namespace {
+            "" => Api::all(client),
+            namespace => Api::namespaced(client, namespace),
+        };
         let events = watcher::watcher(api, config).backoff(backoff());
         Self::over(events)
     }
