@@ -56,6 +56,7 @@ fn check(payload: &[u8]) {
             .map(|dependency| transfer(dependency.id.0))
             .collect(),
         uploads: job.artifacts.iter().map(|_| Some(transfer(job.id.0))).collect(),
+        ..Transfers::default()
     };
     if let Ok(plan) = plan(&job, &PlanSettings::default(), transfers) {
         let text = serde_json::to_vec(&plan).expect("a plan can always be written");

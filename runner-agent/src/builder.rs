@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use tokio_util::codec::Framed;
 use crate::control::Control;
 use crate::link::{FromServe, LinkCodec, LinkError, Order, Piece, RunId, ToServe, Urge};
 use crate::process::ExitStatus;
+use crate::usage::Usage;
 
 /// How long a lost build container may take to come back.
 const COME_BACK: Duration = Duration::from_secs(60);
@@ -40,6 +42,8 @@ pub struct Builder {
     user: Option<(u32, u32)>,
     /// The run that `serve` knew of when it connected.
     known_run: Option<RunId>,
+    /// What the container had used when the last script ended.
+    usage: Usage,
 }
 
 /// How a script is to be ended.
@@ -82,7 +86,15 @@ impl Builder {
 
     /// For the socket at this path, on which somebody may listen already.
     pub fn new(socket: PathBuf, listener: Option<UnixListener>, control: Rc<Control>) -> Self {
-        Self { socket, listener, control, connection: None, user: None, known_run: None }
+        Self {
+            socket,
+            listener,
+            control,
+            connection: None,
+            user: None,
+            known_run: None,
+            usage: Usage::default(),
+        }
     }
 
     /// User and group that the job runs as, once connected.
@@ -93,6 +105,11 @@ impl Builder {
     /// Whether the build container has come, now or before.
     pub fn has_come(&self) -> bool {
         self.control.recorder.borrow().state().token.is_some()
+    }
+
+    /// What the build container had used when its last script ended.
+    pub fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// Waits for the build container.
@@ -255,11 +272,18 @@ impl Builder {
                         connection.send(Piece::Word(ToServe::Ack { offset: end })).await?;
                     }
                 }
-                Piece::Word(FromServe::Exited { run, status, length }) if run == order.run => {
+                Piece::Word(FromServe::Exited { run, status, length, usage })
+                    if run == order.run =>
+                {
+                    self.usage = usage;
                     if self.control.recorder.borrow().state().input < length {
                         return Err(Broken::Link);
                     }
                     return Ok(Ok(status));
+                }
+                Piece::Word(FromServe::Skipped { run, lines }) if run == order.run => {
+                    let warning = Message::warning(crate::stages::skipped_lines(&lines));
+                    self.control.recorder.borrow_mut().say(&warning).map_err(Broken::Recorder)?;
                 }
                 Piece::Word(FromServe::Failed { run, message }) if run == order.run => {
                     return Ok(Err(message));

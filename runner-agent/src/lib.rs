@@ -21,6 +21,7 @@ pub mod control;
 #[cfg(feature = "image")]
 pub mod image;
 pub mod journal;
+mod launch;
 pub mod link;
 pub mod process;
 pub mod recorder;
@@ -30,5 +31,7 @@ pub mod session;
 pub mod spool;
 pub mod stages;
 pub mod standing;
+pub mod summary;
 pub mod supervise;
+pub mod usage;
 pub mod waiting;

@@ -11,7 +11,7 @@ use runner_core::ids::{Epoch, Offset};
 use runner_core::layout;
 use runner_core::log::{Kind, LogPipeline, Message, Stream, section_end, section_start};
 use runner_core::outcome::{StageReport, Verdict};
-use runner_core::plan::LogSettings;
+use runner_core::plan::{HeaderLine, LineLevel, LogSettings};
 use runner_core::wire::StageFrame;
 use tokio::sync::watch;
 
@@ -91,6 +91,29 @@ impl Recorder {
         self.commit(self.state().input)
     }
 
+    /// A line that the plan brings.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn header(&mut self, line: &HeaderLine) -> io::Result<()> {
+        let HeaderLine { text, level, at } = line;
+        let at = at.unwrap_or_else(|| Timestamp::now().as_second());
+        let marker = match level {
+            LineLevel::Plain => return self.say(&Message::plain(text)),
+            LineLevel::Info => return self.say(&Message::info(text)),
+            LineLevel::Warning => return self.say(&Message::warning(text)),
+            LineLevel::Error => return self.say(&Message::error(text)),
+            LineLevel::Heading => return self.say(&Message::heading(text)),
+            LineLevel::SectionStart => section_start(text, at),
+            LineLevel::SectionEnd => section_end(text, at),
+        };
+        if !self.sections {
+            return Ok(());
+        }
+        self.write(Stream::Runner, Kind::Out, marker.as_bytes())?;
+        self.commit(self.state().input)
+    }
+
     /// Output of a program of the runner's own (git), in the job's stream.
     ///
     /// # Errors
@@ -151,6 +174,30 @@ impl Recorder {
         Ok(())
     }
 
+    /// Opens a section for something that is no stage of the plan.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn section_opened(&mut self, name: &str, title: &str) -> io::Result<()> {
+        if self.sections {
+            let marker = section_start(name, Timestamp::now().as_second());
+            self.write(Stream::Runner, Kind::Out, marker.as_bytes())?;
+        }
+        self.say(&Message::heading(title))
+    }
+
+    /// Closes it.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn section_closed(&mut self, name: &str) -> io::Result<()> {
+        if self.sections {
+            let marker = section_end(name, Timestamp::now().as_second());
+            self.write(Stream::Runner, Kind::Out, marker.as_bytes())?;
+        }
+        self.commit(self.state().input)
+    }
+
     /// Ends a stage: what is left of an unfinished line, section and journal.
     ///
     /// # Errors
@@ -174,6 +221,29 @@ impl Recorder {
         })?;
         self.progress.send_modify(|progress| progress.stages.push(StageFrame::Finished(report)));
         Ok(())
+    }
+
+    /// Writes a section that is no stage: heading and lines. Nothing where there are no sections.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn section(
+        &mut self,
+        (start, end): (&str, &str),
+        heading: &str,
+        lines: &[String],
+    ) -> io::Result<()> {
+        if !self.sections {
+            return Ok(());
+        }
+        let now = Timestamp::now().as_second();
+        self.write(Stream::Runner, Kind::Out, section_start(start, now).as_bytes())?;
+        self.write(Stream::Runner, Kind::Out, Message::heading(heading).as_bytes())?;
+        for line in lines {
+            self.write(Stream::Runner, Kind::Out, Message::plain(line).as_bytes())?;
+        }
+        self.write(Stream::Runner, Kind::Out, section_end(end, now).as_bytes())?;
+        self.commit(self.state().input)
     }
 
     /// Notes anything that needs no trace.

@@ -4,42 +4,28 @@
 //! it ends and what it means is the supervisor's business. When the supervisor is away the script
 //! goes on until the output window is full.
 
-use std::fs;
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use runner_core::shell::{self, Composition, ENV_FILE, ShellKind, env_file};
-use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::codec::Framed;
 
+use crate::launch::Launch;
 use crate::link::{FromServe, LinkCodec, Order, Piece, RunId, RunState, ToServe, Urge, Window};
 use crate::process::{
-    Ended, ExitStatus, Piped, Reaper, become_reaper_of_descendants, kill_everything,
+    Ended, ExitStatus, Piped, Reaper, Spawned, become_reaper_of_descendants, kill_everything,
     protect_memory, signal_group, spawn_piped,
 };
+use crate::usage::Usage;
 
 /// How long to wait for a supervisor, at first (its image may still be pulled) and after a loss.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// Where shells are looked for, in GitLab Runner's order.
-const SHELLS: [&str; 7] = [
-    "/usr/local/bin/bash",
-    "/usr/bin/bash",
-    "/bin/bash",
-    "/usr/local/bin/sh",
-    "/usr/bin/sh",
-    "/bin/sh",
-    "/busybox/sh",
-];
-
 /// How `serve` is set up.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -206,7 +192,12 @@ impl Server<'_> {
                 self.tell_end(connection).await
             }
             ToServe::Run(order) => {
-                self.run = Some(self.start(&order));
+                let (run, skipped) = self.start(&order);
+                self.run = Some(run);
+                if !skipped.is_empty() {
+                    let word = FromServe::Skipped { run: order.run, lines: skipped };
+                    connection.send(Piece::Word(word)).await?;
+                }
                 self.tell_end(connection).await
             }
             ToServe::Ack { offset } => {
@@ -257,7 +248,8 @@ impl Server<'_> {
         let word = match &run.state {
             RunPhase::Running { .. } => return Ok(()),
             RunPhase::Exited(status) => {
-                FromServe::Exited { run: run.id, status: *status, length: run.window.end() }
+                let (status, length) = (*status, run.window.end());
+                FromServe::Exited { run: run.id, status, length, usage: Usage::of_this_container() }
             }
             RunPhase::Failed(message) => {
                 FromServe::Failed { run: run.id, message: message.clone() }
@@ -280,107 +272,31 @@ impl Server<'_> {
         }
     }
 
-    fn start(&self, order: &Order) -> Run {
-        let state = match self.spawn(order) {
-            Ok((group, piped)) => RunPhase::Running { group, piped },
-            Err(message) => RunPhase::Failed(message),
+    fn start(&self, order: &Order) -> (Run, Vec<usize>) {
+        let (state, skipped) = match self.spawn(order) {
+            Ok((spawned, skipped)) => {
+                let Spawned { group, piped } = spawned;
+                (RunPhase::Running { group, piped }, skipped)
+            }
+            Err(message) => (RunPhase::Failed(message), Vec::new()),
         };
-        Run { id: order.run, window: Window::default(), state, kill_at: None, grace: order.grace }
+        let (id, grace) = (order.run, order.grace);
+        (Run { id, window: Window::default(), state, kill_at: None, grace }, skipped)
     }
 
-    fn spawn(&self, order: &Order) -> Result<(rustix::process::Pid, Piped), String> {
-        let (shell, kind) = self.shell()?;
-        write_file_variables(order)?;
-        let env_path = Path::new(&order.directories.temp).join(ENV_FILE);
-        let env_file = env_file::parse(&read_env_file(&env_path));
-        let text = shell::compose(&Composition {
-            shell: kind,
+    fn spawn(&self, order: &Order) -> Result<(Spawned, Vec<usize>), String> {
+        let launch = Launch {
+            script: &order.script,
             variables: &order.variables,
-            env_file: &env_file.assignments,
             directories: &order.directories,
             job_status: order.job_status,
-            script: &order.script,
-        });
-        // A memory file: any size, no place on a disk that may be read-only or full, and not open
-        // to other users as a file in a shared directory would be.
-        let script = memory_file(&text)
-            .map_err(|error| format!("cannot make room for the script in memory: {error}"))?;
-        let mut command = Command::new(&shell);
-        command.arg(format!("/proc/self/fd/{}", script.as_raw_fd()));
-        if Path::new(&order.directories.project).is_dir() {
-            command.current_dir(&order.directories.project);
-        }
-        let spawned = spawn_piped(&mut command, Stdio::null(), &self.reaper)
-            .map_err(|error| format!("cannot start {}: {error}", shell.display()))?;
-        Ok((spawned.group, spawned.piped))
-    }
-
-    /// The shell of the image, else the one that came with the agent.
-    fn shell(&self) -> Result<(PathBuf, ShellKind), String> {
-        let bundled = self.options.bundled_shell.as_path();
-        let found = SHELLS.iter().map(Path::new).chain([bundled]).find(|path| is_program(path));
-        let Some(path) = found else {
-            return Err(format!(
-                "the image has no shell ({} were looked for) and none came with the agent",
-                SHELLS.join(", ")
-            ));
+            bundled_shell: &self.options.bundled_shell,
         };
-        let is_bash = path.file_name().is_some_and(|name| name == "bash");
-        Ok((path.to_owned(), if is_bash { ShellKind::Bash } else { ShellKind::Posix }))
+        let mut ready = launch.prepare()?;
+        let command = &mut ready.command;
+        let shell = command.get_program().to_string_lossy().into_owned();
+        let spawned = spawn_piped(command, Stdio::null(), &self.reaper)
+            .map_err(|error| format!("cannot start {shell}: {error}"))?;
+        Ok((spawned, ready.skipped))
     }
-}
-
-fn is_program(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
-}
-
-fn memory_file(text: &[u8]) -> io::Result<fs::File> {
-    // Without CLOEXEC: the shell opens it through its own descriptor table.
-    let mut file = fs::File::from(memfd_create("script", MemfdFlags::empty())?);
-    file.write_all(text)?;
-    Ok(file)
-}
-
-/// Writes the values of file variables where the shell expects them. Here and not in the helper:
-/// the files belong to the job's user, who may have to `chmod` them (ssh insists on that for keys).
-fn write_file_variables(order: &Order) -> Result<(), String> {
-    for variable in order.variables.iter().filter(|variable| variable.file) {
-        if variable.key.contains('/') || variable.key.is_empty() {
-            continue;
-        }
-        let path = Path::new(&order.directories.temp).join(&variable.key);
-        // What an earlier script put there, a link perhaps, goes first.
-        let _ = fs::remove_file(&path);
-        fs::File::create_new(&path)
-            .and_then(|mut file| file.write_all(variable.value.expose().as_bytes()))
-            .map_err(|error| {
-                format!(
-                    "cannot write the file variable {} to {}: {error}",
-                    variable.key,
-                    path.display()
-                )
-            })?;
-    }
-    Ok(())
-}
-
-/// What earlier stages wrote to `$GITLAB_ENV`. Only a regular file counts, and only so much of it:
-/// the job may have put anything there.
-fn read_env_file(path: &Path) -> Vec<u8> {
-    const MOST: u64 = 1 << 20;
-    let mut options = fs::OpenOptions::new();
-    options.read(true).custom_flags(nonblocking_no_follow());
-    let mut bytes = Vec::new();
-    if let Ok(file) = options.open(path)
-        && file.metadata().is_ok_and(|data| data.is_file())
-        && file.take(MOST).read_to_end(&mut bytes).is_err()
-    {
-        bytes.clear();
-    }
-    bytes
-}
-
-fn nonblocking_no_follow() -> i32 {
-    // Flags of open(2) fit an i32 on every Linux.
-    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }

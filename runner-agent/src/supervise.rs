@@ -17,7 +17,9 @@ use flate2::read::MultiGzDecoder;
 use runner_core::layout;
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TimeLimit, Verdict};
-use runner_core::plan::{LineLevel, OnFailure, Operation, Place, Plan, PlanReadError, Stage, When};
+use runner_core::plan::{
+    BuildUser, GitStrategy, OnFailure, Operation, Place, Plan, PlanReadError, Stage, When,
+};
 use rustix::process::Signal;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,8 +35,10 @@ use crate::link::{Order, RunId};
 use crate::process::{ExitStatus, Reaper, protect_memory, signal_group};
 use crate::recorder::Recorder;
 use crate::session::serve_managers;
-use crate::stages::{Context, StageFailure};
+use crate::stages::{Context, StageFailure, ownership};
 use crate::standing::Standing;
+use crate::summary::{self, Facts};
+use crate::usage::Usage;
 use crate::waiting::{PLAN_FILE, wait_for_plan};
 
 /// How long the build container may take to start after the helper: its image may still be pulled.
@@ -88,6 +92,7 @@ pub enum SuperviseError {
 /// When there is no usable plan or no place for the trace.
 pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
     protect_memory()?;
+    ownership::share_with_group();
     fs::create_dir_all(&options.state)?;
     let link = options.link.join(layout::SOCKET);
     // Before anything else: who comes now does not have to try again later.
@@ -205,6 +210,12 @@ struct Supervisor<'a> {
     wishes: watch::Receiver<Option<Wish>>,
     /// A wish to cancel that has been obeyed; it is obeyed once.
     cancelled: bool,
+    /// The checkout is the job's own user's, as far as it can be.
+    handed_over: bool,
+    /// How long stages waited for the build container.
+    build_wait: Option<Duration>,
+    /// The plan's notices are in the trace.
+    noticed: bool,
 }
 
 /// How one attempt at a stage ended.
@@ -233,6 +244,9 @@ impl<'a> Supervisor<'a> {
             deadline: Instant::now() + plan.timeout,
             wishes,
             cancelled: false,
+            handed_over: false,
+            build_wait: None,
+            noticed: false,
         }
     }
 
@@ -240,12 +254,14 @@ impl<'a> Supervisor<'a> {
         let first = self.begin()?;
         for (index, stage) in self.plan.stages.iter().enumerate().skip(first) {
             if self.standing.admits(stage) {
+                self.notice(stage)?;
                 self.stage(index, stage).await?;
             }
         }
         self.builder.sweep().await;
         let outcome = self.standing.outcome();
         let line = self.last_line(&outcome);
+        self.summarize(&outcome)?;
         let mut recorder = self.control.recorder.borrow_mut();
         recorder.say(&line)?;
         recorder.conclude(outcome)
@@ -271,14 +287,47 @@ impl<'a> Supervisor<'a> {
         }
         recorder.note(|state| state.began_ms = Some(now_ms()))?;
         for line in &self.plan.header {
-            recorder.say(&match line.level {
-                LineLevel::Plain => Message::plain(&line.text),
-                LineLevel::Info => Message::info(&line.text),
-                LineLevel::Warning => Message::warning(&line.text),
-                LineLevel::Error => Message::error(&line.text),
-            })?;
+            recorder.header(line)?;
         }
         Ok(0)
+    }
+
+    /// Says what the author should know before the commands run, once.
+    fn notice(&mut self, stage: &Stage) -> io::Result<()> {
+        if !is_user_step(stage) || std::mem::replace(&mut self.noticed, true) {
+            return Ok(());
+        }
+        let mut recorder = self.control.recorder.borrow_mut();
+        // A supervisor that goes on with a step has said it before.
+        if recorder.state().running.is_some() {
+            return Ok(());
+        }
+        self.plan.notices.iter().try_for_each(|notice| recorder.say(&Message::info(notice)))
+    }
+
+    /// Says where the time went. Nobody waits for it after an abort.
+    fn summarize(&self, outcome: &Outcome) -> io::Result<()> {
+        let Some(settings) = self.plan.summary else { return Ok(()) };
+        let mut recorder = self.control.recorder.borrow_mut();
+        let state = recorder.state();
+        let stages: Vec<_> = state.finished.iter().map(|(_, report)| report.clone()).collect();
+        let since_received = |received| Some(Duration::from_millis(state.began_ms? - received));
+        let received = settings.received_ms.filter(|ms| state.began_ms.is_some_and(|at| at >= *ms));
+        let failed = stages.iter().find(|stage| stage.outcome == *outcome);
+        let failure = (!outcome.is_success()).then(|| match failed {
+            Some(stage) => format!("{}: {}", stage.name, describe(outcome)),
+            None => describe(outcome),
+        });
+        let facts = Facts {
+            queued: settings.queued,
+            pod: received.and_then(since_received),
+            build: self.build_wait,
+            stages: &stages,
+            usage: vec![("build", self.builder.usage()), ("helper", Usage::of_this_container())],
+            failure,
+        };
+        let names = (summary::SECTION, summary::SECTION_END);
+        recorder.section(names, &summary::heading(&facts), &summary::lines(&facts))
     }
 
     /// Runs a stage as often as it may be tried.
@@ -286,7 +335,6 @@ impl<'a> Supervisor<'a> {
         let resumed = self.control.recorder.borrow().state().running.clone();
         let mut attempt = resumed.as_ref().map_or(1, |running| running.attempt);
         let mut resume = resumed.is_some();
-        let mut pause = Duration::from_secs(5);
         let stage_deadline = stage.timeout.map(|limit| {
             let spent = self.spent(limit.shared);
             (Instant::now() + limit.limit.saturating_sub(spent), limit.limit)
@@ -326,14 +374,12 @@ impl<'a> Supervisor<'a> {
             }
             self.control.recorder.borrow_mut().say(&Message::warning("Retrying..."))?;
             tokio::select! {
-                () = sleep(pause) => {}
+                () = sleep(self.plan.retry.after(attempt)) => {}
                 () = sleep_until(self.deadline) => {}
                 wish = next_wish(&mut self.wishes, self.cancelled) => {
                     return self.settle(stage, wished_outcome(wish), Some(wish));
                 }
             }
-            // GitLab Runner's pauses: 5, 10, 20 … seconds, 5 minutes at most.
-            pause = (pause * 2).min(Duration::from_secs(300));
             attempt += 1;
         }
     }
@@ -414,6 +460,13 @@ impl<'a> Supervisor<'a> {
     ) -> Attempt {
         let in_build =
             matches!(stage.operation, Operation::Script(_)) && stage.place == Place::Build;
+        if attempt == 2 && !resume {
+            match self.clear_worktree(stage) {
+                Ok(None) => {}
+                Ok(Some(outcome)) => return Attempt::Failed(outcome),
+                Err(error) => return Attempt::Lost(error),
+            }
+        }
         let started = {
             let mut recorder = self.control.recorder.borrow_mut();
             if resume && in_build {
@@ -450,6 +503,30 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// What lies in the checkout may be why the first attempt failed.
+    fn clear_worktree(&self, stage: &Stage) -> io::Result<Option<Outcome>> {
+        match &stage.operation {
+            Operation::GetSources(sources)
+                if matches!(sources.strategy, GitStrategy::Clone | GitStrategy::Fetch) => {}
+            _ => return Ok(None),
+        }
+        const SECTION: &str = "clear_worktree";
+        let title = "Deleting all tracked and untracked files due to source fetch failure";
+        self.control.recorder.borrow_mut().section_opened(SECTION, title)?;
+        let result = crate::stages::clear_worktree(&self.context());
+        self.control.recorder.borrow_mut().section_closed(SECTION)?;
+        Ok(result.err().map(|StageFailure(outcome)| outcome))
+    }
+
+    fn context(&self) -> Context<'a> {
+        Context {
+            plan: self.plan,
+            control: self.control,
+            reaper: self.reaper,
+            group: Cell::new(None),
+        }
+    }
+
     async fn helper(
         &mut self,
         stage: &Stage,
@@ -458,12 +535,8 @@ impl<'a> Supervisor<'a> {
         stage_deadline: Option<(Instant, Duration)>,
         obeys: bool,
     ) -> Attempt {
-        let context = Context {
-            plan: self.plan,
-            control: self.control,
-            reaper: self.reaper,
-            group: Cell::new(None),
-        };
+        let context = self.context();
+        self.handed_over = false;
         let end = tokio::select! {
             result = crate::stages::run(&context, &stage.operation, attempt) => match result {
                 Ok(()) => Attempt::Done,
@@ -487,7 +560,7 @@ impl<'a> Supervisor<'a> {
         obeys: bool,
     ) -> Attempt {
         let Operation::Script(script) = &stage.operation else { return Attempt::Done };
-        let order = Order {
+        let mut order = Order {
             run: RunId { stage: index, attempt },
             variables: self.plan.variables.clone(),
             directories: self.plan.directories.clone(),
@@ -495,6 +568,7 @@ impl<'a> Supervisor<'a> {
             script: script.clone(),
             grace: self.plan.grace,
         };
+        let waits = Instant::now();
         // Nothing of the script exists yet: whatever ends the job ends this wait at once.
         tokio::select! {
             connected = self.builder.connect(BUILD_STARTS) => {
@@ -509,11 +583,12 @@ impl<'a> Supervisor<'a> {
                 return end;
             }
         }
+        self.build_wait.get_or_insert(waits.elapsed());
         if is_user_step(stage) {
             self.standing.entered = true;
         }
-        if let Some(user) = self.builder.user() {
-            hand_over(Path::new(&self.plan.directories.project), user);
+        if let Err(error) = self.hand_over(&mut order) {
+            return Attempt::Lost(error);
         }
         let (end_it, ending) = watch::channel(Ending::default());
         let run = self.builder.run(&order, ending);
@@ -540,6 +615,23 @@ impl<'a> Supervisor<'a> {
                     ended_by = Some(end);
                 }
             }
+        }
+    }
+
+    /// Gives the checkout to the user that the job runs as, where this process may; else lets git
+    /// work in it at least.
+    fn hand_over(&mut self, order: &mut Order) -> io::Result<()> {
+        let Some((uid, gid)) = self.builder.user() else { return Ok(()) };
+        let project = Path::new(&self.plan.directories.project);
+        if !self.handed_over && uid != 0 {
+            ownership::hand_over(&self.plan.directories, BuildUser { uid, gid });
+        }
+        let first = !std::mem::replace(&mut self.handed_over, true);
+        let shared = ownership::Shared::of(project, uid, gid);
+        order.variables.extend(crate::stages::for_scripts(self.plan, shared));
+        match shared.and_then(|shared| shared.warning(uid)).filter(|_| first) {
+            Some(warning) => self.control.recorder.borrow_mut().say(&Message::warning(warning)),
+            None => Ok(()),
         }
     }
 
@@ -658,24 +750,5 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::Cancelled => "canceled".into(),
         Outcome::Infra(infra) => infra.message.clone(),
         _ => "how it ended is not known".into(),
-    }
-}
-
-/// Gives the checkout to the user that the job runs as, where this process may.
-fn hand_over(project: &Path, (uid, gid): (u32, u32)) {
-    if !rustix::process::geteuid().is_root() || uid == 0 {
-        return;
-    }
-    let mut pending = vec![project.to_owned()];
-    while let Some(path) = pending.pop() {
-        // Links are changed themselves, never what they point to.
-        if std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).is_err() {
-            return;
-        }
-        if fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir())
-            && let Ok(children) = fs::read_dir(&path)
-        {
-            pending.extend(children.flatten().map(|child| child.path()));
-        }
     }
 }

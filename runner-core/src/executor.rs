@@ -207,7 +207,9 @@ pub trait JobHandle: Send {
     /// What managers have said in its trace so far.
     fn remarks(&self) -> Remarks;
 
-    /// Makes it run. Doing it twice is harmless.
+    /// Makes it run, or finds it running. The manager calls it once for each handle before it asks
+    /// for events, also for a job that was [`Started`](JobPhase::Started) when it was recovered; and
+    /// again after an error. A job that runs already must not run a second time.
     ///
     /// # Errors
     /// `Refused` when it cannot run; `Unavailable` when it is not known whether it does.

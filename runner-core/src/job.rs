@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
+use crate::outcome::Infra;
 use crate::secret::Secret;
 
 /// A job as it was handed out.
@@ -43,6 +44,52 @@ pub struct Job {
     pub features: SourceFeatures,
     /// Where a person finds the job, for operators' logs.
     pub url: Option<String>,
+    /// Commands around `get_sources`, named `pre_get_sources_script` and `post_get_sources_script`.
+    /// They run in the helper, after (before) those of the runner's configuration.
+    #[serde(default)]
+    pub hooks: Vec<Step>,
+    /// Values to put into the job's texts before anything else is done with it.
+    #[serde(default)]
+    pub inputs: Vec<Input>,
+    /// Variables whose values another service holds.
+    #[serde(default)]
+    pub secrets: Vec<SecretRequest>,
+    /// A list of functions to run in place of `steps` (GitLab's `run:`): JSON that `step-runner`
+    /// understands and nobody here looks into.
+    #[serde(default)]
+    pub functions: Option<String>,
+    /// Lines for the log before the commands, e.g. which policy made the job.
+    #[serde(default)]
+    pub notices: Vec<String>,
+    /// The source handed out something that must not run: the job fails with this before it starts.
+    #[serde(default)]
+    pub refusal: Option<Infra>,
+    /// How long the job waited before it was handed out, as far as the source says so.
+    #[serde(default)]
+    pub waited: Option<Duration>,
+}
+
+/// A typed value that a job's texts refer to (`${{ job.inputs.KEY }}`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {
+    /// Name.
+    pub key: String,
+    /// Value.
+    pub value: serde_json::Value,
+    /// It must not be put into texts, which people can read.
+    pub sensitive: bool,
+}
+
+/// A variable whose value another service holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRequest {
+    /// Name of the variable.
+    pub key: String,
+    /// The value is written to a file and the variable holds the file's path.
+    pub file: bool,
+    /// Who has it and how to ask, in the provider's own words (JSON object with one key: the
+    /// provider's name). It may hold credentials.
+    pub provider: Secret,
 }
 
 impl Job {
@@ -63,13 +110,18 @@ impl Job {
         name: impl Into<String>,
         script: impl IntoIterator<Item = S>,
     ) -> Self {
+        Self { name: name.into(), steps: vec![Step::new("script", script)], ..Self::empty(id) }
+    }
+
+    /// A job that has nothing to do yet.
+    pub fn empty(id: JobId) -> Self {
         Self {
             id,
-            name: name.into(),
+            name: String::new(),
             project: Project::default(),
             sources: None,
             variables: Vec::new(),
-            steps: vec![Step::new("script", script)],
+            steps: Vec::new(),
             image: None,
             services: Vec::new(),
             artifacts: Vec::new(),
@@ -78,6 +130,13 @@ impl Job {
             timeout: Self::DEFAULT_TIMEOUT,
             features: SourceFeatures::default(),
             url: None,
+            hooks: Vec::new(),
+            inputs: Vec::new(),
+            secrets: Vec::new(),
+            functions: None,
+            notices: Vec::new(),
+            refusal: None,
+            waited: None,
         }
     }
 }
@@ -116,6 +175,9 @@ pub struct Sources {
     /// `allow_git_fetch`): the default of `GIT_STRATEGY` is `fetch` then, else `clone`.
     #[serde(default)]
     pub allow_fetch: bool,
+    /// What the source calls the request that handed out the job; git repeats it to the server.
+    #[serde(default)]
+    pub correlation_id: Option<String>,
 }
 
 /// Git's object format.

@@ -66,12 +66,21 @@ pub struct Infra {
     pub kind: InfraKind,
     /// What happened and what to do, in the words of the job's author. It ends up in the job's log.
     pub message: String,
+    /// Exit code that the source is told, where the failure has one. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
 }
 
 impl Infra {
     /// A failure of this kind with a message for the job's author.
     pub fn new(kind: InfraKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), exit_code: None }
+    }
+
+    /// The same with an exit code.
+    #[must_use]
+    pub fn with_exit_code(self, code: i32) -> Self {
+        Self { exit_code: Some(code), ..self }
     }
 }
 

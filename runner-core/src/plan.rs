@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod script;
+#[cfg(test)]
+mod tests;
+
+pub use script::{CommandList, Requirement, Script, ScriptLanguage, SourceHooks};
+
 use crate::ids::JobId;
 use crate::job::{ArtifactFormat, ObjectFormat};
 use crate::secret::Secret;
@@ -35,12 +41,25 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// How the trace is made.
     pub log: LogSettings,
+    /// Who the job's own commands run as, where the executor knows it beforehand: the checkout is
+    /// made as this user then, if the helper may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_user: Option<BuildUser>,
     /// Longest time for all stages together.
     pub timeout: Duration,
     /// How long the agent keeps trace and verdict for a manager after the last stage.
     pub hold: Duration,
     /// How long a process may take to end after TERM before it is killed. Default 10 s.
     pub grace: Duration,
+    /// How long to wait before a stage is tried again.
+    #[serde(default)]
+    pub retry: RetryPauses,
+    /// Lines for the trace before the first user step, e.g. which policy made the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// A summary at the end of the trace. `None`: none.
+    #[serde(default)]
+    pub summary: Option<Summary>,
     /// Containers beside helper and build, which the executor fills in.
     #[serde(default, skip_serializing_if = "Companions::is_none")]
     pub companions: Companions,
@@ -48,6 +67,50 @@ pub struct Plan {
     /// after the container has started. `None`: the agent is started directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Duration>,
+}
+
+/// What a summary says beside what the agent sees itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How long the job waited in the source's queue.
+    #[serde(default)]
+    pub queued: Option<Duration>,
+    /// When the manager got the job, in milliseconds since the Unix epoch by its own clock.
+    #[serde(default)]
+    pub received_ms: Option<u64>,
+}
+
+/// How long to wait before a stage is tried again
+/// (`FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY`; GitLab Runner's times).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryPauses {
+    /// 5 s, 10 s, 20 s … 5 minutes.
+    #[default]
+    Exponential,
+    /// 1 s, 2 s, 4 s, 5 s, 5 s ….
+    Short,
+}
+
+impl RetryPauses {
+    /// The pause after this attempt, from 1.
+    pub fn after(self, attempt: u32) -> Duration {
+        let (first, longest) = match self {
+            Self::Exponential => (5, 300),
+            Self::Short => (1, 5),
+        };
+        let factor = 1_u64.checked_shl(attempt.saturating_sub(1).min(32)).unwrap_or(u64::MAX);
+        Duration::from_secs(factor.saturating_mul(first).min(longest))
+    }
+}
+
+/// A user of the build container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildUser {
+    /// Its number.
+    pub uid: u32,
+    /// Number of its group.
+    pub gid: u32,
 }
 
 /// Containers beside the job's own: what is waited for before the job begins, and what is shown.
@@ -92,17 +155,20 @@ pub struct HeaderLine {
     /// How it looks.
     #[serde(default)]
     pub level: LineLevel,
+    /// When, in seconds since the Unix epoch, for section markers. `None`: when the agent writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
 }
 
 impl HeaderLine {
     /// A line without colour.
     pub fn plain(text: impl Into<String>) -> Self {
-        Self { text: text.into(), level: LineLevel::Plain }
+        Self { text: text.into(), level: LineLevel::Plain, at: None }
     }
 
     /// A warning to the job's author.
     pub fn warning(text: impl Into<String>) -> Self {
-        Self { text: text.into(), level: LineLevel::Warning }
+        Self { text: text.into(), level: LineLevel::Warning, at: None }
     }
 }
 
@@ -119,6 +185,12 @@ pub enum LineLevel {
     Warning,
     /// Red, with `ERROR: ` before it.
     Error,
+    /// A stage's heading, in cyan.
+    Heading,
+    /// Not a line but the beginning of the section of this name.
+    SectionStart,
+    /// Not a line but its end.
+    SectionEnd,
 }
 
 /// A variable as the stages see it.
@@ -224,7 +296,7 @@ pub enum Operation {
         via: String,
     },
     /// Brings the checkout into the state that the job wants.
-    GetSources(GetSources),
+    GetSources(Box<GetSources>),
     /// Fetches and unpacks archives of earlier jobs.
     DownloadArtifacts {
         /// In this order.
@@ -248,8 +320,20 @@ pub struct GetSources {
     pub strategy: GitStrategy,
     /// URL without credentials; what `origin` is set to.
     pub url: String,
-    /// User name and password for it.
+    /// User name and password for it, and for [`Self::login_origins`].
     pub login: Option<GitLogin>,
+    /// Where `login` may be sent: `scheme://host[:port]`, http and https only. Whatever else a
+    /// repository refers to (submodules, LFS servers) is asked without it.
+    #[serde(default)]
+    pub login_origins: Vec<String>,
+    /// Send `login` without being asked first, which saves a request; git 2.46 and later
+    /// (`FF_USE_GIT_PROACTIVE_AUTH`). Default: off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proactive_login: bool,
+    /// Let git authenticate everywhere in the job's scripts, not only in the checkout
+    /// (`FF_GIT_URLS_WITHOUT_TOKENS`). Default: off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub login_in_scripts: bool,
     /// Branch or tag, for messages.
     pub reference: String,
     /// Commit.
@@ -266,11 +350,58 @@ pub struct GetSources {
     pub clean_flags: Vec<String>,
     /// More arguments of `git fetch`.
     pub fetch_flags: Vec<String>,
+    /// Use `git clone` where git can (2.49, `FF_USE_GIT_NATIVE_CLONE`), with these arguments more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_clone: Option<Vec<String>>,
     /// Value of `http.userAgent`.
     pub user_agent: String,
-    /// PEM of a CA to trust in addition to the system's.
+    /// Name of this fetch in the server's logs (`X-Gitaly-Correlation-ID`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Take bundles that the server offers (`FF_USE_GIT_BUNDLE_URIS`). Only `git clone` does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bundle_uris: bool,
+    /// URLs that begin with the second text are to begin with the first (`url.<first>.insteadOf`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instead_of: Vec<(String, String)>,
+    /// What to do about submodules. `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submodules: Option<Submodules>,
+    /// Fetch the content of files in LFS, where there are any (`GIT_LFS_SKIP_SMUDGE`). Default: off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lfs: bool,
+    /// What is wrong with the job's settings; the stage says so and fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// PEM of a CA that git shall trust for [`Self::login_origins`].
     #[serde(default)]
     pub tls_ca: Option<String>,
+    /// The author's and the operator's commands around all this.
+    #[serde(default)]
+    pub hooks: Box<SourceHooks>,
+}
+
+/// How submodules are brought in (`GIT_SUBMODULE_*`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submodules {
+    /// How far down.
+    pub nesting: Nesting,
+    /// Commits of each. 0: everything.
+    pub depth: u32,
+    /// Which ones, as path specifications. Empty: all.
+    pub paths: Vec<String>,
+    /// More arguments of `git submodule update`.
+    pub update_flags: Vec<String>,
+}
+
+/// Whether submodules of submodules count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nesting {
+    /// Those of the project itself.
+    Normal,
+    /// Theirs too.
+    Recursive,
 }
 
 /// How the checkout is brought about (`GIT_STRATEGY`).
@@ -294,19 +425,6 @@ pub struct GitLogin {
     pub username: String,
     /// Password or token.
     pub password: Secret,
-}
-
-/// The user's commands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Script {
-    /// In order; each may have several lines. All run in one shell.
-    pub commands: Vec<String>,
-    /// A line printed before the first command (`Running after script...`).
-    #[serde(default)]
-    pub announce: Option<String>,
-    /// Print each command as the shell runs it (`CI_DEBUG_TRACE`).
-    #[serde(default)]
-    pub xtrace: bool,
 }
 
 /// An archive to fetch and unpack into the project directory.

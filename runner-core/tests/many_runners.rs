@@ -57,6 +57,7 @@ fn job(id: u64) -> Job {
         timeout: Duration::from_secs(3600),
         features: Default::default(),
         url: None,
+        ..Job::empty(JobId(0))
     }
 }
 

@@ -120,6 +120,8 @@ impl Default for Features {
             service_multiple_aliases: true,
             image_executor_opts: true,
             cancel_gracefully: true,
+            job_inputs: true,
+            vault_secrets: true,
             two_phase_job_commit: true,
             // GitLab Runner's Kubernetes executor leaves these two out as well.
             shared: false,
@@ -130,9 +132,7 @@ impl Default for Features {
             session: false,
             terminal: false,
             proxy: false,
-            vault_secrets: false,
             native_steps_integration: false,
-            job_inputs: false,
         }
     }
 }

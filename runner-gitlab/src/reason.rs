@@ -123,7 +123,7 @@ impl Ending {
                     // `System`, and any kind that this crate does not know yet.
                     _ => Reason::SystemFailure,
                 },
-                0,
+                infra.exit_code.unwrap_or(0),
             ),
             // Nobody knows, and any outcome that this crate does not know yet: never a success.
             _ => failed(Reason::SystemFailure, 0),

@@ -334,7 +334,10 @@ impl GitLabSource {
             return Err(self.fail_unreadable(error).await);
         }
         match payload::parse(&answer.body) {
-            Ok(received) => {
+            Ok(mut received) => {
+                if let Some(sources) = &mut received.job.sources {
+                    sources.correlation_id = Some(answer.request_id.clone());
+                }
                 let Identity { id, token } = received.identity;
                 let reasons = relevant(&received.job.features.failure_reasons);
                 let debug = received.debug_trace && !self.settings.debug_trace_disabled;

@@ -150,7 +150,7 @@ impl Executor for KubernetesExecutor {
         // Before the record: a record of nobody is taken.
         self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
-        let Prepared { names, content, built, listens, shape, place } = prepared;
+        let Prepared { names, content, built, listens, shape, place, remarks: _ } = prepared;
         if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
             warm.pool.wanted(shape);
         }

@@ -19,6 +19,7 @@ pub mod pause;
 pub mod pod;
 mod prepare;
 mod presence;
+mod preview;
 pub mod record;
 pub mod schedule;
 pub mod settings;
@@ -28,4 +29,5 @@ pub mod watch;
 
 pub use executor::KubernetesExecutor;
 pub use names::RunnerIdentity;
+pub use preview::{Preview, preview};
 pub use settings::{KubernetesSettings, RawSettings};

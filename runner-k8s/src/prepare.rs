@@ -28,6 +28,8 @@ pub(crate) struct Prepared {
     pub(crate) shape: Option<Shape>,
     /// Where its pod is, if not at home.
     pub(crate) place: Option<Place>,
+    /// What the plan's header says at its end.
+    pub(crate) remarks: Vec<HeaderLine>,
 }
 
 /// Decides everything. What is odd is said at the end of the plan's header.
@@ -64,7 +66,7 @@ pub(crate) async fn prepare(
         true => plan.to_json(),
         false => {
             let mut plan = plan.clone();
-            plan.header.extend(lines);
+            plan.header.extend(lines.iter().cloned());
             (plan.companions, plan.entrypoint) = (companions, entrypoint);
             plan.to_json()
         }
@@ -77,7 +79,7 @@ pub(crate) async fn prepare(
     let shape = shape(&effective, &input, &lookup, &built);
     // Warm pods are in the executor's own namespace.
     let shape = shape.filter(|_| place.is_none());
-    Ok(Prepared { names, content, built, listens, shape, place })
+    Ok(Prepared { names, content, built, listens, shape, place, remarks: lines })
 }
 
 fn shape(

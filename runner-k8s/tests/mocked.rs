@@ -97,6 +97,7 @@ async fn reserve(
         timeout: Duration::from_secs(60),
         features: SourceFeatures::default(),
         url: None,
+        ..Job::empty(JobId(0))
     };
     let plan = plan(&job, &PlanSettings::default(), Transfers::default()).unwrap();
     let ticket = Ticket(Secret::new("t"));

@@ -126,6 +126,7 @@ fn job(id: u64) -> Job {
         timeout: Duration::from_secs(300),
         features: SourceFeatures::default(),
         url: None,
+        ..Job::empty(JobId(0))
     }
 }
 

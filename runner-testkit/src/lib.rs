@@ -5,6 +5,7 @@
 //! * [`fault`]: a TCP proxy that breaks connections on purpose, for any server.
 //! * [`local`]: an executor that runs jobs as child processes.
 //! * [`conformance`]: what sources, executors and artifact stores promise, as checks for your own.
+//! * [`secrets`]: stand-ins for Vault and its like.
 //!
 //! Nothing here is needed at run time by the other crates.
 
@@ -13,3 +14,4 @@ pub mod conformance;
 pub mod fault;
 pub mod gitlab;
 pub mod local;
+pub mod secrets;

@@ -60,6 +60,18 @@ impl LocalExecutor {
         self.handle(directory, record).spawn("supervise")
     }
 
+    /// Kills what runs a job and removes what it wrote down, as the loss of a node would.
+    ///
+    /// # Errors
+    /// When there is no such job, or its files cannot be removed.
+    pub fn destroy(&self, job: runner_core::ids::JobId) -> std::io::Result<()> {
+        let directory = self.directory(job);
+        let record = Record::read(&directory)?
+            .ok_or_else(|| std::io::Error::other("there is no record of this job"))?;
+        self.handle(directory.clone(), record).kill();
+        std::fs::remove_dir_all(directory.join("state"))
+    }
+
     fn handle(&self, directory: PathBuf, record: Record) -> LocalHandle {
         LocalHandle::new(self.agent.clone(), self.shell.clone(), directory, record)
     }

@@ -7,6 +7,7 @@ use runner_core::shell::JobStatus;
 use serde::{Deserialize, Serialize};
 
 use crate::process::ExitStatus;
+use crate::usage::Usage;
 
 /// Names one run of one script: stage index and attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +92,16 @@ pub enum FromServe {
         status: ExitStatus,
         /// Bytes of output in all.
         length: u64,
+        /// What its container has used since it began.
+        #[serde(default)]
+        usage: Usage,
+    },
+    /// The script begins without these lines of `$GITLAB_ENV`, which are no assignments.
+    Skipped {
+        /// Which run.
+        run: RunId,
+        /// Their numbers, from 1.
+        lines: Vec<usize>,
     },
     /// The script could not be started.
     Failed {

@@ -4,6 +4,8 @@ mod cleanup;
 mod context;
 mod download;
 mod files;
+mod hook;
+pub(crate) mod ownership;
 mod prepare;
 mod services;
 mod sources;
@@ -13,8 +15,18 @@ mod unpack;
 mod upload;
 
 pub use context::{Context, StageFailure};
+pub(crate) use sources::{clear_worktree, for_scripts};
 
 use runner_core::plan::Operation;
+
+use self::hook::Start;
+
+/// What the log says about lines of `$GITLAB_ENV` that are no assignments. The lines themselves may
+/// hold secrets.
+pub(crate) fn skipped_lines(numbers: &[usize]) -> String {
+    let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    format!("GITLAB_ENV: skipped what is not NAME=value, line {}", numbers.join(", "))
+}
 
 /// Runs an operation of the helper. Scripts are not its business.
 ///
@@ -30,7 +42,11 @@ pub async fn run(
             prepare::prepare(context, via)?;
             services::wait(context).await
         }
-        Operation::GetSources(sources) => sources::get_sources(context, sources, attempt).await,
+        Operation::GetSources(sources) => {
+            hook::run(context, sources.hooks.before.as_ref(), Start::Builds).await?;
+            sources::get_sources(context, sources, attempt).await?;
+            hook::run(context, sources.hooks.after.as_ref(), Start::Project).await
+        }
         Operation::DownloadArtifacts { archives } => download::download(context, archives).await,
         Operation::UploadArtifacts { archives } => upload::upload(context, archives).await,
         Operation::Cleanup => cleanup::cleanup(context),

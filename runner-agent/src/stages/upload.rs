@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -113,25 +112,14 @@ fn expand(context: &Context<'_>, pattern: &str) -> String {
     runner_core::planner::expand(pattern, lookup).unwrap_or_else(|_| pattern.to_owned())
 }
 
-/// Adds what git does not track. The repository is the job's by now: its settings are not obeyed.
+/// Adds what git does not track.
 fn untracked(project: &Path, excluded: &[Glob], entries: &mut Entries) -> Option<usize> {
-    let output = Command::new("git")
-        .current_dir(project)
-        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
-        .args(["-c", "safe.directory=*", "ls-files", "-o", "-z"])
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .output()
-        .ok()?;
-    if !output.status.success() {
-        return None;
-    }
     let mut count = 0;
-    for name in output.stdout.split(|byte| *byte == 0) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
+    for name in super::sources::untracked(project)? {
         // The name is exact: nothing in it is a pattern.
-        let Ok(data) = fs::symlink_metadata(project.join(name)) else { continue };
-        if !name.is_empty() && !excluded.iter().any(|glob| glob.matches(name)) {
-            entries.insert(name.to_owned(), data);
+        let Ok(data) = fs::symlink_metadata(project.join(&name)) else { continue };
+        if !excluded.iter().any(|glob| glob.matches(&name)) {
+            entries.insert(name, data);
             count += 1;
         }
     }

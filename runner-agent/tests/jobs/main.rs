@@ -1,7 +1,10 @@
 //! Whole jobs through the real program: supervisor and `serve` as two processes, followed over the
 //! wire as a manager would.
 
+mod conformance;
 mod endings;
 mod hostile;
 mod recovery;
+mod scripts;
+mod sources;
 mod world;

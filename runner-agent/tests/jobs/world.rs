@@ -2,11 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use runner_core::executor::{Executor, JobEnd, JobEvent, JobHandle, JobRequest, Stop};
 use runner_core::ids::{JobId, Offset};
 use runner_core::job::{Job, Project, Step};
+use runner_core::plan::Plan;
 use runner_core::planner::{PlanSettings, Transfers, plan};
 use runner_core::source::Ticket;
 use runner_testkit::local::LocalExecutor;
@@ -19,6 +21,10 @@ pub(crate) struct World {
     pub(crate) executor: LocalExecutor,
     pub(crate) job: Job,
     pub(crate) settings: PlanSettings,
+    /// Changes the plan after it was made.
+    pub(crate) amend: fn(&mut Plan),
+    /// A builds directory that outlives the job.
+    pub(crate) builds: Option<PathBuf>,
     /// Removed with the world.
     _directory: tempfile::TempDir,
 }
@@ -55,6 +61,7 @@ impl World {
             timeout: Duration::from_secs(3600),
             features: Default::default(),
             url: None,
+            ..Job::empty(JobId(0))
         };
         let mut settings = PlanSettings::default();
         settings.feature_flags.push(("FF_TIMESTAMPS".into(), false));
@@ -63,8 +70,27 @@ impl World {
             executor: LocalExecutor::new(directory.path().join("jobs"), [agent]),
             job,
             settings,
+            amend: |_| {},
+            builds: None,
             _directory: directory,
         }
+    }
+
+    /// Lets the build container's program run as this user, by a shell that the executor starts.
+    pub(crate) fn builds_as(mut self, uid: u32) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let wrapper = self._directory.path().join("wrapper");
+        let text = format!(
+            "[ \"$2\" = serve ] && exec setpriv --reuid {uid} --regid {uid} --clear-groups \"$@\"\n\
+             exec \"$@\"\n"
+        );
+        std::fs::write(&wrapper, text).unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self._directory.path(), open).unwrap();
+        let agent = env!("CARGO_BIN_EXE_podwright-agent");
+        let program = ["/bin/sh", wrapper.to_str().unwrap(), agent].map(str::to_owned);
+        self.executor = LocalExecutor::new(self._directory.path().join("jobs"), program);
+        self
     }
 
     pub(crate) fn after_script(mut self, script: &[&str]) -> Self {
@@ -92,9 +118,15 @@ impl World {
     /// Writes the job down, and no more.
     pub(crate) async fn reserve(&self) -> Box<dyn JobHandle> {
         let ticket = Ticket("ticket".into());
-        let plan = plan(&self.job, &self.settings, Transfers::default()).unwrap();
+        let mut plan = plan(&self.job, &self.settings, Transfers::default()).unwrap();
+        (self.amend)(&mut plan);
         let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket };
-        self.executor.reserve(request).await.unwrap()
+        let handle = self.executor.reserve(request).await.unwrap();
+        if let Some(builds) = &self.builds {
+            let root = self.executor.directory(self.job.id).join("root");
+            std::os::unix::fs::symlink(builds, root.join("builds")).unwrap();
+        }
+        handle
     }
 
     /// Runs the job to its end and removes it.

@@ -11,8 +11,8 @@ use runner_agent::image::AgentImage;
 use tracing::{error, info};
 
 use crate::commands::{
-    ConfigFile, HealthCheck, Lint, List, Register, ResetToken, RunSingle, Status, Unregister,
-    Verify,
+    ConfigFile, HealthCheck, Lint, List, PodPreview, Register, ResetToken, RunSingle, Status,
+    Unregister, Verify,
 };
 use crate::config::{self, LogFormat, LogLevel, Severity};
 use crate::demo::Cluster;
@@ -119,6 +119,11 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Look at pods before there are any.
+    Pod {
+        #[command(subcommand)]
+        command: PodCommand,
+    },
     /// Run jobs as config.toml says, until told to stop.
     ///
     /// HUP: read the configuration (a change of the file is noticed anyway). QUIT: finish the running
@@ -192,6 +197,11 @@ enum AgentCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum PodCommand {
+    Preview(PodPreview),
+}
+
+#[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Say what is wrong with a config.toml. Exit code 1 if there is a mistake.
     Check {
@@ -257,6 +267,17 @@ fn dispatch(command: Command, overrides: Overrides) -> ExitCode {
             println!("{:#}", config::schema());
             ExitCode::SUCCESS
         }
+        Command::Pod { command: PodCommand::Preview(preview) } => match preview.run() {
+            Ok(yaml) => {
+                print!("{yaml}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                begin(&overrides);
+                error!("FATAL: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Run { file, listen_address, working_directory, .. } => run::run(RunOptions {
             config: file.path(),
             overrides: Overrides { listen_address, ..overrides },

@@ -4,6 +4,7 @@
 mod file;
 mod flag_table;
 mod flags;
+mod pod;
 mod register;
 mod reset_token;
 mod run_single;
@@ -12,6 +13,7 @@ mod unregister;
 mod verify;
 
 pub(crate) use file::ConfigFile;
+pub(crate) use pod::PodPreview;
 pub(crate) use register::Register;
 pub(crate) use reset_token::ResetToken;
 pub(crate) use run_single::{Limits, RunSingle};

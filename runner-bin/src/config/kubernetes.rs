@@ -1,44 +1,36 @@
-//! `[runners.kubernetes]`: the keys are `runner-k8s`'s business; here they only get their lines.
+//! `[runners.kubernetes]`: the meaning of its values is `runner-k8s`'s business; here they get their
+//! lines.
 
 use runner_k8s::{KubernetesSettings, RawSettings};
-use toml::{Table, Value};
+use toml::Table;
 
-use super::findings::{Findings, Severity, nearest};
+use super::findings::{Findings, Severity};
 use super::lines::{line_of, parse_path};
 
-/// Reads and checks the table at `path`; `None`: it cannot be used.
+/// Reads and checks the table at `path`, which has only keys and types that are known; `None`: it
+/// cannot be used.
 pub(super) fn read(
     text: &str,
     path: &str,
     table: Table,
     findings: &mut Findings,
 ) -> Option<KubernetesSettings> {
-    let line = |key: &str| line_of(text, &parse_path(&format!("{path}.{key}")));
-    let mut unknown = Vec::new();
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(Value::Table(table), &mut track);
-    let raw: Result<RawSettings, toml::de::Error> =
-        serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
-    for key in unknown {
-        let known = nearest(&key, RawSettings::KEYS.iter().copied());
-        let meant = known.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
-        let message = format!("`{path}.{key}` is not known and has no effect{meant}");
-        findings.push(Severity::Warning, line(&key), message);
-    }
-    let raw = match raw {
+    let line = |key: &str| nearest_line(text, &format!("{path}.{key}"));
+    let raw: RawSettings = match table.try_into() {
         Ok(raw) => raw,
         Err(error) => {
-            let key = track.path().to_string();
-            let message = format!("`{path}.{key}`: {}", error.message());
-            findings.push(Severity::Error, line(&key), message);
+            let error: toml::de::Error = error;
+            let message = format!("`{path}`: {}", error.message());
+            findings.push(Severity::Error, line(""), message);
             return None;
         }
     };
     match KubernetesSettings::resolve(&raw) {
         Ok(settings) => {
-            for warning in &settings.warnings {
-                let at = line_of(text, &parse_path(path));
-                findings.push(Severity::Warning, at, format!("`{path}`: {warning}"));
+            // What has no effect was said when the keys were read.
+            for warning in settings.warnings.iter().filter(|warning| !warning.is_without_effect) {
+                let message = format!("`{path}.{}`: {}", warning.key, warning.message);
+                findings.push(Severity::Warning, line(&warning.key), message);
             }
             Some(settings)
         }
@@ -50,4 +42,16 @@ pub(super) fn read(
             None
         }
     }
+}
+
+/// The line of a key, or of the table in which it is missing.
+fn nearest_line(text: &str, path: &str) -> Option<usize> {
+    let mut steps = parse_path(path);
+    while !steps.is_empty() {
+        if let Some(line) = line_of(text, &steps) {
+            return Some(line);
+        }
+        steps.pop();
+    }
+    None
 }

@@ -50,3 +50,5 @@ pub(crate) fn empty() -> Reading {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_kubernetes;

@@ -4,18 +4,24 @@
 use std::collections::BTreeMap;
 
 use runner_core::secret::Secret;
+use runner_k8s::RawSettings;
 use toml::value::Datetime;
 
 use super::duration::GoDuration;
 use super::raw_ignored::{
     RawCache, RawMonitoring, RawReferees, RawRunnerExperimental, RawUsageLogger,
 };
-use super::shape::settings;
+use super::shape::{Shape, settings};
 
 pub(crate) const LOG_LEVELS: &[&str] =
     &["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"];
 pub(crate) const LOG_FORMATS: &[&str] = &["runner", "text", "json"];
-pub(crate) const SHELLS: &[&str] = &["bash", "sh"];
+pub(crate) const SHELLS: &[&str] = &["bash", "sh", "pwsh"];
+
+/// Its keys are `runner-k8s`'s business.
+fn of_kubernetes() -> Shape {
+    Shape::Table(RawSettings::FIELDS)
+}
 
 settings! {
     /// The whole file.
@@ -130,14 +136,12 @@ settings! {
         "custom_build_dir" custom_build_dir: RawCustomBuildDir;
         /// Takes the place of scheme and host of git URLs.
         "clone_url" clone_url: Option<String>;
-        /// Shell that GitLab shows; scripts run with bash where the image has it, else with sh.
+        /// `pwsh`: scripts are PowerShell's; else bash runs them where the image has it, or else sh.
         "shell" shell: Option<String> [default("\"bash\""), one_of(SHELLS)];
-        /// Commands before git.
-        "pre_get_sources_script" pre_get_sources_script: Option<String>
-            [ignored("hooks around get_sources do not run yet")];
-        /// Commands after git.
-        "post_get_sources_script" post_get_sources_script: Option<String>
-            [ignored("hooks around get_sources do not run yet")];
+        /// Commands in the helper before git.
+        "pre_get_sources_script" pre_get_sources_script: Option<String>;
+        /// Commands in the helper after git.
+        "post_get_sources_script" post_get_sources_script: Option<String>;
         /// Commands before those of each step, in the same shell.
         "pre_build_script" pre_build_script: Option<String>;
         /// Commands after those of each step, in the same shell.
@@ -146,6 +150,8 @@ settings! {
         "prepare_timeout" prepare_timeout: Option<GoDuration>;
         /// Longest time to get the sources. Default: the job's timeout.
         "get_sources_timeout" get_sources_timeout: Option<GoDuration>;
+        /// A summary at the end of each log: where the time went, what the containers used.
+        "job_summary" job_summary: Option<bool> [default("true")];
         /// Debug traces have no effect but a warning.
         "debug_trace_disabled" debug_trace_disabled: Option<bool> [default("false")];
         /// Add the checkout to git's `safe.directory`.
@@ -158,7 +164,7 @@ settings! {
         "proxy_exec" proxy_exec: Option<bool> [ignored("the agent in the pod runs all commands")];
         /// Image of the step runner.
         "step_runner_image" step_runner_image: Option<String>
-            [ignored("steps (`run:`) are not supported yet")];
+            [ignored("`run:` uses the step-runner in the job's image")];
         /// For Docker.
         "use_slot_cgroups" use_slot_cgroups: Option<bool> [ignored("it is for the Docker executor")];
         /// For Docker.
@@ -175,7 +181,7 @@ settings! {
         /// For Docker Machine.
         "referees" referees: Option<RawReferees> [ignored("it is for Docker Machine")];
         /// How jobs run in the cluster: see the settings of the Kubernetes executor.
-        "kubernetes" kubernetes: Option<toml::Table>;
+        "kubernetes" kubernetes: Option<toml::Table> [shaped(of_kubernetes)];
         /// Another executor.
         "docker" docker: Option<toml::Table> [ignored("it is for the Docker executor")];
         /// Another executor.

@@ -212,6 +212,11 @@ impl Reader<'_> {
             cache_dir: raw.cache_dir.filter(|directory| !directory.is_empty()),
             custom_build_dir: raw.custom_build_dir.enabled.unwrap_or(true),
             shell: raw.shell.filter(|shell| !shell.is_empty()).unwrap_or_else(|| "bash".to_owned()),
+            pre_get_sources_script: raw.pre_get_sources_script.filter(|script| !script.is_empty()),
+            post_get_sources_script: raw
+                .post_get_sources_script
+                .filter(|script| !script.is_empty()),
+            job_summary: raw.job_summary.unwrap_or(true),
             pre_build_script: raw.pre_build_script.filter(|script| !script.is_empty()),
             post_build_script: raw.post_build_script.filter(|script| !script.is_empty()),
             prepare_timeout: raw.prepare_timeout.and_then(|time| time.positive()),

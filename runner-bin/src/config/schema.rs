@@ -1,7 +1,6 @@
 //! The configuration as a JSON Schema (draft 2020-12), which editors use for completion, and with
 //! all defaults filled in.
 
-use runner_k8s::RawSettings;
 use serde_json::{Map, Value, json};
 use toml::Table;
 
@@ -28,6 +27,10 @@ fn of(shape: Shape) -> Value {
     match shape {
         Shape::Text | Shape::Secret => json!({ "type": "string" }),
         Shape::Integer => json!({ "type": "integer" }),
+        Shape::Number => json!({ "type": "number" }),
+        Shape::OneOrMany => json!({
+            "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
+        }),
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Duration => json!({
             "anyOf": [
@@ -65,9 +68,9 @@ fn property(field: &Field) -> Value {
     if !field.allowed.is_empty() {
         parts.insert("enum".into(), json!(field.allowed));
     }
-    if field.key == "kubernetes" {
-        let keys = RawSettings::KEYS.iter().map(|key| ((*key).to_owned(), json!({})));
-        parts.insert("properties".into(), Value::Object(keys.collect()));
+    // Not an `enum`: what is not known is a warning only, or may come in a list.
+    if !field.known.is_empty() {
+        parts.insert("examples".into(), json!(field.known));
     }
     property
 }
@@ -106,9 +109,6 @@ fn fill(table: &Table, fields: &[Field]) -> Table {
                 }
                 _ => written.cloned(),
             },
-            (Shape::Foreign, Some(toml::Value::Table(table))) => {
-                Some(toml::Value::Table(without_secrets(table)))
-            }
             (_, Some(written)) => Some(written.clone()),
             (_, None) => default(field),
         };
@@ -117,15 +117,6 @@ fn fill(table: &Table, fields: &[Field]) -> Table {
         }
     }
     filled
-}
-
-/// Of `[runners.kubernetes]` only the bearer token is one.
-fn without_secrets(table: &Table) -> Table {
-    let hide = |(key, value): (&String, &toml::Value)| {
-        let value = if key == "bearer_token" { "***".into() } else { value.clone() };
-        (key.clone(), value)
-    };
-    table.iter().map(hide).collect()
 }
 
 #[cfg(test)]
@@ -162,7 +153,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("output_limit = 4096") && text.contains("image = \"x\""), "{text}");
-        assert!(!text.contains("secret") && !text.contains("hidden"), "{text}");
+        assert!(!text.contains("glrt-secret") && !text.contains("hidden"), "{text}");
         let again = read(&text.replace("***", "t"));
         assert_eq!(again.findings.of(super::super::Severity::Error).count(), 0);
     }

@@ -200,7 +200,7 @@ fn log_settings_are_read() {
     6,
     "is empty"
 )]
-#[case("limit = 2", "shell = \"pwsh\"", Severity::Fault, 8, "\"bash\", \"sh\"")]
+#[case("limit = 2", "shell = \"powershell\"", Severity::Fault, 8, "\"bash\", \"sh\", \"pwsh\"")]
 #[case("image = \"alpine\"", "cpu_limit = \"lots\"", Severity::Fault, 11, "quantity")]
 #[case("image = \"alpine\"", "pull_policy = \"often\"", Severity::Fault, 11, "often")]
 // Probably not what was meant.

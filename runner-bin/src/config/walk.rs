@@ -164,9 +164,13 @@ impl Walker<'_> {
             (Shape::Duration, _, Value::String(text)) if GoDuration::parse(&text).is_some() => {
                 Some(Value::String(text))
             }
+            (Shape::OneOrMany, DeValue::Array(_), value) => {
+                self.value(document, value, Shape::List(|| Shape::Text), place, at)
+            }
             (Shape::Foreign, _, value @ Value::Table(_))
-            | (Shape::Text | Shape::Secret, _, value @ Value::String(_))
-            | (Shape::Integer | Shape::Duration, _, value @ Value::Integer(_))
+            | (Shape::Text | Shape::Secret | Shape::OneOrMany, _, value @ Value::String(_))
+            | (Shape::Integer | Shape::Number | Shape::Duration, _, value @ Value::Integer(_))
+            | (Shape::Number, _, value @ Value::Float(_))
             | (Shape::Flag, _, value @ Value::Boolean(_))
             | (Shape::Date, _, value @ Value::Datetime(_)) => Some(value),
             (shape, _, value) => {

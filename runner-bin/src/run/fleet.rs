@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use runner_core::ids::SourceId;
-use runner_core::manager::{AfterJob, RequestPace, Roster, Runner};
+use runner_core::manager::{AfterJob, KeepAlivePace, RequestPace, Roster, Runner};
 use runner_core::secret::Secret;
 use runner_core::source::JobSource;
 use runner_gitlab::{GitLabSettings, GitLabSource, HealthSettings, RunnerApi, short_token};
 use runner_k8s::client::RequestCounts;
 use runner_k8s::names::manager_id;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
+use runner_secrets::{Secrets, SecretsSettings};
 use tracing::{error, info};
 
+use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
 use crate::environment;
 use crate::metrics::{Metrics, RunnerName};
@@ -23,6 +25,8 @@ use crate::metrics::{Metrics, RunnerName};
 pub(super) struct Fleet {
     system_id: String,
     metrics: Arc<Metrics>,
+    /// For all runners: it keeps nothing but connections.
+    secrets: Option<Arc<Secrets>>,
     members: Vec<Member>,
 }
 
@@ -59,7 +63,16 @@ struct House {
 
 impl Fleet {
     pub(super) fn new(system_id: String, metrics: Arc<Metrics>) -> Self {
-        Self { system_id, metrics, members: Vec::new() }
+        let settings =
+            SecretsSettings::default().with_aws_environment(|name| std::env::var(name).ok());
+        let secrets = match Secrets::new(settings) {
+            Ok(secrets) => Some(Arc::new(secrets)),
+            Err(error) => {
+                error!("jobs will miss their secrets: {:#}", anyhow::Error::from(error));
+                None
+            }
+        };
+        Self { system_id, metrics, secrets, members: Vec::new() }
     }
 
     /// The runners of this configuration. One that cannot be set up is left out, with an error in
@@ -176,8 +189,9 @@ impl Fleet {
         house: &House,
     ) -> Runner {
         let (name, executor) = (config.name.clone(), Arc::clone(&house.executor));
-        let mut runner = Runner::new(name.clone(), Arc::clone(source) as _, executor);
+        let mut runner = Runner::new(name, Arc::clone(source) as _, executor);
         runner.artifacts = Some(Arc::clone(source) as _);
+        runner.secrets = self.secrets.clone().map(|secrets| secrets as _);
         runner.limit = config.limit;
         runner.check_interval = common.check_interval;
         runner.request_concurrency = config.request_concurrency;
@@ -190,29 +204,12 @@ impl Fleet {
             false => AfterJob::AskAgain,
         };
         runner.relay.timestamps = config.flag_or("FF_TIMESTAMPS", true);
-        let plan = &mut runner.plan;
-        plan.runner_name = name;
-        plan.short_token.clone_from(&house.short_token);
-        plan.system_id.clone_from(&self.system_id);
-        plan.manager_host = environment::host_name();
-        plan.environment.clone_from(&config.environment);
-        plan.pre_build_script.clone_from(&config.pre_build_script);
-        plan.post_build_script.clone_from(&config.post_build_script);
-        plan.feature_flags = config.feature_flags.clone().into_iter().collect();
-        plan.output_limit = config.output_limit;
-        plan.clone_url.clone_from(&config.clone_url);
-        plan.custom_build_dir = config.custom_build_dir;
-        plan.prepare_timeout = config.prepare_timeout;
-        plan.get_sources_timeout = config.get_sources_timeout;
-        plan.debug_trace_disabled = config.debug_trace_disabled;
-        let namespace = &house.settings.namespace;
-        plan.executor_lines = vec![format!("Using Kubernetes namespace: {namespace}")];
-        if let Some(directory) = &config.builds_dir {
-            plan.builds_dir.clone_from(directory);
-        }
-        if let Some(directory) = &config.cache_dir {
-            plan.cache_dir.clone_from(directory);
-        }
+        runner.relay.keep_alive_pace = match config.flag("FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL")
+        {
+            true => KeepAlivePace::FollowsInterval,
+            false => KeepAlivePace::Fixed,
+        };
+        runner.plan = plan_settings(config, &house.settings, &self.system_id);
         runner
     }
 

@@ -1,6 +1,7 @@
 //! `podwright run`: from a configuration to a running manager, how it changes, and how it stops.
 
 mod fleet;
+mod plan;
 mod rotation;
 mod settings;
 mod signals;
@@ -22,6 +23,7 @@ use crate::{logging, system_id};
 
 use fleet::Fleet;
 pub(crate) use fleet::gitlab_settings;
+pub(crate) use plan::plan_settings;
 use rotation::Rotation;
 use settings::Settings;
 pub(crate) use settings::{Overrides, read};

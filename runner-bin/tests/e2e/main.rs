@@ -8,6 +8,7 @@
 mod bad_input;
 mod bad_payload;
 mod cancel;
+mod conformance;
 mod entrypoints;
 mod helper;
 mod hostile;
@@ -21,7 +22,9 @@ mod place;
 mod pod_ends;
 mod process;
 mod requests;
+mod secrets;
 mod services;
+mod settings;
 mod takeover;
 mod trace;
 mod verdicts;

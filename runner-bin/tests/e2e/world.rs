@@ -9,6 +9,7 @@ use runner_core::manager::{Manager, Runner, StopHandle, StopLevel};
 use runner_core::source::JobSource as _;
 use runner_gitlab::{GitLabSettings, GitLabSource};
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIdentity};
+use runner_secrets::{Secrets, SecretsSettings};
 use runner_testkit::cluster::{Cluster, ClusterSettings};
 use runner_testkit::gitlab::{Finished, GitLab, GitLabBuilder, JobRef, JobSpec};
 use tokio::task::JoinHandle;
@@ -134,6 +135,7 @@ impl World {
         let executor = KubernetesExecutor::connect(settings, identity).await.unwrap();
         let mut runner = Runner::new("e2e", Arc::clone(&source) as _, Arc::new(executor));
         runner.artifacts = Some(source);
+        runner.secrets = Some(Arc::new(Secrets::new(SecretsSettings::default()).unwrap()));
         runner.check_interval = Duration::from_millis(50);
         runner.plan.grace = Duration::from_secs(2);
         if let Some(limit) = self.output_limit {

@@ -91,7 +91,7 @@ impl<'a> Follower<'a> {
             settings,
             voice: Voice::new(settings.timestamps),
             relay,
-            rhythm: Rhythm::new(Instant::now(), settings.interval, settings.keep_alive),
+            rhythm: Rhythm::new(Instant::now(), settings),
             backoff: Backoff::new(Duration::from_secs(1), settings.longest_pause),
             asked: None,
             finishing: false,

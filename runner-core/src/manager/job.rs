@@ -12,13 +12,14 @@ use super::never_started::NeverStarted;
 use super::numbers::{Number, Numbers};
 use super::observer::{JobFacts, JobLabel, JobUpdate, Observer, Release};
 use super::runner::Runner;
+use super::secrets::{self, NoStore, Unresolved};
 use super::shutdown::{Shutdown, StopLevel};
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
 use crate::ids::JobId;
-use crate::job::Job;
+use crate::job::{Image, Job};
 use crate::outcome::{Infra, InfraKind, Outcome};
-use crate::plan::Plan;
-use crate::planner::{self, PlanSettings, Transfers};
+use crate::plan::{HeaderLine, Plan};
+use crate::planner::{self, PlanError, PlanLookup, PlanSettings, Transfers};
 use crate::source::{Directive, Offer, QueueFacts, Reply, SourceError, SourceErrorKind, Ticket};
 
 /// How long an executor that does not answer is asked to take a job before the job is failed.
@@ -26,6 +27,9 @@ const START_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// How long it is tried to tell the source that the job runs: longer than the minute after which
 /// GitLab gives a job that nobody acknowledged to somebody else, and then refuses this one.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(2 * 60);
+/// How long a job's secrets may take before the source is told that the job runs: it gives a job that
+/// nobody acknowledged for a minute to somebody else. Before that, a manager that dies loses nothing.
+const ACCEPT_WITHIN: Duration = Duration::from_secs(40);
 /// How long it is tried to remove what is left of a job. After that the next manager does it.
 const DISPOSE_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
@@ -41,8 +45,8 @@ pub(super) struct JobTask {
 impl JobTask {
     /// Takes a job that was just handed out to its end.
     pub(super) async fn run_offer(mut self, offer: Offer, queue: QueueFacts) {
-        let began = Instant::now();
-        let Offer { job, ticket } = offer;
+        let (began, received) = (Instant::now(), jiff::Timestamp::now());
+        let Offer { mut job, ticket } = offer;
         let facts = JobFacts { url: job.url.clone(), project: job.project.path.clone(), queue };
         let label = JobLabel {
             runner: self.runner.name.clone(),
@@ -58,9 +62,9 @@ impl JobTask {
         // Held until the job is over: a directory or name made of them is this job's alone.
         let slot = self.numbers.take(0);
         let project_slot = self.numbers.take(job.project.id.saturating_add(1));
-        let reserved = match self.plan(&job, &ticket, &slot, &project_slot).await {
+        let reserved = match self.plan(&mut job, &ticket, &slot, &project_slot, received).await {
             Ok(plan) => self.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await,
-            Err(outcome) => Err(NotStarted::Refused(outcome)),
+            Err(why) => Err(why),
         };
         let mut handle = match reserved {
             Ok(handle) => handle,
@@ -236,21 +240,68 @@ impl JobTask {
         self.dispose(label, handle, began).await;
     }
 
+    /// Fetches the values of the job's secrets and puts them among its variables. The result is
+    /// what the log says about it.
+    async fn fetch_secrets(
+        &self,
+        job: &mut Job,
+        ticket: &Ticket,
+    ) -> Result<Vec<HeaderLine>, NotStarted> {
+        if job.secrets.is_empty() || job.refusal.is_some() {
+            return Ok(Vec::new());
+        }
+        let (variables, settings) =
+            planner::before_secrets(job, &self.runner.plan).map_err(unplannable)?;
+        let store = self.runner.secrets.as_deref().unwrap_or(&NoStore);
+        let mut shutdown = self.shutdown.clone();
+        let mut accepted = false;
+        let result = {
+            let resolving = secrets::resolve(store, job, &variables, settings, &mut shutdown);
+            tokio::pin!(resolving);
+            loop {
+                tokio::select! {
+                    result = &mut resolving => break result,
+                    () = sleep(ACCEPT_WITHIN), if !accepted => {
+                        accepted = true;
+                        // It is said again when the job is written down, and the answer counts then.
+                        if let Err(error) = self.runner.source.accept(ticket).await {
+                            warn!(%error, "could not accept a job whose secrets take their time");
+                        }
+                    }
+                }
+            }
+        };
+        match result {
+            Ok(resolved) => {
+                job.variables.extend(resolved.variables);
+                Ok(resolved.lines)
+            }
+            Err(Unresolved::Failed(outcome)) => Err(NotStarted::Refused(outcome)),
+            // Who was told that the job runs has to be told that it does not.
+            Err(Unresolved::Stopped) if accepted => Err(NotStarted::Refused(interrupted())),
+            Err(Unresolved::Stopped) => Err(NotStarted::Leaving),
+        }
+    }
+
     async fn plan(
         &self,
-        job: &Job,
+        job: &mut Job,
         ticket: &Ticket,
         slot: &Number,
         project_slot: &Number,
-    ) -> Result<Plan, Outcome> {
+        received: jiff::Timestamp,
+    ) -> Result<Plan, NotStarted> {
+        planner::interpolate(job, &self.runner.plan).map_err(unplannable)?;
+        let preface = Box::pin(self.fetch_secrets(job, ticket)).await?;
+        let job = &*job;
         let unreachable = |error: SourceError| {
             warn!(%error, "no place for the job's archives");
-            Outcome::Infra(Infra::new(
+            NotStarted::Refused(Outcome::Infra(Infra::new(
                 InfraKind::System,
                 "the artifact store could not be asked where to put or find archives",
-            ))
+            )))
         };
-        let mut transfers = Transfers::default();
+        let mut transfers = Transfers { preface, ..Transfers::default() };
         if let Some(store) = &self.runner.artifacts {
             for dependency in job.dependencies.iter().filter(|job| !job.filename.is_empty()) {
                 let from = store.download(job, ticket, dependency).await.map_err(unreachable)?;
@@ -264,9 +315,12 @@ impl JobTask {
         let settings = PlanSettings {
             slot: slot.value(),
             project_slot: project_slot.value(),
+            received_ms: u64::try_from(received.as_millisecond()).ok(),
             ..self.runner.plan.clone()
         };
-        planner::plan(job, &settings, transfers).map_err(|error| Outcome::Infra(error.infra()))
+        let plan = planner::plan(job, &settings, transfers).map_err(unplannable)?;
+        log_images(job, &plan);
+        Ok(plan)
     }
 
     async fn reserve(&mut self, request: JobRequest<'_>) -> Result<Box<dyn JobHandle>, NotStarted> {
@@ -366,11 +420,27 @@ impl JobTask {
     }
 }
 
+/// Names of images in the operator's log, where the runner or the job wants that.
+fn log_images(job: &Job, plan: &Plan) {
+    let lookup = PlanLookup::new(plan);
+    if lookup.setting("FF_LOG_IMAGES_CONFIGURED_FOR_JOB") != Some("true") {
+        return;
+    }
+    let name = |image: &Image| lookup.expand(&image.name).unwrap_or_default();
+    let image = job.image.as_ref().map(name).unwrap_or_default();
+    let services: Vec<_> = job.services.iter().map(name).collect();
+    info!(image, services = services.join(" "), "images configured for the job");
+}
+
 /// Why a job did not start.
 enum NotStarted {
     Refused(Outcome),
     Superseded,
     Leaving,
+}
+
+fn unplannable(error: PlanError) -> NotStarted {
+    NotStarted::Refused(Outcome::Infra(error.infra()))
 }
 
 fn unavailable(error: &ExecutorError) -> Outcome {

@@ -27,6 +27,7 @@ mod observer;
 mod requests;
 mod roster;
 mod runner;
+mod secrets;
 mod settings;
 mod shutdown;
 mod trace_relay;
@@ -39,5 +40,5 @@ pub use observer::{
 };
 pub use roster::{Control, Roster};
 pub use runner::{AfterJob, RequestPace, Runner};
-pub use settings::RelaySettings;
+pub use settings::{KeepAlivePace, RelaySettings};
 pub use shutdown::{StopHandle, StopLevel};

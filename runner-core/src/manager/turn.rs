@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::settings::{KeepAlivePace, RelaySettings};
 use super::trace_relay::{AHEAD, PIECE};
 
 /// How long a piece is gathered at most, once its turn has come.
@@ -47,6 +48,7 @@ pub(super) struct Sight {
 pub(super) struct Rhythm {
     interval: Duration,
     keep_alive: Duration,
+    keep_alive_pace: KeepAlivePace,
     /// The source asked not to be spoken to before.
     not_before: Instant,
     next_piece: Instant,
@@ -55,10 +57,11 @@ pub(super) struct Rhythm {
 }
 
 impl Rhythm {
-    pub(super) fn new(now: Instant, interval: Duration, keep_alive: Duration) -> Self {
+    pub(super) fn new(now: Instant, settings: &RelaySettings) -> Self {
         Self {
-            interval,
-            keep_alive,
+            interval: settings.interval,
+            keep_alive: settings.keep_alive,
+            keep_alive_pace: settings.keep_alive_pace,
             not_before: now,
             next_piece: now,
             last_contact: now,
@@ -111,6 +114,10 @@ impl Rhythm {
     pub(super) fn set_interval(&mut self, interval: Duration) {
         const LONGEST: Duration = Duration::from_secs(15 * 60);
         self.interval = interval.min(LONGEST);
+        if self.keep_alive_pace == KeepAlivePace::FollowsInterval {
+            let (least, most) = (Duration::from_secs(30), Duration::from_secs(30 * 60));
+            self.keep_alive = (self.interval * 4).clamp(least, most);
+        }
     }
 
     /// A piece of this many bytes was dealt with.
@@ -144,13 +151,13 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{AHEAD, PIECE, Rhythm, Sight, Turn};
+    use super::{AHEAD, KeepAlivePace, PIECE, RelaySettings, Rhythm, Sight, Turn};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn rhythm() -> (Rhythm, Instant) {
         let now = Instant::now();
-        (Rhythm::new(now, 3 * SECOND, 30 * SECOND), now)
+        (Rhythm::new(now, &RelaySettings::default()), now)
     }
 
     fn running(waiting: u64) -> Sight {
@@ -173,6 +180,20 @@ mod tests {
         assert_eq!(rhythm.turn(now + 30 * SECOND, running(0)), Turn::Touch);
         rhythm.spoken(now + 30 * SECOND);
         assert_eq!(rhythm.turn(now + 31 * SECOND, running(0)), Turn::Wait(now + 60 * SECOND));
+    }
+
+    #[test]
+    fn signs_of_life_may_follow_the_interval_that_the_source_asks_for() {
+        let now = Instant::now();
+        let settings = RelaySettings {
+            keep_alive_pace: KeepAlivePace::FollowsInterval,
+            ..RelaySettings::default()
+        };
+        let mut rhythm = Rhythm::new(now, &settings);
+        for (interval, sign) in [(3, 30), (60, 240), (900, 1800)] {
+            rhythm.set_interval(interval * SECOND);
+            assert_eq!(rhythm.turn(now, running(0)), Turn::Wait(now + sign * SECOND));
+        }
     }
 
     #[test]

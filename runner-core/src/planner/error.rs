@@ -1,5 +1,6 @@
 //! Why there is no plan for a job.
 
+use super::inputs::InputError;
 use super::variables::{MAX_EXPANDED, TooLong};
 use crate::outcome::{Infra, InfraKind};
 
@@ -7,6 +8,12 @@ use crate::outcome::{Infra, InfraKind};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
+    /// The source handed out a job that must not run.
+    #[error("{}", .0.message)]
+    Refused(Infra),
+    /// A text of the job cannot be made.
+    #[error("the job's inputs cannot be used: {0}")]
+    Inputs(#[from] InputError),
     /// `GIT_CLONE_PATH` where the runner does not allow it.
     #[error("setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature")]
     ClonePathForbidden,
@@ -38,9 +45,11 @@ impl PlanError {
     /// How the job ends because of it.
     pub fn infra(&self) -> Infra {
         let kind = match self {
-            Self::ClonePathForbidden | Self::ClonePathOutside { .. } | Self::TooLong(_) => {
-                InfraKind::Configuration
-            }
+            Self::Refused(infra) => return infra.clone(),
+            Self::Inputs(_)
+            | Self::ClonePathForbidden
+            | Self::ClonePathOutside { .. }
+            | Self::TooLong(_) => InfraKind::Configuration,
             Self::Transfers { .. } => InfraKind::System,
         };
         Infra::new(kind, self.to_string())

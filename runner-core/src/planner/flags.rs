@@ -5,61 +5,20 @@
 
 use super::values::{cut, parse_bool};
 
-/// Name and default, in the order in which they are exported and shown.
-pub const FLAGS: &[(&str, bool)] = &[
-    ("FF_TEST_FEATURE", false),
-    ("FF_NETWORK_PER_BUILD", false),
-    ("FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY", false),
-    ("FF_USE_DIRECT_DOWNLOAD", true),
-    ("FF_USE_FASTZIP", true),
-    ("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", false),
-    ("FF_ENABLE_BASH_EXIT_CODE_CHECK", false),
-    ("FF_USE_WINDOWS_LEGACY_PROCESS_STRATEGY", false),
-    ("FF_USE_LEGACY_BASH_EVAL", false),
-    ("FF_USE_POWERSHELL_PATH_RESOLVER", false),
-    ("FF_USE_DYNAMIC_TRACE_FORCE_SEND_INTERVAL", false),
-    ("FF_SCRIPT_SECTIONS", false),
-    ("FF_ENABLE_JOB_CLEANUP", false),
-    ("FF_KUBERNETES_HONOR_ENTRYPOINT", false),
-    ("FF_POSIXLY_CORRECT_ESCAPES", false),
-    ("FF_RESOLVE_FULL_TLS_CHAIN", false),
-    ("FF_DISABLE_POWERSHELL_STDIN", false),
-    ("FF_USE_POD_ACTIVE_DEADLINE_SECONDS", true),
-    ("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", false),
-    ("FF_SECRET_RESOLVING_FAILS_IF_MISSING", true),
-    ("FF_PRINT_POD_EVENTS", false),
-    ("FF_USE_GIT_BUNDLE_URIS", true),
-    ("FF_USE_GIT_NATIVE_CLONE", false),
-    ("FF_USE_DUMB_INIT_WITH_KUBERNETES_EXECUTOR", false),
-    ("FF_USE_INIT_WITH_DOCKER_EXECUTOR", false),
-    ("FF_LOG_IMAGES_CONFIGURED_FOR_JOB", false),
-    ("FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO", true),
-    ("FF_CLEAN_UP_FAILED_CACHE_EXTRACT", false),
-    ("FF_USE_WINDOWS_JOB_OBJECT", false),
-    ("FF_TIMESTAMPS", true),
-    ("FF_DISABLE_AUTOMATIC_TOKEN_ROTATION", false),
-    ("FF_USE_LEGACY_GCS_CACHE_ADAPTER", false),
-    ("FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR", false),
-    ("FF_USE_LEGACY_S3_CACHE_ADAPTER", false),
-    ("FF_GIT_URLS_WITHOUT_TOKENS", false),
-    ("FF_WAIT_FOR_POD_TO_BE_REACHABLE", false),
-    ("FF_MASK_ALL_DEFAULT_TOKENS", true),
-    ("FF_EXPORT_HIGH_CARDINALITY_METRICS", false),
-    ("FF_USE_FLEETING_ACQUIRE_HEARTBEATS", false),
-    ("FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY", true),
-    ("FF_USE_ADAPTIVE_REQUEST_CONCURRENCY", true),
-    ("FF_USE_GITALY_CORRELATION_ID", true),
-    ("FF_USE_GIT_PROACTIVE_AUTH", false),
-    ("FF_HASH_CACHE_KEYS", false),
-    ("FF_ENABLE_JOB_INPUTS_INTERPOLATION", true),
-    ("FF_USE_JOB_ROUTER", false),
-    ("FF_SCRIPT_TO_STEP_MIGRATION", false),
-    ("FF_USE_PARALLEL_CACHE_TRANSFER", false),
-    ("FF_USE_PARALLEL_ARTIFACT_TRANSFER", false),
-    ("FF_CONCRETE", false),
-    ("FF_SUSPENDABLE_ENVIRONMENTS", false),
-    ("FF_USE_NATIVE_CONTAINER_STOP", false),
-];
+mod table;
+
+pub use table::{FLAGS, FeatureFlag};
+
+/// What a flag does here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// What it says, in these words.
+    Obeyed(&'static str),
+    /// Nothing, because there is nothing for it to do: why.
+    Needless(&'static str),
+    /// Nothing, although a job might count on it: why, and what to do. Whoever sets it is warned.
+    Refused(&'static str),
+}
 
 /// Each flag with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +29,7 @@ pub struct Flags {
 impl Default for Flags {
     /// All at their defaults.
     fn default() -> Self {
-        Self { values: FLAGS.iter().map(|(_, default)| *default).collect() }
+        Self { values: FLAGS.iter().map(|flag| flag.default).collect() }
     }
 }
 
@@ -82,7 +41,7 @@ impl Flags {
 
     /// All flags in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, bool)> + '_ {
-        FLAGS.iter().zip(&self.values).map(|((name, _), value)| (*name, *value))
+        FLAGS.iter().zip(&self.values).map(|(flag, value)| (flag.name, *value))
     }
 
     /// Those that differ from their default, in order.
@@ -90,8 +49,19 @@ impl Flags {
         FLAGS
             .iter()
             .zip(&self.values)
-            .filter(|((_, default), value)| default != *value)
-            .map(|((name, _), value)| (*name, *value))
+            .filter(|(flag, value)| flag.default != **value)
+            .map(|(flag, value)| (flag.name, *value))
+    }
+
+    /// What to tell the author of a job that counts on flags which are refused here.
+    pub fn refusals(&self) -> impl Iterator<Item = String> + '_ {
+        FLAGS.iter().zip(&self.values).filter_map(|(flag, value)| match flag.effect {
+            Effect::Refused(why) if flag.default != *value => {
+                let state = if *value { "on" } else { "off" };
+                Some(format!("{} is {state}, without effect on this runner: {why}", flag.name))
+            }
+            _ => None,
+        })
     }
 
     /// Resolves them: the runner's configuration, then the job's variables (the last of a name),
@@ -121,14 +91,17 @@ impl Flags {
                 default
             })
         };
-        Self { values: FLAGS.iter().map(|(name, default)| resolve(name, *default)).collect() }
+        Self { values: FLAGS.iter().map(|flag| resolve(flag.name, flag.default)).collect() }
     }
 }
 
 /// Whether this is the name of a flag.
 pub(super) fn is_flag(name: &str) -> bool {
-    FLAGS.iter().any(|(flag, _)| *flag == name)
+    FLAGS.iter().any(|flag| flag.name == name)
 }
+
+#[cfg(test)]
+mod document;
 
 #[cfg(test)]
 mod tests {
@@ -137,6 +110,10 @@ mod tests {
     #[test]
     fn the_table_has_19_4s_flags() {
         assert_eq!(FLAGS.len(), 52);
+        let ours: Vec<_> =
+            FLAGS.iter().map(|flag| format!("{} {}", flag.name, flag.default)).collect();
+        let theirs: Vec<_> = include_str!("flags/gitlab-runner-19.4.txt").lines().collect();
+        assert_eq!(ours, theirs);
         assert!(Flags::default().is_on("FF_TIMESTAMPS"));
         assert!(!Flags::default().is_on("FF_SCRIPT_SECTIONS"));
         assert!(!Flags::default().is_on("FF_NO_SUCH_FLAG"));

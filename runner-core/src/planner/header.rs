@@ -4,10 +4,11 @@ use super::flags::Flags;
 use super::settings::PlanSettings;
 use crate::plan::HeaderLine;
 
-/// The program, the runner, changed flags, warnings, the executor's lines.
+/// The program, the runner, changed flags, what was done before, warnings, the executor's lines.
 pub(super) fn header(
     settings: &PlanSettings,
     flags: &Flags,
+    preface: Vec<HeaderLine>,
     warnings: Vec<String>,
 ) -> Vec<HeaderLine> {
     let mut lines = vec![HeaderLine::plain(format!(
@@ -24,6 +25,7 @@ pub(super) fn header(
     if !changed.is_empty() {
         lines.push(HeaderLine::plain(format!("  feature flags: {}", changed.join(", "))));
     }
+    lines.extend(preface);
     lines.extend(warnings.into_iter().map(HeaderLine::warning));
     lines.extend(settings.executor_lines.iter().map(HeaderLine::plain));
     lines

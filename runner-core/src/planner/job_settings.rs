@@ -6,7 +6,7 @@ use super::settings::PlanSettings;
 use super::values::{GoDuration, parse_bool, parse_duration, shown};
 use super::variables::VariableSet;
 use crate::job::Job;
-use crate::plan::GitStrategy;
+use crate::plan::{GitStrategy, Nesting};
 
 /// The job's timeout where the source gives none: GitLab's default for a payload without one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7200);
@@ -21,6 +21,13 @@ pub(super) struct JobSettings {
     pub(super) checkout: bool,
     pub(super) clean_flags: Vec<String>,
     pub(super) fetch_flags: Vec<String>,
+    pub(super) clone_flags: Vec<String>,
+    pub(super) submodules: SubmoduleStrategy,
+    pub(super) submodule_depth: u32,
+    pub(super) submodule_paths: Vec<String>,
+    pub(super) submodule_update_flags: Vec<String>,
+    pub(super) submodule_force_https: bool,
+    pub(super) lfs_skip_smudge: bool,
     pub(super) get_sources_attempts: u32,
     pub(super) artifact_download_attempts: u32,
     pub(super) script_timeout: Option<Duration>,
@@ -28,6 +35,16 @@ pub(super) struct JobSettings {
     pub(super) after_script_ignore_errors: bool,
     pub(super) debug_trace: bool,
     pub(super) debug_services: bool,
+    pub(super) summary: bool,
+}
+
+/// What `GIT_SUBMODULE_STRATEGY` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SubmoduleStrategy {
+    None,
+    Some(Nesting),
+    /// A word that is none; the job would not get what it counts on.
+    Unknown,
 }
 
 impl JobSettings {
@@ -52,14 +69,16 @@ impl JobSettings {
         ] {
             reader.attempts(name);
         }
-        for name in ["GIT_SUBMODULE_FORCE_HTTPS", "GIT_LFS_SKIP_SMUDGE"] {
-            reader.bool(name, false);
-        }
-        reader.submodules();
+        let submodule_force_https = reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false);
+        let lfs_skip_smudge = reader.bool("GIT_LFS_SKIP_SMUDGE", false);
+        let submodules = reader.submodules();
+        let depth = job.sources.as_ref().map_or(0, |sources| sources.depth);
+        let submodule_depth = reader.depth("GIT_SUBMODULE_DEPTH", depth);
         let script_timeout = reader.timeout("RUNNER_SCRIPT_TIMEOUT", timeout);
         let after_script_timeout =
             reader.timeout("RUNNER_AFTER_SCRIPT_TIMEOUT", timeout).unwrap_or(DEFAULT_AFTER_SCRIPT);
         let after_script_ignore_errors = reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true);
+        let summary = reader.bool("PODWRIGHT_JOB_SUMMARY", settings.summary);
         let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
         let mut debug_services = reader.bool("CI_DEBUG_SERVICES", false);
         if debug_trace && settings.debug_trace_disabled {
@@ -75,6 +94,13 @@ impl JobSettings {
             checkout: checkout && !matches!(strategy, GitStrategy::None | GitStrategy::Empty),
             clean_flags: words(variables, "GIT_CLEAN_FLAGS", "-ffdx"),
             fetch_flags: words(variables, "GIT_FETCH_EXTRA_FLAGS", "--prune --quiet"),
+            clone_flags: words(variables, "GIT_CLONE_EXTRA_FLAGS", "none"),
+            submodules,
+            submodule_depth,
+            submodule_paths: plain_words(variables, "GIT_SUBMODULE_PATHS"),
+            submodule_update_flags: plain_words(variables, "GIT_SUBMODULE_UPDATE_FLAGS"),
+            submodule_force_https,
+            lfs_skip_smudge,
             get_sources_attempts,
             artifact_download_attempts,
             script_timeout,
@@ -82,6 +108,8 @@ impl JobSettings {
             after_script_ignore_errors,
             debug_trace,
             debug_services,
+            // It is a section, and long: without sections the log is better off without it.
+            summary: summary && job.features.trace_sections,
         }
     }
 }
@@ -126,6 +154,11 @@ fn words(variables: &VariableSet, name: &str, default: &str) -> Vec<String> {
         "none" => Vec::new(),
         raw => raw.split_whitespace().map(str::to_owned).collect(),
     }
+}
+
+fn plain_words(variables: &VariableSet, name: &str) -> Vec<String> {
+    let raw = variables.setting(name).unwrap_or_default();
+    raw.split_whitespace().map(str::to_owned).collect()
 }
 
 struct Reader<'a> {
@@ -175,22 +208,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A job that counts on its submodules must not learn from a strange error that they are
-    /// missing.
-    fn submodules(&mut self) {
+    fn submodules(&mut self) -> SubmoduleStrategy {
         match self.raw("GIT_SUBMODULE_STRATEGY") {
-            None | Some("none") => {}
-            Some(raw @ ("normal" | "recursive")) => self.warnings.push(format!(
-                "GIT_SUBMODULE_STRATEGY: {raw} is not supported by this version, submodules are \
-                 not fetched"
-            )),
-            Some(raw) => self.unusable(
-                "GIT_SUBMODULE_STRATEGY",
-                "one of [none normal recursive]",
-                raw,
-                "none",
-            ),
+            None | Some("none") => SubmoduleStrategy::None,
+            Some("normal") => SubmoduleStrategy::Some(Nesting::Normal),
+            Some("recursive") => SubmoduleStrategy::Some(Nesting::Recursive),
+            Some(raw) => {
+                let name = "GIT_SUBMODULE_STRATEGY";
+                self.unusable(name, "one of [none normal recursive]", raw, "none");
+                SubmoduleStrategy::Unknown
+            }
         }
+    }
+
+    /// A number of commits; less than none means all of them, as `0` does.
+    fn depth(&mut self, name: &str, default: u32) -> u32 {
+        let Some(raw) = self.raw(name) else { return default };
+        let Ok(number) = raw.parse::<i64>() else {
+            self.unusable(name, "int", raw, &default.to_string());
+            return default;
+        };
+        u32::try_from(number.clamp(0, i64::from(i32::MAX))).unwrap_or(0)
     }
 
     /// GitLab Runner compares with what is left of the job's time when the script begins; the plan

@@ -11,19 +11,25 @@
 //! executor), addresses of archives (the [`ArtifactStore`](crate::artifact::ArtifactStore)).
 
 mod directories;
+mod early;
 mod error;
 pub mod flags;
 mod header;
+mod inputs;
 mod job_settings;
 mod repository;
+mod scripts;
 mod settings;
+mod sources;
 mod stages;
 #[cfg(test)]
 mod tests;
 mod values;
 pub mod variables;
 
+pub use early::{SecretSettings, before_secrets};
 pub use error::PlanError;
+pub use inputs::InputError;
 pub use settings::{PlanSettings, Transfers};
 pub use values::{GoDuration, parse_duration};
 pub use variables::{PlanLookup, VariableSet, expand};
@@ -35,17 +41,21 @@ use self::variables::{
     Assembly, assemble, environment, expand_all, masks, plan_variables, token_prefixes,
 };
 use crate::job::Job;
-use crate::plan::{Companions, LogSettings, Operation, PLAN_VERSION, Plan};
+use crate::plan::{Companions, LogSettings, Operation, PLAN_VERSION, Plan, Summary};
 
-/// Flags that change what a job does, and that this release knows by name only.
-const WITHOUT_EFFECT: &[&str] = &[
-    "FF_ENABLE_BASH_EXIT_CODE_CHECK",
-    "FF_SCRIPT_SECTIONS",
-    "FF_ENABLE_JOB_CLEANUP",
-    "FF_SCRIPT_TO_STEP_MIGRATION",
-    "FF_CONCRETE",
-    "FF_SUSPENDABLE_ENVIRONMENTS",
-];
+/// Puts a job's inputs into its texts, unless a flag says not to. To be done before anything else
+/// reads them: [`plan`], and whoever needs the image's name.
+///
+/// # Errors
+/// When a text refers to something that is not there, or cannot be evaluated; see
+/// [`PlanError::infra`].
+pub fn interpolate(job: &mut Job, settings: &PlanSettings) -> Result<(), PlanError> {
+    // What is odd about flags is said by `plan`.
+    if resolve_flags(job, settings, &mut Vec::new()).is_on("FF_ENABLE_JOB_INPUTS_INTERPOLATION") {
+        inputs::interpolate(job)?;
+    }
+    Ok(())
+}
 
 /// Plans a job.
 ///
@@ -55,7 +65,12 @@ const WITHOUT_EFFECT: &[&str] = &[
 /// When the job asks for something that cannot be, or `transfers` do not fit it; see
 /// [`PlanError::infra`] for how the job ends then.
 pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<Plan, PlanError> {
+    if let Some(refusal) = &job.refusal {
+        return Err(PlanError::Refused(refusal.clone()));
+    }
     let mut warnings = Vec::new();
+    let mut transfers = transfers;
+    let preface = std::mem::take(&mut transfers.preface);
     let flags = resolve_flags(job, settings, &mut warnings);
 
     // The directory may be chosen by a variable that refers to others, and others refer to the
@@ -71,8 +86,9 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
     drop(all);
 
     let job_settings = JobSettings::read(job, settings, &variables, &mut warnings);
-    let stages = Stages { job, settings, job_settings: &job_settings, variables: &variables }
-        .plan(transfers)?;
+    let stages =
+        Stages { job, settings, flags: &flags, job_settings: &job_settings, variables: &variables }
+            .plan(transfers)?;
     let credentials = stages.iter().filter_map(|stage| match &stage.operation {
         Operation::GetSources(sources) => sources.login.as_ref().map(|login| &login.password),
         _ => None,
@@ -88,23 +104,27 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
         version: PLAN_VERSION,
         job: job.id,
         variables: plan_variables(&variables, &mut warnings),
-        header: header::header(settings, &flags, warnings),
+        header: header::header(settings, &flags, preface, warnings),
         directories,
         stages,
         log,
+        build_user: None,
         timeout: job_timeout(job),
         hold: settings.hold,
         grace: settings.grace,
         companions: Companions { logs: job_settings.debug_services, ..Companions::default() },
         entrypoint: None,
+        retry: early::retry_pauses(&flags),
+        notices: job.notices.clone(),
+        summary: job_settings
+            .summary
+            .then_some(Summary { queued: job.waited, received_ms: settings.received_ms }),
     })
 }
 
 fn resolve_flags(job: &Job, settings: &PlanSettings, warnings: &mut Vec<String>) -> Flags {
     let of_job: Vec<_> = job.variables.iter().map(|v| (v.key.as_str(), v.value.expose())).collect();
     let flags = Flags::resolve(&settings.feature_flags, &of_job, &environment(settings), warnings);
-    for name in WITHOUT_EFFECT.iter().filter(|name| flags.is_on(name)) {
-        warnings.push(format!("{name} is on, but has no effect in this version"));
-    }
+    warnings.extend(flags.refusals());
     flags
 }

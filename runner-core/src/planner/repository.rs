@@ -39,20 +39,38 @@ fn parts(url: &str) -> Option<Parts<'_>> {
     Some(Parts { scheme, user, host, path })
 }
 
-/// What `git` is told: a URL that may be written down, and what it is to answer when asked.
+/// What `git` is told about the server.
+pub(super) struct Remote {
+    /// A URL that may be written down.
+    pub(super) url: String,
+    /// What git answers when it is asked.
+    pub(super) login: Option<GitLogin>,
+    /// By whom: `scheme://host[:port]`.
+    pub(super) origins: Vec<String>,
+}
+
+/// The URL of the sources and who may hear the credentials: the host it is fetched from, the one the
+/// source names, and GitLab's own (submodules may name any of the three).
 pub(super) fn remote(
     sources: &Sources,
     settings: &PlanSettings,
     variables: &VariableSet,
-) -> (String, Option<GitLogin>) {
+) -> Remote {
     let (given, login) = split(sources.url.expose());
-    let base = settings.clone_url.as_deref().filter(|base| !base.is_empty());
+    let server = variables.setting("CI_SERVER_URL").unwrap_or_default();
+    let candidates = [Some(given.as_str()), clone_base(settings), Some(server)];
+    let mut origins = Vec::new();
+    for origin in candidates.into_iter().flatten().filter_map(http_origin) {
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
     let path = variables.setting("CI_PROJECT_PATH").filter(|path| !path.is_empty());
-    let (Some(base), Some(path)) = (base, path) else {
-        return (given, login);
+    let (Some(base), Some(path)) = (clone_base(settings), path) else {
+        return Remote { url: given, login, origins };
     };
     let (base, _) = split(base);
-    let token = variables.setting("CI_JOB_TOKEN").filter(|token| !token.is_empty());
+    let token = variables.setting("CI_JOB_TOKEN").filter(|token| is_plain(token));
     let password = token.map(Secret::from).or(login.map(|login| login.password));
     let login = match password {
         Some(password) if is_http(&base) => {
@@ -60,7 +78,66 @@ pub(super) fn remote(
         }
         _ => None,
     };
-    (format!("{}/{path}.git", base.trim_end_matches('/')), login)
+    Remote { url: format!("{}/{path}.git", base.trim_end_matches('/')), login, origins }
+}
+
+fn clone_base(settings: &PlanSettings) -> Option<&str> {
+    settings.clone_url.as_deref().filter(|base| !base.is_empty())
+}
+
+/// `(new, old)` beginnings of URLs, so that submodules with SSH URLs of this GitLab are fetched over
+/// HTTP (`GIT_SUBMODULE_FORCE_HTTPS`).
+///
+/// The old ones end with the host: GitLab Runner's `ssh://git@host` also changes
+/// `ssh://git@host.elsewhere/…`.
+pub(super) fn ssh_rewrites(
+    sources: &Sources,
+    settings: &PlanSettings,
+    variables: &VariableSet,
+) -> Vec<(String, String)> {
+    let setting = |name| variables.setting(name).filter(|value| is_plain(value));
+    let (given, _) = split(sources.url.expose());
+    let own = http_origin(&given);
+    let base = clone_base(settings).or_else(|| setting("CI_SERVER_URL")).or(own.as_deref());
+    let Some(host) = setting("CI_SERVER_SHELL_SSH_HOST").or_else(|| setting("CI_SERVER_HOST"))
+    else {
+        return Vec::new();
+    };
+    let Some(base) = base.map(|base| split(base).0).filter(|base| is_http(base)) else {
+        return Vec::new();
+    };
+    let new = format!("{}/", base.trim_end_matches('/'));
+    let old = match setting("CI_SERVER_SHELL_SSH_PORT") {
+        None | Some("22") => vec![
+            format!("git@{host}:"),
+            format!("ssh://git@{host}/"),
+            format!("ssh://git@{host}:22/"),
+        ],
+        // The short form has no place for a port.
+        Some(port) => vec![format!("ssh://git@{host}:{port}/")],
+    };
+    old.into_iter().map(|old| (new.clone(), old)).collect()
+}
+
+/// Scheme, host and port of an http URL, in the form that git compares with: whoever has the same
+/// gets the credentials.
+fn http_origin(url: &str) -> Option<String> {
+    let Parts { scheme, host, .. } = parts(url)?;
+    let scheme = scheme.to_ascii_lowercase();
+    let default = match scheme.as_str() {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return None,
+    };
+    let host = host.to_ascii_lowercase();
+    let host = host.strip_suffix(default).unwrap_or(&host);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte);
+    (!host.is_empty() && host.bytes().all(allowed)).then(|| format!("{scheme}://{host}"))
+}
+
+/// What can be said in one line of git's protocols: a token, a host.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// The URL without credentials, and the credentials. Those of `ssh` are a user name, which stays
@@ -75,10 +152,10 @@ fn split(url: &str) -> (String, Option<GitLogin>) {
     }
     let login = user.and_then(|user| {
         let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        (!user.is_empty()).then(|| GitLogin {
-            username: percent_decoded(name),
-            password: percent_decoded(password).into(),
-        })
+        let (username, password) = (percent_decoded(name), percent_decoded(password));
+        // A line end in one of them would be an answer of its own to git.
+        let sayable = !(username.contains(char::is_control) || password.contains(char::is_control));
+        (!user.is_empty() && sayable).then(|| GitLogin { username, password: password.into() })
     });
     (format!("{scheme}://{host}{path}"), login)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::Transfer;
+use crate::plan::{HeaderLine, ScriptLanguage, Transfer};
 use crate::secret::Secret;
 
 /// Settings of the runner that a plan depends on.
@@ -50,6 +50,13 @@ pub struct PlanSettings {
     pub pre_build_script: Option<String>,
     /// Commands after those of each user step, in the same shell. Default: none.
     pub post_build_script: Option<String>,
+    /// Commands in the helper before the job's own hook and before the work on the sources.
+    /// Default: none.
+    pub pre_get_sources_script: Option<String>,
+    /// Commands in the helper when the sources are there, after the job's own hook. Default: none.
+    pub post_get_sources_script: Option<String>,
+    /// What the job's commands are written in. Default: the shell's language.
+    pub language: ScriptLanguage,
     /// Feature flags that the runner's configuration sets; they win over the job's. Default: none.
     pub feature_flags: Vec<(String, bool)>,
     /// Longest trace, in bytes. Default: 4 MiB.
@@ -75,6 +82,11 @@ pub struct PlanSettings {
     pub prepare_timeout: Option<Duration>,
     /// Longest time for all attempts to get the sources; same rule. Default: none.
     pub get_sources_timeout: Option<Duration>,
+    /// When the job came, in milliseconds since the Unix epoch, for the summary. Default: unknown.
+    pub received_ms: Option<u64>,
+    /// A summary at the end of each trace, unless the job's `PODWRIGHT_JOB_SUMMARY` is false.
+    /// Default: true.
+    pub summary: bool,
     /// Lines of the executor at the end of the header, e.g. `Using Kubernetes namespace: ci`.
     /// Default: none.
     pub executor_lines: Vec<String>,
@@ -103,6 +115,9 @@ impl Default for PlanSettings {
             environment: Vec::new(),
             pre_build_script: None,
             post_build_script: None,
+            pre_get_sources_script: None,
+            post_get_sources_script: None,
+            language: ScriptLanguage::Shell,
             feature_flags: Vec::new(),
             output_limit: 4 << 20,
             grace: Duration::from_secs(10),
@@ -113,6 +128,8 @@ impl Default for PlanSettings {
             debug_trace_disabled: false,
             prepare_timeout: None,
             get_sources_timeout: None,
+            received_ms: None,
+            summary: true,
             executor_lines: Vec::new(),
         }
     }
@@ -137,4 +154,6 @@ pub struct Transfers {
     pub downloads: Vec<Transfer>,
     /// One for each of the job's artifacts, in their order. `None`: the store does not take it.
     pub uploads: Vec<Option<Transfer>>,
+    /// What the log says about what was asked beforehand, e.g. for secrets.
+    pub preface: Vec<HeaderLine>,
 }

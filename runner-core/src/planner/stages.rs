@@ -13,38 +13,36 @@
 use std::time::Duration;
 
 use super::error::PlanError;
+use super::flags::Flags;
 use super::job_settings::{JobSettings, stage_limit};
-use super::repository::remote;
+use super::scripts::{AFTER_SCRIPT, Scripts};
 use super::settings::{PlanSettings, Transfers};
+use super::sources::get_sources;
 use super::variables::VariableSet;
-use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources, Step};
+use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources};
 use crate::plan::{
-    Download, GetSources, OnFailure, Operation, Place, Script, Stage, StageTimeout, Transfer,
-    Upload, When,
+    Download, OnFailure, Operation, Place, Stage, StageTimeout, Transfer, Upload, When,
 };
 
-/// The step that runs whatever became of the others.
-const AFTER_SCRIPT: &str = "after_script";
 /// The number under which all user steps share one timeout.
 const USER_STEPS: u32 = 0;
 
 pub(super) struct Stages<'a> {
     pub(super) job: &'a Job,
     pub(super) settings: &'a PlanSettings,
+    pub(super) flags: &'a Flags,
     pub(super) job_settings: &'a JobSettings,
     pub(super) variables: &'a VariableSet,
 }
 
 impl Stages<'_> {
     pub(super) fn plan(&self, transfers: Transfers) -> Result<Vec<Stage>, PlanError> {
-        let Transfers { downloads, uploads } = transfers;
+        let Transfers { downloads, uploads, .. } = transfers;
         let mut stages = vec![self.prepare()];
         stages.extend(self.job.sources.as_ref().map(|sources| self.get_sources(sources)));
         // restore_cache comes here.
         stages.extend(self.download_artifacts(downloads)?);
-        for step in self.job.steps.iter().filter(|step| step.name != AFTER_SCRIPT) {
-            stages.extend(self.user_step(step)?);
-        }
+        stages.extend(self.user_steps()?);
         stages.extend(self.after_script());
         // The variant for failures first: if it came second, a failed upload of a successful job
         // would count as the failure that it waits for. Whatever archives caches here must not
@@ -72,22 +70,7 @@ impl Stages<'_> {
     }
 
     fn get_sources(&self, sources: &Sources) -> Stage {
-        let (url, login) = remote(sources, self.settings, self.variables);
-        let operation = Operation::GetSources(GetSources {
-            strategy: self.job_settings.strategy,
-            url,
-            login,
-            reference: sources.reference.clone(),
-            sha: sources.sha.clone(),
-            refspecs: sources.refspecs.clone(),
-            depth: sources.depth,
-            object_format: sources.object_format,
-            checkout: self.job_settings.checkout,
-            clean_flags: self.job_settings.clean_flags.clone(),
-            fetch_flags: self.job_settings.fetch_flags.clone(),
-            user_agent: self.settings.git_user_agent.clone(),
-            tls_ca: self.settings.tls_ca.clone(),
-        });
+        let operation = Operation::GetSources(Box::new(get_sources(self, sources)));
         Stage {
             attempts: self.job_settings.get_sources_attempts,
             timeout: own(stage_limit(self.settings.get_sources_timeout, self.job)),
@@ -121,40 +104,21 @@ impl Stages<'_> {
         }))
     }
 
-    fn user_step(&self, step: &Step) -> Result<Option<Stage>, PlanError> {
-        // Only a release's commands are the runner's to expand; the shell does it for all others.
-        let expand = |line: &String| self.variables.expand(line);
-        let own: Vec<_> = match step.name.as_str() {
-            "release" => step.script.iter().map(expand).collect::<Result<_, _>>()?,
-            _ => step.script.clone(),
-        };
-        let wrap = |script: &Option<String>| script.clone().filter(|s| !s.trim().is_empty());
-        let commands: Vec<_> = wrap(&self.settings.pre_build_script)
-            .into_iter()
-            .chain(own)
-            .chain(wrap(&self.settings.post_build_script))
-            .collect();
-        if commands.is_empty() {
-            return Ok(None);
-        }
-        let name = format!("step_{}", section_name(&step.name));
-        let title = format!("Executing \"{name}\" stage of the job script");
-        let operation = Operation::Script(self.script(commands, None));
+    fn user_steps(&self) -> Result<Vec<Stage>, PlanError> {
         let timeout = self.job_settings.script_timeout;
-        Ok(Some(Stage {
-            timeout: timeout.map(|limit| StageTimeout { limit, shared: Some(USER_STEPS) }),
-            ..stage(&name, &title, Place::Build, operation)
-        }))
+        let stages = self.scripts().steps()?.into_iter().map(|(name, script)| {
+            let name = format!("step_{}", section_name(&name));
+            let title = format!("Executing \"{name}\" stage of the job script");
+            Stage {
+                timeout: timeout.map(|limit| StageTimeout { limit, shared: Some(USER_STEPS) }),
+                ..stage(&name, &title, Place::Build, Operation::Script(script))
+            }
+        });
+        Ok(stages.collect())
     }
 
     fn after_script(&self) -> Option<Stage> {
-        let of_steps = self.job.steps.iter().filter(|step| step.name == AFTER_SCRIPT);
-        let commands: Vec<_> = of_steps.flat_map(|step| step.script.clone()).collect();
-        if commands.is_empty() {
-            return None;
-        }
-        let announce = Some("Running after script...".to_owned());
-        let operation = Operation::Script(self.script(commands, announce));
+        let operation = Operation::Script(self.scripts().after_script()?);
         let ignored = self.job_settings.after_script_ignore_errors;
         Some(Stage {
             when: When::AfterScript,
@@ -164,8 +128,14 @@ impl Stages<'_> {
         })
     }
 
-    fn script(&self, commands: Vec<String>, announce: Option<String>) -> Script {
-        Script { commands, announce, xtrace: self.job_settings.debug_trace }
+    pub(super) fn scripts(&self) -> Scripts<'_> {
+        Scripts {
+            job: self.job,
+            settings: self.settings,
+            job_settings: self.job_settings,
+            variables: self.variables,
+            flags: self.flags,
+        }
     }
 
     fn upload_artifacts(&self, transfers: &[Option<Transfer>]) -> Result<Vec<Stage>, PlanError> {

@@ -22,7 +22,9 @@
 use std::collections::HashSet;
 
 use super::env_file::{Assignment, is_name};
+use super::powershell;
 use super::quote::{quote, quote_into};
+use crate::log::{section_end, section_start};
 use crate::plan::{Directories, PlanVariable, Script};
 
 /// Name of the file, in the job's temporary directory, whose path `$GITLAB_ENV` holds.
@@ -38,6 +40,8 @@ pub enum ShellKind {
     Bash,
     /// Any other shell of the POSIX family: dash, busybox, ksh …
     Posix,
+    /// `pwsh`.
+    PowerShell,
 }
 
 /// What `CI_JOB_STATUS` says.
@@ -83,6 +87,8 @@ pub struct Composition<'a> {
     pub job_status: JobStatus,
     /// The commands.
     pub script: &'a Script,
+    /// When the script begins, in seconds since the Unix epoch, for section markers.
+    pub began: i64,
 }
 
 /// The text to feed to the shell. The shell's exit status is the commands'.
@@ -94,8 +100,11 @@ pub struct Composition<'a> {
 /// that no shell takes is left out, and so are those that bash keeps to itself (`UID` …): GitLab
 /// Runner's job dies of them.
 pub fn compose(job: &Composition<'_>) -> Vec<u8> {
+    if job.shell == ShellKind::PowerShell {
+        return powershell::compose(job);
+    }
     let exports = exports(job);
-    let body = body(job.script);
+    let body = body(job.script, job.began);
     // A guess without the quotes inside, so that the usual text is never copied while it grows.
     let size =
         exports.iter().map(|export| export.name.len() + export.value.len() + 32).sum::<usize>();
@@ -110,7 +119,7 @@ pub fn compose(job: &Composition<'_>) -> Vec<u8> {
         ShellKind::Bash => out.extend_from_slice(b"set -o pipefail\n"),
         // `command` takes from `set` the right to end the shell where the option is unknown, so
         // the question costs neither a process nor a `grep`, which the image may not have.
-        ShellKind::Posix => out.extend_from_slice(b"command set -o pipefail 2>/dev/null || :\n"),
+        _ => out.extend_from_slice(b"command set -o pipefail 2>/dev/null || :\n"),
     }
     put_exports(&exports, job.script.xtrace, &mut out);
 
@@ -122,13 +131,13 @@ pub fn compose(job: &Composition<'_>) -> Vec<u8> {
     out
 }
 
-struct Export<'a> {
-    name: &'a str,
-    value: std::borrow::Cow<'a, [u8]>,
+pub(super) struct Export<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: std::borrow::Cow<'a, [u8]>,
 }
 
 /// The last value of each name, in the order of those last values.
-fn exports<'a>(job: &Composition<'a>) -> Vec<Export<'a>> {
+pub(super) fn exports<'a>(job: &Composition<'a>) -> Vec<Export<'a>> {
     let temp = job.directories.temp.as_str();
     let own = [
         ("CI_JOB_STATUS", job.job_status.as_str().to_owned()),
@@ -195,7 +204,7 @@ fn put_exports(exports: &[Export<'_>], xtrace: bool, out: &mut Vec<u8>) {
 /// Off, without the trace of switching it off.
 const UNTRACE: &[u8] = b"{ set +o xtrace; } 2>/dev/null\n";
 
-fn body(script: &Script) -> Vec<u8> {
+fn body(script: &Script, began: i64) -> Vec<u8> {
     let mut body = Vec::with_capacity(
         script.commands.iter().map(|command| command.len() * 2 + 64).sum::<usize>() + 128,
     );
@@ -204,27 +213,55 @@ fn body(script: &Script) -> Vec<u8> {
         body.extend_from_slice(b"set -o xtrace\n");
     }
     if let Some(line) = &script.announce {
-        put_echo(&format!("{GREEN}{line}{RESET}"), &mut body);
+        put_echo(&format!("{GREEN}{line}{RESET}\n"), &mut body);
     }
+    let mut sections = section_names(script);
     for command in &script.commands {
+        let section = sections.next();
         let command = command.trim();
-        match command.split_once('\n') {
-            None if command.is_empty() => put_echo("", &mut body),
-            None => put_echo(&format!("{GREEN}$ {command}{RESET}"), &mut body),
-            Some((first, _)) => put_echo(
-                &format!("{GREEN}$ {first} # collapsed multi-line command{RESET}"),
-                &mut body,
-            ),
-        }
+        put_echo(&shown(command, section.as_deref(), began), &mut body);
         body.extend_from_slice(command.as_bytes());
         body.push(b'\n');
+        if script.check_each && !command.is_empty() {
+            body.extend_from_slice(CHECK);
+        }
     }
     body
 }
 
+/// Ends the script after a command that failed where `errexit` looks away. The name is GitLab
+/// Runner's: scripts that read it exist.
+const CHECK: &[u8] = b"_runner_exit_code=$?; if [ \"$_runner_exit_code\" -ne 0 ]; then exit \"$_runner_exit_code\"; fi\n";
+
+/// What is printed before a command runs.
+pub(super) fn shown(command: &str, section: Option<&str>, began: i64) -> String {
+    match (command.split_once('\n'), section) {
+        (None, _) if command.is_empty() => "\n".to_owned(),
+        (None, _) => format!("{GREEN}$ {command}{RESET}\n"),
+        // The section holds the command and not its output. It is over at once and its duration is
+        // hidden, so any time will do: the script's beginning costs no process to find out.
+        (Some(_), Some(name)) => {
+            let start = section_start(&format!("{name}{HIDDEN}"), began);
+            format!("{start}{GREEN}$ {command}{RESET}\n{}", section_end(name, began))
+        }
+        (Some((first, _)), None) => {
+            format!("{GREEN}$ {first} # collapsed multi-line command{RESET}\n")
+        }
+    }
+}
+
+const HIDDEN: &str = "[hide_duration=true,collapsed=true]";
+
+/// The section of each command; none where sections are not wanted.
+pub(super) fn section_names(script: &Script) -> impl Iterator<Item = String> + '_ {
+    script.sections.iter().flat_map(|list| {
+        (0..list.commands).map(move |index| format!("section_{}_{index}", list.name))
+    })
+}
+
 /// `printf` rather than `echo`, which reads backslashes in dash and options in bash.
-fn put_echo(line: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"printf '%s\\n' ");
-    out.extend_from_slice(&quote(line.as_bytes()));
+fn put_echo(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"printf %s ");
+    out.extend_from_slice(&quote(text.as_bytes()));
     out.push(b'\n');
 }

@@ -11,6 +11,7 @@
 
 mod compose;
 pub mod env_file;
+mod powershell;
 mod quote;
 
 #[cfg(test)]

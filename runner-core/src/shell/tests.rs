@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::env_file::{self, Assignment};
 use super::{Composition, JobStatus, ShellKind, compose};
-use crate::plan::{Directories, PlanVariable, Script};
+use crate::plan::{CommandList, Directories, PlanVariable, Script};
 use crate::secret::Secret;
 
 /// A shell of this machine.
@@ -136,6 +136,8 @@ struct Case {
     announce: Option<String>,
     xtrace: bool,
     status: Option<JobStatus>,
+    sections: Vec<CommandList>,
+    check_each: bool,
 }
 
 impl Case {
@@ -154,7 +156,11 @@ impl Case {
                 commands: self.commands.iter().map(|&command| command.to_owned()).collect(),
                 announce: self.announce.clone(),
                 xtrace: self.xtrace,
+                sections: self.sections.clone(),
+                check_each: self.check_each,
+                ..Script::default()
             },
+            began: 1_700_000_000,
         })
     }
 
@@ -318,6 +324,51 @@ fn stages_100_each_command_is_shown_before_it_runs() {
     });
     // The line shown resets `$?`, as with GitLab Runner.
     Case::of(&["set +e\nfalse", "test $? = 0"]).exits_with(0);
+}
+
+#[test]
+fn stages_101_commands_of_several_lines_are_collapsed_sections_that_end_before_their_output() {
+    let case = Case {
+        commands: vec!["echo pre\necho two", "echo single", "printf 'out\\n'\ntrue"],
+        sections: vec![
+            CommandList { name: "pre_build_script".into(), commands: 1 },
+            CommandList { name: "script_step".into(), commands: 2 },
+        ],
+        ..Case::default()
+    };
+    case.each(|shell, Seen { stdout, .. }| {
+        let section = |name: &str, command: &str| {
+            format!(
+                "section_start:1700000000:{name}[hide_duration=true,collapsed=true]\r\x1b[0K\
+                 \x1b[32;1m$ {command}\x1b[0;m\nsection_end:1700000000:{name}\r\x1b[0K"
+            )
+        };
+        let expected = format!(
+            "{}pre\ntwo\n\x1b[32;1m$ echo single\x1b[0;m\nsingle\n{}out\n",
+            section("section_pre_build_script_0", "echo pre\necho two"),
+            section("section_script_step_1", "printf 'out\\n'\ntrue"),
+        );
+        assert_eq!(stdout, expected, "{shell:?}");
+    });
+}
+
+#[test]
+fn stages_102_the_exit_status_is_looked_at_where_errexit_looks_away() {
+    let case = |check_each| Case {
+        commands: vec!["false && true", "echo reached"],
+        check_each,
+        ..Case::default()
+    };
+    case(false).exits_with(0);
+    case(true).exits_with(1);
+    let code = Case { commands: vec!["! true", "exit 0"], check_each: true, ..Case::default() };
+    code.exits_with(1);
+    let fine = Case {
+        commands: vec!["if true; then", "echo a", "fi", "", "# a comment", "cat <<E\nb\nE"],
+        check_each: true,
+        ..Case::default()
+    };
+    fine.exits_with(0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod identity;
 mod lenient;
 mod model;
+mod requests;
 mod to_job;
 
 use std::time::Duration;
@@ -60,11 +61,6 @@ pub fn parse(bytes: &[u8]) -> Result<Received, PayloadError> {
     if payload.id == 0 || payload.token.is_empty() {
         return Err(refuse("it has no id or no token".to_owned()));
     }
-    if payload.has_run() {
-        return Err(refuse(
-            "it uses `run:`, which this version does not support; use `script:`".to_owned(),
-        ));
-    }
     let debug_trace = payload.shows_debug();
     let identity =
         Identity { id: runner_core::ids::JobId(payload.id), token: payload.token.clone() };
@@ -117,7 +113,6 @@ mod tests {
     #[case(&JOB[..400])]
     #[case(r#"{"id":7,"token":"t","steps":"rm -rf /"}"#)]
     #[case(r#"{"id":7,"token":"t","variables":[{"key":[],"value":"v"}]}"#)]
-    #[case(r#"{"id":7,"token":"t","run":"[{}]"}"#)]
     fn api_22_a_job_that_cannot_be_read_can_still_be_failed(#[case] text: &str) {
         let error = parse(text.as_bytes()).unwrap_err();
         assert_eq!(error.identity.unwrap().id.0, 7);

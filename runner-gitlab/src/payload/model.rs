@@ -2,11 +2,12 @@
 
 use runner_core::secret::Secret;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::lenient::{
     flag, forgiving, forgiving_list, is_true, list, number, or_empty, secret, text,
 };
+use super::requests::{self, JobInput, PolicyOptions};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Payload {
@@ -40,12 +41,20 @@ pub(super) struct Payload {
     pub(super) features: Features,
     #[serde(default)]
     run: Value,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) hooks: Vec<Step>,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) inputs: Vec<JobInput>,
+    #[serde(default, deserialize_with = "or_empty")]
+    pub(super) secrets: Map<String, Value>,
+    #[serde(default, deserialize_with = "forgiving")]
+    pub(super) policy_options: PolicyOptions,
 }
 
 impl Payload {
-    /// Whether the job's commands are in `run:` and not in `steps`.
-    pub(super) fn has_run(&self) -> bool {
-        !matches!(&self.run, Value::Null) && self.run.as_str() != Some("")
+    /// The job's functions, when its commands are in `run:` and not in `steps`.
+    pub(super) fn functions(&self) -> Option<String> {
+        requests::functions(&self.run)
     }
 
     /// Whether the job asks for a trace of its shell or the logs of its services.
@@ -140,25 +149,24 @@ pub(super) struct Image {
     pub(super) variables: Vec<Variable>,
     #[serde(default, deserialize_with = "list")]
     pub(super) pull_policy: Vec<String>,
-    #[serde(default, deserialize_with = "forgiving")]
-    pub(super) executor_opts: ExecutorOptions,
+    #[serde(default)]
+    pub(super) executor_opts: Value,
+}
+
+impl Image {
+    /// `executor_opts:kubernetes:user`, a number or text.
+    pub(super) fn user(&self) -> Option<String> {
+        match self.executor_opts.get("kubernetes")?.get("user")? {
+            Value::String(user) if !user.is_empty() => Some(user.clone()),
+            Value::Number(user) => Some(user.to_string()),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Port {
     pub(super) number: u16,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct ExecutorOptions {
-    #[serde(default, deserialize_with = "forgiving")]
-    pub(super) kubernetes: KubernetesOptions,
-}
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct KubernetesOptions {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) user: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

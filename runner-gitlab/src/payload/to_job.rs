@@ -8,15 +8,24 @@ use runner_core::job::{
     RegistryLogin, SourceFeatures, Sources, Step, Variable,
 };
 
-use super::model;
+use super::{model, requests};
 
 /// What a job without a timeout of its own gets (`gitlab-api.md` 4.4).
 const DEFAULT_TIMEOUT: u64 = 7200;
 
 pub(super) fn job(payload: model::Payload) -> Job {
-    let model::Payload { job_info, git_info, .. } = payload;
+    let refusal = requests::refusal(&payload);
     let timeout = u64::try_from(payload.runner_info.timeout).ok().filter(|seconds| *seconds > 0);
     let url = url_of(&payload.variables);
+    // Negative or not a number: nothing is known.
+    let waited =
+        payload.job_info.time_in_queue_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let functions = payload.functions();
+    let (inputs, refusal) = match requests::inputs(payload.inputs) {
+        Ok(inputs) => (inputs, refusal),
+        Err(infra) => (Vec::new(), refusal.or(Some(infra))),
+    };
+    let (job_info, git_info) = (payload.job_info, payload.git_info);
     Job {
         id: JobId(payload.id),
         name: job_info.name,
@@ -29,11 +38,7 @@ pub(super) fn job(payload: model::Payload) -> Job {
         },
         sources: sources(git_info, payload.allow_git_fetch),
         variables: payload.variables.into_iter().map(variable).collect(),
-        steps: payload
-            .steps
-            .into_iter()
-            .map(|step| Step { name: step.name, script: step.script })
-            .collect(),
+        steps: payload.steps.into_iter().map(step).collect(),
         image: Some(payload.image).filter(|image| !image.name.is_empty()).map(image),
         services: payload
             .services
@@ -60,7 +65,18 @@ pub(super) fn job(payload: model::Payload) -> Job {
             token_mask_prefixes: payload.features.token_mask_prefixes,
         },
         url,
+        hooks: payload.hooks.into_iter().map(step).collect(),
+        inputs,
+        secrets: requests::secrets(payload.secrets),
+        functions,
+        notices: payload.policy_options.notices(),
+        refusal,
+        waited,
     }
+}
+
+fn step(step: model::Step) -> Step {
+    Step { name: step.name, script: step.script }
 }
 
 fn url_of(variables: &[model::Variable]) -> Option<String> {
@@ -80,6 +96,7 @@ fn sources(git: model::GitInfo, allow_fetch: bool) -> Option<Sources> {
             _ => ObjectFormat::Sha1,
         },
         allow_fetch,
+        correlation_id: None,
     })
 }
 
@@ -91,6 +108,7 @@ fn variable(variable: model::Variable) -> Variable {
 fn image(image: model::Image) -> Image {
     let words = image.alias.split([' ', ',']).filter(|word| !word.is_empty());
     Image {
+        user: image.user(),
         aliases: words.map(str::to_owned).collect(),
         name: image.name,
         entrypoint: image.entrypoint,
@@ -98,7 +116,6 @@ fn image(image: model::Image) -> Image {
         variables: image.variables.into_iter().map(variable).collect(),
         pull_policies: image.pull_policy,
         ports: image.ports.into_iter().map(|port| port.number).collect(),
-        user: Some(image.executor_opts.kubernetes.user).filter(|user| !user.is_empty()),
     }
 }
 

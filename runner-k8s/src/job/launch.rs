@@ -24,21 +24,13 @@ struct Flags {
     restart_rules: AtomicBool,
 }
 
-/// First minor version of Kubernetes 1 in which image volumes are on by default.
-const IMAGE_VOLUMES: u32 = 35;
-/// The same for restart rules of containers.
-const RESTART_RULES: u32 = 35;
-
 impl KnownAbilities {
     /// What a server of this version (`1.36`) should be able to do.
     pub(crate) fn of_version(major: &str, minor: &str) -> Self {
-        // Providers append to it: `34+`, `35-gke.1`.
-        let digits = minor.find(|c: char| !c.is_ascii_digit()).unwrap_or(minor.len());
-        let minor = minor[..digits].parse().unwrap_or(0);
-        let minor: u32 = if major == "1" { minor } else { u32::MAX };
+        let abilities = Abilities::of_version(major, minor);
         Self(Arc::new(Flags {
-            image_volumes: AtomicBool::new(minor >= IMAGE_VOLUMES),
-            restart_rules: AtomicBool::new(minor >= RESTART_RULES),
+            image_volumes: AtomicBool::new(abilities.agent == AgentDelivery::ImageVolume),
+            restart_rules: AtomicBool::new(abilities.restart_rules),
         }))
     }
 

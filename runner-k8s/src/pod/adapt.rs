@@ -6,6 +6,26 @@ use super::containers::{HELPER, init};
 use super::volumes::AGENT;
 use super::{Abilities, AgentDelivery};
 
+/// First minor version of Kubernetes 1 in which image volumes are on by default.
+const IMAGE_VOLUMES: u32 = 35;
+/// The same for restart rules of containers.
+const RESTART_RULES: u32 = 35;
+
+impl Abilities {
+    /// What a server of this version (`1`, `36`) should be able to do.
+    pub fn of_version(major: &str, minor: &str) -> Self {
+        // Providers append to it: `34+`, `35-gke.1`.
+        let digits = minor.find(|c: char| !c.is_ascii_digit()).unwrap_or(minor.len());
+        let minor = minor[..digits].parse().unwrap_or(0);
+        let minor: u32 = if major == "1" { minor } else { u32::MAX };
+        let agent = match minor >= IMAGE_VOLUMES {
+            true => AgentDelivery::ImageVolume,
+            false => AgentDelivery::InitContainer,
+        };
+        Self { agent, restart_rules: minor >= RESTART_RULES }
+    }
+}
+
 /// Takes out what the cluster cannot do. Works on a finished pod, because a pod that was written
 /// down by one manager may be created by another one that knows more about the cluster.
 pub fn adapt(pod: &mut Value, abilities: Abilities, init_security: &Value) {

@@ -148,7 +148,7 @@ pub(super) fn build(
         .into_iter()
         // The agent hands the script all variables from the plan; what only looks public does
         // not have to stand in the pod.
-        .filter(|(_, value)| value.len() <= LONGEST_SHOWN && !holds_secret(input, value))
+        .filter(|(key, value)| value.len() <= LONGEST_SHOWN && !is_secret(input, key, value))
         .map(|(key, value)| json!({ "name": key, "value": escape(&value) }))
         .collect();
     if !environment.is_empty() {
@@ -193,8 +193,13 @@ pub(super) fn escape(value: &str) -> String {
     value.replace('$', "$$")
 }
 
-/// Whether a value has a masked one in it: a public variable may refer to a secret one.
-pub(super) fn holds_secret(input: &PodInput<'_>, value: &str) -> bool {
+/// Whether a variable is nobody's business who may read pods. It may have a masked value in it: a
+/// public variable may refer to a secret one. And logins for registries are secret however they are
+/// marked; GitLab Runner shows those of its own `environment` in every pod (better).
+pub(super) fn is_secret(input: &PodInput<'_>, key: &str, value: &str) -> bool {
+    if key == crate::credentials::VARIABLE {
+        return true;
+    }
     let masks = &input.plan.log.masks;
     masks.iter().any(|mask| {
         let mask = mask.expose().trim();

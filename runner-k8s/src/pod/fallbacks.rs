@@ -27,6 +27,15 @@ impl Fallbacks {
         self.0.is_empty()
     }
 
+    /// What is left, by container, in Kubernetes' words.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.0.iter().map(|(container, list)| {
+            let list =
+                list.iter().map(|policy| policy.as_deref().unwrap_or("the cluster's default"));
+            (container.as_str(), list.collect())
+        })
+    }
+
     /// Takes the next policy of this container; `None`: nothing is left.
     pub fn next(&mut self, container: &str) -> Option<Option<String>> {
         let list = self.0.get_mut(container)?;

@@ -9,7 +9,7 @@ use runner_core::planner::{PlanLookup, expand as expand_text};
 use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
-use super::containers::{escape, first, holds_secret, put_lifecycle, put_resources};
+use super::containers::{escape, first, is_secret, put_lifecycle, put_resources};
 use super::images::{check_allowed, expand, policies};
 use super::user::security;
 use super::volumes::Volumes;
@@ -134,7 +134,7 @@ impl Service<'_> {
         }
         for (key, value) in values {
             let masked = own.get(key.as_str()).is_some_and(|variable| variable.masked);
-            if masked || holds_secret(input, &value) {
+            if masked || is_secret(input, &key, &value) {
                 let place = format!("env.{}.{}", self.name, self.secret.len());
                 self.secret.push((key, place, Secret::new(value)));
             } else {

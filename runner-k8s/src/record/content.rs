@@ -84,6 +84,19 @@ impl Content {
         PlanItems { secrets, pull_secret: self.pull.as_ref().map(|_| pull_secret(record)) }
     }
 
+    /// The Secrets of a job and their keys, for who wants to see what there would be. `own`: keys
+    /// that the record has beside these.
+    pub fn secrets(
+        &self,
+        record: &str,
+        own: impl IntoIterator<Item = String>,
+    ) -> Vec<(String, Vec<String>)> {
+        let keys = self.inside().into_keys().chain(own).collect();
+        let others = self.others(record).into_iter();
+        let others = others.map(|other| (other.name, other.data.into_keys().collect()));
+        std::iter::once((record.to_owned(), keys)).chain(others).collect()
+    }
+
     /// What stands in the record itself.
     pub(super) fn inside(&self) -> BTreeMap<String, Bytes> {
         let first = self.pieces.first().filter(|_| self.first_inside);

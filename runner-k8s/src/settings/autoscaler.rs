@@ -51,7 +51,7 @@ pub(super) fn autoscaler(
     let policies: Vec<_> =
         raw.policy.iter().enumerate().map(|(at, raw)| policy(at, raw, mistakes)).collect();
     if policies.is_empty() {
-        mistakes.warn("autoscaler has no effect: it has no policy");
+        mistakes.without_effect("autoscaler", "it has no policy");
         return None;
     }
     let or = |text: &str, default: &str| match text {

@@ -106,7 +106,7 @@ pub(super) fn ids(mistakes: &mut Mistakes, key: &str, entries: &[String]) -> Vec
             Ok(id) => out.push(id),
             // GitLab Runner's rule. It would be safer to stop, but a list of names has always meant
             // "nobody by name", and still does.
-            Err(_) => mistakes.warn(format!("{key}: {entry:?} is not a number and matches nobody")),
+            Err(_) => mistakes.warn(key, format!("{entry:?} is not a number and matches nobody")),
         }
     }
     out

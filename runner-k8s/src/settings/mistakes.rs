@@ -31,11 +31,28 @@ impl fmt::Display for SettingsErrors {
     }
 }
 
+/// Something odd in the settings that does no harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsWarning {
+    /// Key below `[runners.kubernetes]`.
+    pub key: String,
+    /// What is odd about it, as a sentence without the key.
+    pub message: String,
+    /// Whether the key is meant for GitLab Runner and does nothing here, on purpose.
+    pub is_without_effect: bool,
+}
+
+impl fmt::Display for SettingsWarning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.key, self.message)
+    }
+}
+
 /// Collects mistakes, and what is odd but does no harm.
 #[derive(Default)]
 pub(super) struct Mistakes {
     pub(super) errors: Vec<SettingsError>,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<SettingsWarning>,
 }
 
 const QUANTITY: &str = "a quantity such as 500m, 2 or 1Gi";
@@ -55,8 +72,16 @@ impl Mistakes {
         self.errors.push(SettingsError { key, value: None, allowed: rule.clone(), message: rule });
     }
 
-    pub(super) fn warn(&mut self, warning: impl Into<String>) {
-        self.warnings.push(warning.into());
+    /// Something is odd, and what becomes of it.
+    pub(super) fn warn(&mut self, key: &str, message: impl Into<String>) {
+        let (key, message) = (key.to_owned(), message.into());
+        self.warnings.push(SettingsWarning { key, message, is_without_effect: false });
+    }
+
+    /// The key does nothing here.
+    pub(super) fn without_effect(&mut self, key: &str, why: &str) {
+        let (key, message) = (key.to_owned(), format!("has no effect: {why}"));
+        self.warnings.push(SettingsWarning { key, message, is_without_effect: true });
     }
 
     /// The one of these words that is meant; empty means none.

@@ -44,10 +44,11 @@ pub(super) fn dns_policy(
         "cluster-first" => Some("ClusterFirst"),
         "cluster-first-with-host-net" => Some("ClusterFirstWithHostNet"),
         other => {
-            mistakes.warn(format!(
-                "dns_policy: {other:?} is not one of none, default, cluster-first, \
+            let message = format!(
+                "{other:?} is not one of none, default, cluster-first, \
                  cluster-first-with-host-net; it is left out"
-            ));
+            );
+            mistakes.warn("dns_policy", message);
             None
         }
     }

@@ -11,7 +11,7 @@ use super::autoscaler::{Autoscaler, autoscaler};
 use super::connection::{Connection, connection, text};
 use super::gates::{Gates, gates};
 use super::images::{HelperImage, PullPolicy, helper_image, ids, policies};
-use super::mistakes::{Mistakes, SettingsErrors};
+use super::mistakes::{Mistakes, SettingsErrors, SettingsWarning};
 use super::network;
 use super::patches::{PodPatch, patches};
 use super::raw::RawSettings;
@@ -21,7 +21,7 @@ use super::security;
 use super::services::{ServicesWait, services};
 use super::volumes::{Volume, volumes};
 use super::warm::{WarmPods, warm_pods};
-use super::without_effect;
+use super::{contradictions, without_effect};
 
 /// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
 /// logs wait.
@@ -106,7 +106,7 @@ pub struct KubernetesSettings {
     /// Pods that are ready before their job is there.
     pub warm_pods: Vec<WarmPods>,
     /// What is odd but does no harm, for the operator's log.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<SettingsWarning>,
 }
 
 /// Seconds; what is not positive means the default.
@@ -139,7 +139,7 @@ impl KubernetesSettings {
         let mut mistakes = Mistakes::default();
         let connection = connection(raw, &mut mistakes);
         if raw.namespace.is_empty() && !raw.namespace_per_job {
-            mistakes.warn("namespace is not set, \"default\" is used");
+            mistakes.warn("namespace", "is not set, \"default\" is used");
         }
         let mut ceilings = Vec::new();
         let [build, helper, service, pod] =
@@ -234,6 +234,7 @@ impl KubernetesSettings {
             warm_pods: warm_pods(&raw.warm_pods, &mut mistakes),
             warnings: Vec::new(),
         };
+        contradictions::check(raw, &mut mistakes);
         without_effect::warn(raw, &mut mistakes);
         let Mistakes { errors, warnings } = mistakes;
         if errors.is_empty() {

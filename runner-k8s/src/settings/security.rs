@@ -18,15 +18,15 @@ fn profile(raw: Option<&RawProfile>, key: &str, mistakes: &mut Mistakes) -> Opti
         ("", _) => None,
         (kind @ ("RuntimeDefault" | "Unconfined"), _) => Some(json!({ "type": kind })),
         ("Localhost", "") => {
-            mistakes.warn(format!("{key}: type Localhost needs localhost_profile; it is left out"));
+            mistakes.warn(key, "type \"Localhost\" needs localhost_profile; it is left out");
             None
         }
         ("Localhost", file) => Some(json!({ "type": "Localhost", "localhostProfile": file })),
         (other, _) => {
-            mistakes.warn(format!(
-                "{key}: type {other:?} is not one of RuntimeDefault, Localhost, Unconfined; \
-                 it is left out"
-            ));
+            let message = format!(
+                "{other:?} is not one of RuntimeDefault, Localhost, Unconfined; the profile is left out"
+            );
+            mistakes.warn(&format!("{key}.type"), message);
             None
         }
     }
@@ -64,8 +64,16 @@ pub(super) fn pod(raw: &RawPodSecurity, mistakes: &mut Mistakes) -> Map<String, 
     let groups = &raw.supplemental_groups;
     put(&mut out, "supplementalGroups", (!groups.is_empty()).then(|| json!(groups)));
     put(&mut out, "seLinuxOptions", selinux(&raw.selinux_type));
-    put(&mut out, "seccompProfile", profile(raw.seccomp_profile.as_ref(), key, mistakes));
-    put(&mut out, "appArmorProfile", profile(raw.app_armor_profile.as_ref(), key, mistakes));
+    put(
+        &mut out,
+        "seccompProfile",
+        profile(raw.seccomp_profile.as_ref(), &format!("{key}.seccomp_profile"), mistakes),
+    );
+    put(
+        &mut out,
+        "appArmorProfile",
+        profile(raw.app_armor_profile.as_ref(), &format!("{key}.app_armor_profile"), mistakes),
+    );
     out
 }
 
@@ -121,11 +129,20 @@ pub(super) fn container(
         "" => {}
         "default" => put(&mut out, "procMount", Some("Default")),
         "unmasked" => put(&mut out, "procMount", Some("Unmasked")),
-        other => mistakes.warn(format!(
-            "{key}.proc_mount: {other:?} is neither default nor unmasked; it is left out"
-        )),
+        other => {
+            let message = format!("{other:?} is neither default nor unmasked; it is left out");
+            mistakes.warn(&format!("{key}.proc_mount"), message);
+        }
     }
-    put(&mut out, "seccompProfile", profile(raw.seccomp_profile.as_ref(), key, mistakes));
-    put(&mut out, "appArmorProfile", profile(raw.app_armor_profile.as_ref(), key, mistakes));
+    put(
+        &mut out,
+        "seccompProfile",
+        profile(raw.seccomp_profile.as_ref(), &format!("{key}.seccomp_profile"), mistakes),
+    );
+    put(
+        &mut out,
+        "appArmorProfile",
+        profile(raw.app_armor_profile.as_ref(), &format!("{key}.app_armor_profile"), mistakes),
+    );
     out
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::connection::text;
 use super::mistakes::Mistakes;
 use super::raw::{RawFiles, RawVolumes};
+use super::resolved::KubernetesSettings;
 
 /// A volume that all containers see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +133,18 @@ fn volume(name: &str, mount_path: &str, sub_path: &str, source: VolumeSource) ->
         read_only: false,
         mount_propagation: String::new(),
         source,
+    }
+}
+
+impl KubernetesSettings {
+    /// Whether other jobs may use the builds root at the same time: a volume is mounted there that
+    /// does not belong to one pod. Compared as it is written, as GitLab Runner does.
+    pub fn shares_builds(&self, builds_dir: &str) -> bool {
+        let is_shared = |volume: &Volume| {
+            volume.mount_path == builds_dir
+                && !matches!(volume.source, VolumeSource::EmptyDir { .. })
+        };
+        self.volumes.iter().any(is_shared)
     }
 }
 

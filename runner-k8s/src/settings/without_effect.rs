@@ -1,37 +1,63 @@
-//! Keys that are accepted because GitLab Runner has them, and that have nothing to do here.
+//! Keys that are accepted because GitLab Runner has them, and that have nothing to do here. Which
+//! and why stands beside each key.
+
+use serde_json::Value;
 
 use super::mistakes::Mistakes;
 use super::raw::RawSettings;
+use super::shape::{Field, Shape};
 
-/// The keys and why they do nothing.
-pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("poll_interval", "nothing is polled: the executor watches its pods"),
-    ("retry_limit", "requests to the API server are repeated until a deadline of the job"),
-    ("retry_backoff_max", "requests to the API server are repeated until a deadline of the job"),
-    ("retry_limits", "requests to the API server are repeated until a deadline of the job"),
-    ("logs_base_dir", "the log is in a volume that no other container sees"),
-    ("scripts_base_dir", "scripts are not written into volumes of the pod"),
-    ("suspend_pvc_size", "environments cannot be suspended in this release"),
-    ("suspend_pvc_storage_class", "environments cannot be suspended in this release"),
-    ("services[].suspend_data_path", "environments cannot be suspended in this release"),
-];
-
-pub(super) fn warn(raw: &RawSettings, mistakes: &mut Mistakes) {
-    let used = |key: &str| match key {
-        "poll_interval" => raw.poll_interval != 0,
-        "retry_limit" => raw.retry_limit != 0,
-        "retry_backoff_max" => raw.retry_backoff_max != 0,
-        "retry_limits" => !raw.retry_limits.is_empty(),
-        "logs_base_dir" => !raw.logs_base_dir.is_empty(),
-        "scripts_base_dir" => !raw.scripts_base_dir.is_empty(),
-        "suspend_pvc_size" => !raw.suspend_pvc_size.is_empty(),
-        "suspend_pvc_storage_class" => !raw.suspend_pvc_storage_class.is_empty(),
-        "services[].suspend_data_path" => {
-            raw.services.iter().any(|service| !service.suspend_data_path.is_empty())
+/// The keys and why they do nothing: `services[].suspend_data_path`.
+pub fn without_effect() -> Vec<(String, &'static str)> {
+    fn collect(fields: &[Field], path: &str, out: &mut Vec<(String, &'static str)>) {
+        for field in fields {
+            let key = format!("{path}{}", field.key);
+            match (field.ignored, (field.shape)()) {
+                (Some(why), _) => out.push((key, why)),
+                (None, Shape::Table(inner)) => collect(inner, &format!("{key}."), out),
+                (None, Shape::List(of)) => {
+                    if let Shape::Table(inner) = of() {
+                        collect(inner, &format!("{key}[]."), out);
+                    }
+                }
+                (None, _) => {}
+            }
         }
-        _ => false,
-    };
-    for (key, why) in WITHOUT_EFFECT.iter().filter(|(key, _)| used(key)) {
-        mistakes.warn(format!("{key} has no effect: {why}"));
     }
+    let mut out = Vec::new();
+    collect(RawSettings::FIELDS, "", &mut out);
+    out
+}
+
+/// Warns of those that are set.
+pub(super) fn warn(raw: &RawSettings, mistakes: &mut Mistakes) {
+    // What is not set is not written. Tables of text and numbers: nothing that JSON could not say.
+    let written = serde_json::to_value(raw).unwrap_or_default();
+    walk(RawSettings::FIELDS, &written, "", mistakes);
+}
+
+fn walk(fields: &[Field], written: &Value, path: &str, mistakes: &mut Mistakes) {
+    for field in fields {
+        let Some(value) = written.get(field.key).filter(|value| matters(value)) else { continue };
+        let key = format!("{path}{}", field.key);
+        match (field.ignored, (field.shape)(), value) {
+            (Some(why), _, _) => mistakes.without_effect(&key, why),
+            (None, Shape::Table(inner), value) => {
+                walk(inner, value, &format!("{key}."), mistakes);
+            }
+            (None, Shape::List(of), Value::Array(list)) => {
+                if let Shape::Table(inner) = of() {
+                    for (at, value) in list.iter().enumerate() {
+                        walk(inner, value, &format!("{key}[{at}]."), mistakes);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An empty table says nothing.
+fn matters(value: &Value) -> bool {
+    value.as_object().is_none_or(|fields| !fields.is_empty())
 }

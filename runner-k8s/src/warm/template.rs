@@ -1,9 +1,7 @@
 //! The pod that a job of an image would get that sets nothing else.
 
-use std::time::Duration;
-
 use runner_core::ids::JobId;
-use runner_core::job::{Image, Job, Project};
+use runner_core::job::{Image, Job};
 use runner_core::planner::{PlanLookup, PlanSettings, Transfers, plan};
 
 use super::shape::Shape;
@@ -18,22 +16,8 @@ pub(crate) fn first_shape(
     runner: &RunnerIdentity,
     image: &str,
 ) -> Option<Shape> {
-    let job = Job {
-        id: JobId(0),
-        name: String::new(),
-        project: Project::default(),
-        sources: None,
-        variables: Vec::new(),
-        steps: Vec::new(),
-        image: Some(Image { name: image.to_owned(), ..Image::default() }),
-        services: Vec::new(),
-        artifacts: Vec::new(),
-        dependencies: Vec::new(),
-        registries: Vec::new(),
-        timeout: Duration::from_secs(3600),
-        features: Default::default(),
-        url: None,
-    };
+    let mut job = Job::empty(JobId(0));
+    job.image = Some(Image::named(image));
     let plan = plan(&job, &PlanSettings::default(), Transfers::default()).ok()?;
     let names = Names { record: String::new(), pod: String::new() };
     let items = PlanItems::default();

@@ -205,6 +205,7 @@ pub(crate) fn job() -> Job {
         timeout: Duration::from_secs(3600),
         features: SourceFeatures::default(),
         url: None,
+        ..Job::empty(JobId(0))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fetches over smart HTTP, by `git upload-pack`.
+//! Fetches over smart HTTP, by `git upload-pack`, and downloads of files in LFS.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ use tokio_util::io::ReaderStream;
 
 use super::http::{Call, Response, error, reply};
 use super::payload::DEFAULT_PROJECT;
-use super::repo::{Repo, command};
+use super::repo::{Access, Repo, command};
 use super::server::Inner;
 
 /// Longest request after decompression; wants and haves of a small repository are far below.
@@ -27,14 +27,15 @@ pub(super) async fn serve(inner: &Arc<Inner>, call: Call) -> Response {
     let Some((project, what)) = path.trim_start_matches('/').split_once(".git/") else {
         return error(404);
     };
+    let repo = inner.repos.lock().get(project).cloned();
     // Who may not read it is not told whether it exists.
-    if !may_read(inner, &call, project) {
+    if !may_read(inner, &call, project, repo.as_ref()) {
         let mut refusal = reply(401, "HTTP Basic: Access denied\n");
         let realm = HeaderValue::from_static(r#"Basic realm="GitLab""#);
         refusal.headers_mut().insert(WWW_AUTHENTICATE, realm);
         return refusal;
     }
-    let Some(repo) = inner.repos.lock().get(project).cloned() else { return error(404) };
+    let Some(repo) = repo else { return error(404) };
     match (call.head.method.as_str(), what) {
         ("GET", "info/refs") => match call.query("service").as_deref() {
             Some("git-upload-pack") => advertise(&repo, &call).await,
@@ -43,12 +44,20 @@ pub(super) async fn serve(inner: &Arc<Inner>, call: Call) -> Response {
         },
         ("POST", "git-upload-pack") => upload_pack(inner, &repo, &call).await,
         ("POST", "git-receive-pack") => error(403),
+        ("POST", "info/lfs/objects/batch") => lfs_batch(inner, &repo, &call),
+        ("GET", what) => match what.strip_prefix("gitlab-lfs/objects/").map(|oid| repo.lfs(oid)) {
+            Some(Some(content)) => typed(reply(200, content), "application/octet-stream"),
+            _ => error(404),
+        },
         _ => error(404),
     }
 }
 
-/// Whether it comes with the token of an executing job of this project.
-fn may_read(inner: &Inner, call: &Call, project: &str) -> bool {
+/// Whether it comes with the token of an executing job, or with one that may read everything.
+fn may_read(inner: &Inner, call: &Call, project: &str, repo: Option<&Repo>) -> bool {
+    if repo.is_some_and(|repo| repo.access() == Access::Public) {
+        return true;
+    }
     let token = call.header("authorization").and_then(|value| {
         let encoded = value.strip_prefix("Basic ")?;
         let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
@@ -57,10 +66,48 @@ fn may_read(inner: &Inner, call: &Call, project: &str) -> bool {
         (user == "gitlab-ci-token").then(|| token.to_owned())
     });
     let Some(token) = token else { return false };
+    if inner.read_token.lock().as_ref() == Some(&token) {
+        return true;
+    }
     let state = inner.state.lock();
     state.by_token(&token).is_some_and(|job| {
-        job.spec.repo.as_ref().map_or(DEFAULT_PROJECT, |repo| repo.path()) == project
+        repo.is_some_and(|repo| repo.access() == Access::Jobs)
+            || job.spec.repo.as_ref().map_or(DEFAULT_PROJECT, |repo| repo.path()) == project
     })
+}
+
+/// Says where files in LFS are; the way there wants the same credentials.
+fn lfs_batch(inner: &Inner, repo: &Repo, call: &Call) -> Response {
+    #[derive(serde::Deserialize)]
+    struct Batch {
+        operation: String,
+        objects: Vec<Object>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Object {
+        oid: String,
+        size: u64,
+    }
+    let Ok(batch) = serde_json::from_slice::<Batch>(&call.body) else { return error(422) };
+    if batch.operation != "download" {
+        return error(403);
+    }
+    let base = format!("{}/{}.git/gitlab-lfs/objects", inner.url.lock(), repo.path());
+    let objects = batch.objects.iter().map(|Object { oid, size }| match repo.lfs(oid) {
+        Some(_) => {
+            let mut download = serde_json::json!({ "href": format!("{base}/{oid}") });
+            if let Some(value) = call.header("authorization") {
+                download["header"] = serde_json::json!({ "Authorization": value });
+            }
+            serde_json::json!({ "oid": oid, "size": size, "actions": { "download": download } })
+        }
+        None => serde_json::json!({
+            "oid": oid, "size": size, "error": { "code": 404, "message": "Object does not exist" },
+        }),
+    });
+    let objects: Vec<_> = objects.collect();
+    let body = serde_json::json!({ "transfer": "basic", "objects": objects }).to_string();
+    typed(reply(200, body), "application/vnd.git-lfs+json")
 }
 
 fn upload_pack_command(repo: &Repo, call: &Call) -> tokio::process::Command {

@@ -51,6 +51,7 @@ fn well_formed(spec: &JobSpec, handout: &Handout<'_>) -> Value {
     let host = url.split_once("://").map_or(*url, |(_, rest)| rest);
     let scheme = url.split_once("://").map_or("http", |(scheme, _)| scheme);
     let repo_url = format!("{scheme}://gitlab-ci-token:{token}@{host}/{project}.git");
+    let format = spec.repo.as_ref().map_or("sha1", |repo| repo.format());
     let dependencies: Vec<Value> = handout
         .dependencies
         .iter()
@@ -78,7 +79,7 @@ fn well_formed(spec: &JobSpec, handout: &Handout<'_>) -> Value {
             "queue_size": handout.queue_size, "queue_depth": 1,
         },
         "git_info": {
-            "repo_url": repo_url, "repo_object_format": "sha1", "ref": reference, "sha": sha,
+            "repo_url": repo_url, "repo_object_format": format, "ref": reference, "sha": sha,
             "before_sha": "0".repeat(40), "ref_type": if tag { "tag" } else { "branch" },
             "refspecs": [format!("+refs/pipelines/{pipeline}:refs/pipelines/{pipeline}"), refspec],
             "depth": spec.depth, "protected": true,

@@ -16,7 +16,7 @@ const KEPT: usize = 64 * 1024;
 const VIOLATIONS_KEPT: usize = 1024;
 
 /// Headers that are kept of a request.
-const HEADERS: [&str; 13] = [
+const HEADERS: [&str; 14] = [
     "accept",
     "accept-encoding",
     "authorization",
@@ -29,6 +29,7 @@ const HEADERS: [&str; 13] = [
     "range",
     "runner-token",
     "user-agent",
+    "x-gitaly-correlation-id",
     "x-request-id",
 ];
 
@@ -52,7 +53,7 @@ pub struct Request {
     pub status: Option<u16>,
     /// The headers that matter, names in lower case: `accept`, `accept-encoding`, `authorization`,
     /// `content-*`, `git-protocol`, `job-token`, `range`, `runner-token`, `user-agent`,
-    /// `x-request-id`.
+    /// `x-gitaly-correlation-id`, `x-request-id`.
     pub headers: BTreeMap<String, String>,
     /// Bytes of its body.
     pub received: u64,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -21,6 +23,20 @@ struct Data {
     path: String,
     dir: PathBuf,
     refs: BTreeMap<String, Reference>,
+    access: Access,
+    format: &'static str,
+    lfs: BTreeMap<String, Bytes>,
+}
+
+/// Who may read a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Jobs of the project.
+    Project,
+    /// Jobs of any project (GitLab's allowlist of job tokens).
+    Jobs,
+    /// Everybody.
+    Public,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +65,20 @@ impl Repo {
         &self.0.dir
     }
 
+    /// `sha1` or `sha256`.
+    pub(super) fn format(&self) -> &'static str {
+        self.0.format
+    }
+
+    pub(super) fn access(&self) -> Access {
+        self.0.access
+    }
+
+    /// The content of a file in LFS, by its SHA-256.
+    pub(super) fn lfs(&self, oid: &str) -> Option<Bytes> {
+        self.0.lfs.get(oid).cloned()
+    }
+
     pub(super) fn reference(&self, name: &str) -> Option<&Reference> {
         self.0.refs.get(name)
     }
@@ -68,6 +98,9 @@ pub struct RepoBuilder<'a> {
     branches: Vec<String>,
     tags: Vec<(String, String)>,
     commits: u64,
+    access: Access,
+    format: &'static str,
+    lfs: BTreeMap<String, Bytes>,
 }
 
 /// 2026-01-01; each commit is a minute later.
@@ -83,7 +116,50 @@ impl<'a> RepoBuilder<'a> {
             branches: Vec::new(),
             tags: Vec::new(),
             commits: 0,
+            access: Access::Project,
+            format: "sha1",
+            lfs: BTreeMap::new(),
         }
+    }
+
+    /// Objects have SHA-256 names.
+    pub fn sha256(mut self) -> Self {
+        self.format = "sha256";
+        self
+    }
+
+    /// Jobs of every project may read it.
+    pub fn readable_by_jobs(mut self) -> Self {
+        self.access = Access::Jobs;
+        self
+    }
+
+    /// Everybody may read it, without a token.
+    pub fn public(mut self) -> Self {
+        self.access = Access::Public;
+        self
+    }
+
+    /// Puts a submodule into the last commit; its `.gitmodules` is a file like any other.
+    pub fn submodule(mut self, path: &str, sha: &str) -> Self {
+        self.stream.extend_from_slice(format!("M 160000 {sha} {path}\n").as_bytes());
+        self
+    }
+
+    /// Puts a file into the last commit whose content is in LFS; `.gitattributes` is a file like any
+    /// other.
+    pub fn lfs_file(mut self, path: &str, content: impl Into<Bytes>) -> Self {
+        let content = content.into();
+        let digest = Sha256::digest(&content);
+        let oid = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let pointer = format!(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {}\n",
+            content.len()
+        );
+        let head = format!("M 100644 inline {path}\ndata {}\n{pointer}\n", pointer.len());
+        self.stream.extend_from_slice(head.as_bytes());
+        self.lfs.insert(oid, content);
+        self
     }
 
     /// A commit that adds or replaces these files. Those that begin with `#!` are executable.
@@ -158,7 +234,9 @@ impl<'a> RepoBuilder<'a> {
             self.stream.extend_from_slice(head.as_bytes());
             pipelines.insert(pipeline, (name.clone(), tag));
         }
-        git(&dir, &["init", "--quiet", "--bare", "--initial-branch=main", "."], b"").await?;
+        let format = format!("--object-format={}", self.format);
+        git(&dir, &["init", "--quiet", "--bare", "--initial-branch=main", &format, "."], b"")
+            .await?;
         git(&dir, &["fast-import", "--quiet"], &self.stream).await?;
         for setting in ["uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"] {
             git(&dir, &["config", setting, "true"], b"").await?;
@@ -174,7 +252,8 @@ impl<'a> RepoBuilder<'a> {
                 Some((name, Reference { sha: sha.to_owned(), pipeline, tag }))
             })
             .collect();
-        let repo = Repo(Arc::new(Data { path: self.path, dir, refs }));
+        let Self { path, access, format, lfs, .. } = self;
+        let repo = Repo(Arc::new(Data { path, dir, refs, access, format, lfs }));
         self.server.repos.lock().insert(repo.path().to_owned(), repo.clone());
         Ok(repo)
     }

@@ -51,6 +51,8 @@ pub(super) struct Inner {
     pub(super) url: Mutex<String>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// May read every repository.
+    pub(super) read_token: Mutex<Option<String>>,
     runner_token: String,
     /// Made when the first repository is.
     repo_dir: Mutex<Option<tempfile::TempDir>>,
@@ -132,6 +134,7 @@ impl GitLab {
             url: Mutex::new(url),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
+            read_token: Mutex::default(),
             runner_token: builder.runner_token,
             repo_dir: Mutex::default(),
         });
@@ -167,6 +170,14 @@ impl GitLab {
     #[must_use]
     pub fn runner_token(&self) -> &str {
         &self.inner.runner_token
+    }
+
+    /// A token that may read all repositories as user `gitlab-ci-token`, for tests that run no job of
+    /// this server. It is the same until the end.
+    #[must_use]
+    pub fn read_token(&self) -> String {
+        let mut token = self.inner.read_token.lock();
+        token.get_or_insert_with(|| "glcbt-stand-in-read-token".to_owned()).clone()
     }
 
     /// Puts a job into the queue.

@@ -129,6 +129,15 @@ impl LocalHandle {
         pid_in(&self.path(&format!("{role}.pid")))
     }
 
+    /// Ends both of the agent's processes.
+    pub(super) fn kill(&self) {
+        for role in ["serve", "supervise"] {
+            if let Some(pid) = self.pid(role).filter(|_| self.is_alive(role)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+
     fn is_alive(&self, role: &str) -> bool {
         self.pid(role).is_some_and(|pid| test_kill_process(pid).is_ok() && !is_zombie(pid))
     }
@@ -371,11 +380,7 @@ impl JobHandle for LocalHandle {
             }
             self.send(ManagerFrame::Release).await;
         }
-        for role in ["serve", "supervise"] {
-            if let Some(pid) = self.pid(role).filter(|_| self.is_alive(role)) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+        self.kill();
         match fs::remove_dir_all(&self.directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(super::unavailable(error)),
             _ => Ok(()),

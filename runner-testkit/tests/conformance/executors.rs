@@ -45,7 +45,7 @@ impl Site for Processes {
 
     fn patience(&self) -> Duration {
         Duration::from_secs(match self.defect {
-            Defect::Hangs | Defect::IgnoresCancel | Defect::IgnoresTheDeadline => 4,
+            Defect::Hangs | Defect::Leaks | Defect::IgnoresCancel | Defect::IgnoresTheDeadline => 4,
             _ => 60,
         })
     }

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 /// How this executor breaks its promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Defect {
+pub(crate) enum Defect {
     None,
     LosesAByte,
     DoublesAByte,
@@ -44,17 +44,17 @@ pub enum Defect {
 }
 
 /// What there is of jobs.
-pub type Jobs = Arc<Mutex<BTreeMap<JobId, Arc<Running>>>>;
+pub(crate) type Jobs = Arc<Mutex<BTreeMap<JobId, Arc<Running>>>>;
 
 /// One job.
-pub struct Running {
+pub(crate) struct Running {
     ticket: Ticket,
     plan: Plan,
     kept: Mutex<Kept>,
     state: watch::Sender<State>,
     stop: watch::Sender<Option<Stop>>,
     /// Set by the test: whatever runs is gone, and so is what it wrote down.
-    pub destroyed: watch::Sender<bool>,
+    pub(crate) destroyed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -70,9 +70,9 @@ struct State {
     outcome: Option<Outcome>,
 }
 
-pub struct ProcessExecutor {
-    pub jobs: Jobs,
-    pub defect: Defect,
+pub(crate) struct ProcessExecutor {
+    pub(crate) jobs: Jobs,
+    pub(crate) defect: Defect,
 }
 
 struct Handle {

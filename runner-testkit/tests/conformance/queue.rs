@@ -16,7 +16,7 @@ use runner_core::source::{
 
 /// How this source breaks its promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Defect {
+pub(crate) enum Defect {
     None,
     HasANewIdEachTime,
     GivesAJobTwice,
@@ -34,21 +34,21 @@ pub enum Defect {
 }
 
 #[derive(Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     next: u64,
     waiting: VecDeque<JobId>,
-    pub jobs: BTreeMap<JobId, Held>,
+    pub(crate) jobs: BTreeMap<JobId, Held>,
 }
 
 #[derive(Default)]
-pub struct Held {
-    pub trace: Vec<u8>,
-    pub outcome: Option<Outcome>,
-    pub cancelled: bool,
+pub(crate) struct Held {
+    pub(crate) trace: Vec<u8>,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) cancelled: bool,
 }
 
 impl Queue {
-    pub fn push(&mut self) -> JobId {
+    pub(crate) fn push(&mut self) -> JobId {
         self.next += 1;
         let id = JobId(self.next);
         self.waiting.push_back(id);
@@ -57,11 +57,11 @@ impl Queue {
     }
 }
 
-pub struct QueueSource {
-    pub queue: Arc<Mutex<Queue>>,
-    pub defect: Defect,
-    pub number: usize,
-    pub known: Mutex<Vec<JobId>>,
+pub(crate) struct QueueSource {
+    pub(crate) queue: Arc<Mutex<Queue>>,
+    pub(crate) defect: Defect,
+    pub(crate) number: usize,
+    pub(crate) known: Mutex<Vec<JobId>>,
 }
 
 impl QueueSource {

@@ -42,7 +42,6 @@ struct Server {
 
 struct Memory {
     address: SocketAddr,
-    server: Server,
     /// Each manager's store holds it, too.
     managers: Arc<()>,
     jobs: AtomicU64,
@@ -60,12 +59,12 @@ impl Memory {
         let routes = Router::new()
             .route("/{job}", put(store).get(fetch))
             .layer(DefaultBodyLimit::max(64 << 20))
-            .with_state(server.clone());
+            .with_state(server);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         // Ends with the test's runtime.
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { address, server, managers, jobs: AtomicU64::new(0) }
+        Self { address, managers, jobs: AtomicU64::new(0) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The planner's rules, by the rows of the behaviour checklist.
 
 mod settings;
+mod sources;
 mod stages;
 mod variables;
 
@@ -36,6 +37,7 @@ fn job() -> Job {
             depth: 20,
             object_format: ObjectFormat::Sha1,
             allow_fetch: true,
+            correlation_id: None,
         }),
         variables: vec![public("CI_PROJECT_PATH", "group/widgets")],
         steps: vec![step("script", &["make"])],
@@ -47,6 +49,7 @@ fn job() -> Job {
         timeout: Duration::from_secs(3600),
         features: SourceFeatures { trace_sections: true, ..SourceFeatures::default() },
         url: None,
+        ..Job::empty(JobId(0))
     }
 }
 

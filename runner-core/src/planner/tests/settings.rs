@@ -98,14 +98,13 @@ fn what_a_job_asks_for_and_does_not_get_is_said() {
     let plan = planned(&job_with(&[
         ("GIT_STRATEGY", "rebase"),
         ("GIT_SUBMODULE_STRATEGY", "recursive"),
-        ("FF_SCRIPT_SECTIONS", "true"),
+        ("FF_CONCRETE", "true"),
     ]));
     assert_eq!(
         warnings(&plan),
         [
-            "FF_SCRIPT_SECTIONS is on, but has no effect in this version",
+            "FF_CONCRETE is on, without effect on this runner: stages run in the agent; `run:` works without it where the image has `step-runner`",
             "GIT_STRATEGY: expected one of [clone fetch none empty] got \"rebase\", using default value: fetch",
-            "GIT_SUBMODULE_STRATEGY: recursive is not supported by this version, submodules are not fetched",
         ]
     );
 }

@@ -44,6 +44,7 @@ fn full() -> (Job, Transfers) {
             Some(transfer("https://gitlab.example/b")),
             Some(transfer("https://gitlab.example/c")),
         ],
+        ..Transfers::default()
     };
     (job, transfers)
 }

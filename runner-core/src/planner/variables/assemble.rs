@@ -10,6 +10,9 @@ use crate::planner::settings::PlanSettings;
 use crate::planner::values::shown;
 use crate::shell::env_file::is_name;
 
+/// Where `step-runner` looks for what it is to run.
+const FUNCTIONS: &str = "STEPS";
+
 /// What the list is made of.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::planner) struct Assembly<'a> {
@@ -65,13 +68,23 @@ pub(in crate::planner) fn assemble(from: Assembly<'_>) -> VariableSet {
         list.push(Variable { public: false, ..file(TLS_KEY, key.expose()) });
     }
 
-    list.extend(job.variables.iter().filter(|variable| !is_flag(&variable.key)).cloned());
+    let is_secret = |key: &str| job.secrets.iter().any(|request| request.key == key);
+    let (secrets, own): (Vec<&Variable>, _) = job
+        .variables
+        .iter()
+        .filter(|variable| !is_flag(&variable.key))
+        .partition(|variable| is_secret(&variable.key));
+    list.extend(own.into_iter().cloned());
+
+    if let Some(functions) = &job.functions {
+        list.push(Variable { raw: true, ..public(FUNCTIONS, functions) });
+    }
 
     list.push(public("CI_DISPOSABLE_ENVIRONMENT", "true"));
     list.push(public("CI_RUNNER_VERSION", &settings.release_version));
     list.push(public("CI_RUNNER_REVISION", &settings.release_revision));
     list.push(public("CI_RUNNER_EXECUTABLE_ARCH", &settings.platform));
-    // Resolved secrets come here, with `raw` and `masked` set.
+    list.extend(secrets.into_iter().cloned());
     if let Some(directories) = directories {
         list.push(public("RUNNER_TEMP_PROJECT_DIR", &directories.temp));
     }

@@ -18,7 +18,8 @@ table! {
         /// Entries `KEY=value`; `$VAR` allowed in values.
         environment: Vec<String>,
         /// Accepted and ignored: environments cannot be suspended in this release.
-        suspend_data_path: String,
+        suspend_data_path: String
+            [ignored("environments cannot be suspended in this release")],
     }
 }
 
@@ -94,7 +95,7 @@ table! {
         /// 1 to 65535.
         port: i64,
         /// `HTTP` or `HTTPS`. Default: HTTP.
-        scheme: String,
+        scheme: String [known(&["HTTP", "HTTPS"])],
         /// Headers of the request.
         http_headers: Vec<RawHeader>,
     }
@@ -131,7 +132,7 @@ table! {
         /// The patch as YAML or JSON.
         patch: String,
         /// `strategic` (default), `merge` or `json`.
-        patch_type: String,
+        patch_type: String [default("\"strategic\""), known(&["strategic", "merge", "json"])],
     }
 }
 
@@ -141,9 +142,9 @@ table! {
         /// Most pause pods; 0: no limit.
         max_pause_pods: i64,
         /// Their image. Default: `registry.k8s.io/pause:3.10`.
-        pause_pod_image: String,
+        pause_pod_image: String [default("\"registry.k8s.io/pause:3.10\"")],
         /// Their priority class. Default: `gitlab-runner-idle-capacity`.
-        pause_pod_priority_class_name: String,
+        pause_pod_priority_class_name: String [default("\"gitlab-runner-idle-capacity\"")],
         /// Their pull secrets.
         pause_pod_image_pull_secrets: Vec<String>,
         /// How many at which times; the last one that matches wins.
@@ -167,7 +168,8 @@ table! {
         /// Most pause pods that follow from `scale_factor`; 0: no limit.
         scale_factor_limit: i64,
         /// Without effect on Kubernetes.
-        preemptive_mode: Option<bool>,
+        preemptive_mode: Option<bool>
+                [ignored("pause pods are made when they are wanted")],
     }
 }
 
@@ -183,6 +185,6 @@ table! {
         /// Time zone of the periods. Default: the manager's.
         timezone: String,
         /// Age at which a pod that nobody took is replaced, at least a minute. Default: 1h.
-        max_age: RawDuration,
+        max_age: RawDuration [default("\"1h\"")],
     }
 }

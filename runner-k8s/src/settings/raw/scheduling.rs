@@ -50,7 +50,8 @@ table! {
         /// Label or field.
         key: String,
         /// `In`, `NotIn`, `Exists`, `DoesNotExist`; for nodes also `Gt`, `Lt`.
-        operator: String,
+        operator: String
+            [known(&["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"])],
         /// What the operator compares with.
         values: Vec<String>,
     }

@@ -45,7 +45,7 @@ table! {
         /// `seLinuxOptions.type`. Default: not set.
         selinux_type: String,
         /// `procMount`: `default` or `unmasked`. Default: not set.
-        proc_mount: String,
+        proc_mount: String [known(&["default", "unmasked"])],
         /// `seccompProfile`. Default: not set.
         seccomp_profile: Option<RawProfile>,
         /// `appArmorProfile`. Default: not set.
@@ -67,7 +67,7 @@ table! {
     /// `seccomp_profile`, `app_armor_profile`.
     RawProfile {
         /// `RuntimeDefault`, `Localhost` or `Unconfined`; empty: no profile.
-        r#type: String,
+        r#type: String [known(&["RuntimeDefault", "Localhost", "Unconfined"])],
         /// With `Localhost`: the profile on the node.
         localhost_profile: String,
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::tables::table;
 
+const PROPAGATION: &[&str] = &["None", "HostToContainer", "Bidirectional"];
+
 table! {
     /// `volumes`.
     RawVolumes {
@@ -34,11 +36,11 @@ table! {
         /// Part of the volume; `$VAR` allowed. Default: all of it.
         sub_path: String,
         /// Mounted read-only. Default: false.
-        read_only: bool,
+        read_only: bool [default("false")],
         /// Directory of the node. Default: `mount_path` as it is written.
         host_path: String,
         /// `None`, `HostToContainer` or `Bidirectional`. Default: not set.
-        mount_propagation: String,
+        mount_propagation: String [known(PROPAGATION)],
     }
 }
 
@@ -52,9 +54,9 @@ table! {
         /// Part of the volume; `$VAR` allowed. Default: all of it.
         sub_path: String,
         /// Mounted read-only. Default: false.
-        read_only: bool,
+        read_only: bool [default("false")],
         /// `None`, `HostToContainer` or `Bidirectional`. Default: not set.
-        mount_propagation: String,
+        mount_propagation: String [known(PROPAGATION)],
     }
 }
 
@@ -68,7 +70,7 @@ table! {
         /// Part of the volume; `$VAR` allowed. Default: all of it.
         sub_path: String,
         /// Mounted read-only. Default: false.
-        read_only: bool,
+        read_only: bool [default("false")],
         /// Key to file name. Default: all keys under their own names.
         items: BTreeMap<String, String>,
     }
@@ -84,11 +86,11 @@ table! {
         /// Part of the volume; `$VAR` allowed. Default: all of it.
         sub_path: String,
         /// `Memory`, or empty for disk.
-        medium: String,
+        medium: String [known(&["Memory"])],
         /// Largest size, a quantity. Default: no limit.
         size_limit: String,
         /// `None`, `HostToContainer` or `Bidirectional`. Default: not set.
-        mount_propagation: String,
+        mount_propagation: String [known(PROPAGATION)],
     }
 }
 
@@ -106,7 +108,7 @@ table! {
         /// Type of file system. Default: the driver's.
         fs_type: String,
         /// Read-only, volume and mount. Default: false.
-        read_only: bool,
+        read_only: bool [default("false")],
         /// What the driver wants to know.
         volume_attributes: BTreeMap<String, String>,
     }
@@ -126,6 +128,6 @@ table! {
         /// Exported path; must be set.
         path: String,
         /// Read-only, volume and mount. Default: false.
-        read_only: bool,
+        read_only: bool [default("false")],
     }
 }

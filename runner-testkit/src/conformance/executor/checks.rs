@@ -6,7 +6,7 @@ use std::time::Duration;
 use runner_core::executor::{Executor, JobHandle, JobRequest, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::{Outcome, TimeLimit, TraceSummary};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Site;
 use super::reader::{ALL, Reader};
@@ -192,9 +192,16 @@ pub(super) async fn running_is_removed(site: &dyn Site) -> Result<(), Finding> {
     left_as(site, &before).await
 }
 
+/// What was told to go may take a moment, as the pods of a cluster do.
 async fn left_as(site: &dyn Site, before: &[String]) -> Result<(), Finding> {
-    let mut left = site.leftovers().await;
-    left.retain(|thing| !before.contains(thing));
-    ensure!(left.is_empty(), "left: {left:?}");
-    Ok(())
+    let give_up = Instant::now() + site.patience() / 3;
+    loop {
+        let mut left = site.leftovers().await;
+        left.retain(|thing| !before.contains(thing));
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < give_up, "left: {left:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -17,14 +17,30 @@ pub(super) struct Reader {
     until: Offset,
     running: bool,
     finishing: bool,
-    open: Option<String>,
+    open: Open,
+}
+
+/// Which stage runs.
+#[derive(Debug, PartialEq)]
+enum Open {
+    /// Others may have heard of it before this reader did.
+    Unknown,
+    None,
+    Stage(String),
 }
 
 impl Reader {
     /// Asks for the trace between two offsets.
     pub(super) async fn new(handle: &mut dyn JobHandle, from: Offset, until: Offset) -> Self {
         handle.follow(from, until).await;
-        Self { trace: Vec::new(), from, until, running: false, finishing: false, open: None }
+        Self {
+            trace: Vec::new(),
+            from,
+            until,
+            running: false,
+            finishing: false,
+            open: Open::Unknown,
+        }
     }
 
     /// Where the next byte belongs.
@@ -71,13 +87,16 @@ impl Reader {
                 );
             }
             JobEvent::StageStarted { name } => {
-                let open = self.open.replace(name.clone());
-                ensure!(open.is_none(), "stage {name} began before {open:?} was over");
+                let open = std::mem::replace(&mut self.open, Open::Stage(name.clone()));
+                ensure!(
+                    !matches!(open, Open::Stage(_)),
+                    "stage {name} began before {open:?} was over"
+                );
             }
             JobEvent::StageFinished(report) => {
-                let open = self.open.take();
+                let open = std::mem::replace(&mut self.open, Open::None);
                 ensure!(
-                    open.as_deref() == Some(&report.name),
+                    open == Open::Unknown || open == Open::Stage(report.name.clone()),
                     "stage {} is over, and the one that runs is {open:?}",
                     report.name
                 );

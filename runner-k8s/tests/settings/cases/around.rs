@@ -1,0 +1,121 @@
+//! Services, host names, name servers, hooks, patches, pause pods.
+
+use serde_json::{Value, json};
+
+use super::{Case, Lands, case, pod};
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut out = services();
+    out.extend(network());
+    for (hook, api) in [("post_start", "postStart"), ("pre_stop", "preStop")] {
+        out.extend(hooks(hook, api));
+    }
+    out.extend(patches());
+    out.extend(pause_pods());
+    out
+}
+
+fn services() -> Vec<Case> {
+    let toml = "[[services]]\nname = \"pg:$TAG\"\nalias = \"db database,data\"\n\
+                command = [\"-c\", \"x\"]\nentrypoint = [\"run\"]\nenvironment = [\"A=$TEAM\", \"b\"]";
+    let key = |name: &str| format!("services[].{name}");
+    let db = "spec/containers/db";
+    vec![
+        pod(&key("name"), toml, &format!("{db}/image"), json!("pg:12")),
+        pod(
+            &key("alias"),
+            toml,
+            "spec/hostAliases/0/hostnames",
+            json!(["pg", "db", "database", "data", "redis"]),
+        ),
+        pod(&key("command"), toml, &format!("{db}/args"), json!(["-c", "x"])),
+        pod(&key("entrypoint"), toml, &format!("{db}/command"), json!(["run"])),
+        pod(&key("environment"), toml, &format!("{db}/env/A/value"), json!("blue")),
+        case(
+            &key("suspend_data_path"),
+            "[[services]]\nname = \"pg\"\nsuspend_data_path = \"/data\"",
+            Lands::Nowhere,
+        ),
+    ]
+}
+
+fn network() -> Vec<Case> {
+    let alias = "host_aliases = [{ ip = \"10.0.0.1\", hostnames = [\"a\", \"b.c\"] }]";
+    let dns = "[dns_config]\nnameservers = [\"10.0.0.2\"]\nsearches = [\"x.example\"]\n\
+               options = [{ name = \"ndots\", value = \"2\" }]";
+    let options = "spec/dnsConfig/options";
+    vec![
+        // The services' own entry is the first one.
+        pod("host_aliases[].ip", alias, "spec/hostAliases/1/ip", json!("10.0.0.1")),
+        pod("host_aliases[].hostnames", alias, "spec/hostAliases/1/hostnames", json!(["a", "b.c"])),
+        pod("dns_policy", "dns_policy = \"default\"", "spec/dnsPolicy", json!("Default")),
+        pod("dns_config.nameservers", dns, "spec/dnsConfig/nameservers", json!(["10.0.0.2"])),
+        pod("dns_config.searches", dns, "spec/dnsConfig/searches", json!(["x.example"])),
+        pod("dns_config.options[].name", dns, options, json!([{ "name": "ndots", "value": "2" }])),
+        pod("dns_config.options[].value", dns, &format!("{options}/0/value"), json!("2")),
+    ]
+}
+
+fn hooks(hook: &str, api: &str) -> Vec<Case> {
+    let table = format!("container_lifecycle.{hook}");
+    let place = format!("spec/containers/build/lifecycle/{api}");
+    let get = "host = \"h\"\npath = \"/p\"\nport = 8080\nscheme = \"HTTPS\"\n\
+               http_headers = [{ name = \"X-A\", value = \"1\" }]";
+    let one = |form: &str, key: &str, fields: &str, path: &str, value: Value| {
+        let toml = format!("[{table}.{form}]\n{fields}");
+        pod(&format!("{table}.{form}.{key}"), &toml, &format!("{place}/{path}"), value)
+    };
+    let socket = "host = \"h\"\nport = 80";
+    vec![
+        one("exec", "command", "command = [\"a\", \"$B\"]", "exec/command", json!(["a", "$B"])),
+        one("http_get", "host", get, "httpGet/host", json!("h")),
+        one("http_get", "path", get, "httpGet/path", json!("/p")),
+        one("http_get", "port", get, "httpGet/port", json!(8080)),
+        one("http_get", "scheme", get, "httpGet/scheme", json!("HTTPS")),
+        one("http_get", "http_headers[].name", get, "httpGet/httpHeaders/0/name", json!("X-A")),
+        one("http_get", "http_headers[].value", get, "httpGet/httpHeaders/0/value", json!("1")),
+        one("tcp_socket", "host", socket, "tcpSocket/host", json!("h")),
+        one("tcp_socket", "port", socket, "tcpSocket/port", json!(80)),
+    ]
+}
+
+fn patches() -> Vec<Case> {
+    let json_patch = "[[pod_spec]]\npatch_type = \"json\"\n\
+        patch = '[{\"op\": \"add\", \"path\": \"/hostname\", \"value\": \"ci\"}]'";
+    let broken = "[[pod_spec]]\nname = \"hosts\"\npatch = \"hostname: [\"";
+    let file = "[[pod_spec]]\npatch_path = \"/nowhere/patch.yaml\"";
+    vec![
+        pod("pod_spec[].patch", json_patch, "spec/hostname", json!("ci")),
+        pod("pod_spec[].patch_type", json_patch, "spec/hostname", json!("ci")),
+        case("pod_spec[].name", broken, Lands::Refusal("pod_spec \"hosts\" of this runner")),
+        // Whoever makes a pod reads the files first.
+        case("pod_spec[].patch_path", file, Lands::Refusal("/nowhere/patch.yaml was not read")),
+    ]
+}
+
+fn pause_pods() -> Vec<Case> {
+    let policy = [
+        ("periods", "[\"* * * * *\"]"),
+        ("timezone", "\"UTC\""),
+        ("idle_count", "2"),
+        ("idle_time", "\"5m\""),
+        ("scale_factor", "0.5"),
+        ("scale_factor_limit", "10"),
+        ("preemptive_mode", "true"),
+    ];
+    let own = [
+        ("max_pause_pods", "5"),
+        ("pause_pod_image", "\"pause:1\""),
+        ("pause_pod_priority_class_name", "\"idle\""),
+        ("pause_pod_image_pull_secrets", "[\"s\"]"),
+    ];
+    let of = |table: &str, path: &str, keys: &[(&str, &str)]| -> Vec<Case> {
+        let one = |(key, value): &(&str, &str)| {
+            case(&format!("{path}.{key}"), &format!("{table}\n{key} = {value}"), Lands::Nowhere)
+        };
+        keys.iter().map(one).collect()
+    };
+    let mut out = of("[[autoscaler.policy]]", "autoscaler.policy[]", &policy);
+    out.extend(of("[autoscaler]", "autoscaler", &own));
+    out
+}
