@@ -1,7 +1,7 @@
 //! The supervisor's end of the link to the build container.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ type Connection = Framed<UnixStream, LinkCodec<FromServe>>;
 /// The build container, as the supervisor sees it.
 pub struct Builder {
     socket: PathBuf,
+    /// Bound before anybody needs it, so that the build container can come as soon as it runs.
+    listener: Option<UnixListener>,
     control: Rc<Control>,
     connection: Option<Connection>,
     /// User and group of `serve`, by the socket's credentials.
@@ -67,10 +69,26 @@ impl From<LinkError> for Broken {
 }
 
 impl Builder {
-    /// For the socket at this path; nobody listens yet.
-    pub fn new(socket: PathBuf, control: Rc<Control>) -> Self {
+    /// Listens at this path.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn listen(socket: &Path) -> io::Result<UnixListener> {
+        match std::fs::remove_file(socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(socket)?;
+        // The build container may run as any user.
+        std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+        Ok(listener)
+    }
+
+    /// For the socket at this path, on which somebody may listen already.
+    pub fn new(socket: PathBuf, listener: Option<UnixListener>, control: Rc<Control>) -> Self {
         Self {
             socket,
+            listener,
             control,
             connection: None,
             user: None,
@@ -82,6 +100,11 @@ impl Builder {
     /// User and group that the job runs as, once connected.
     pub fn user(&self) -> Option<(u32, u32)> {
         self.user
+    }
+
+    /// Whether the build container has come, now or before.
+    pub fn has_come(&self) -> bool {
+        self.control.recorder.borrow().state().token.is_some()
     }
 
     /// What the build container had used when its last script ended.
@@ -111,20 +134,15 @@ impl Builder {
     /// Lets one connection in that may come in.
     async fn accept(&mut self) -> io::Result<()> {
         loop {
-            match std::fs::remove_file(&self.socket) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            if self.listener.is_none() {
+                self.listener = Some(Self::listen(&self.socket)?);
             }
-            let listener = UnixListener::bind(&self.socket)?;
-            // The build container may run as any user.
-            std::fs::set_permissions(
-                &self.socket,
-                std::os::unix::fs::PermissionsExt::from_mode(0o666),
-            )?;
+            // Kept until somebody has come: this future may be dropped while it waits.
+            let Some(listener) = &self.listener else { continue };
             let (stream, _) = listener.accept().await?;
+            self.listener = None;
             // From here on nobody else can even try.
             std::fs::remove_file(&self.socket)?;
-            drop(listener);
             let user = stream.peer_cred()?;
             let mut connection = Framed::new(stream, LinkCodec::from_serve());
             let Ok(Some(Ok(Piece::Word(FromServe::Hello { token, run })))) =

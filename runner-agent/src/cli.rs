@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use runner_core::layout;
 use tokio::runtime::Builder;
@@ -22,6 +23,8 @@ podwright-agent: runs a CI job inside its pod
 
   --plan DIR  --state DIR  --link DIR  --shell FILE  --termination-log FILE
               where things lie (defaults are the pod's)
+  --wait SECONDS
+              there is no plan yet: a manager brings it within this time (supervise)
   --root DIR  put before all directories of the plan, outside of containers
 ";
 
@@ -123,6 +126,7 @@ struct Options {
     shell: PathBuf,
     termination_log: PathBuf,
     root: Option<String>,
+    wait: Option<Duration>,
 }
 
 impl Options {
@@ -138,6 +142,7 @@ impl Options {
             shell: below(layout::SHELL),
             termination_log: below("/dev/termination-log"),
             root,
+            wait: None,
         };
         while let Some(name) = arguments.next() {
             let value = arguments
@@ -149,6 +154,11 @@ impl Options {
                 Some("--link") => options.link = value.into(),
                 Some("--shell") => options.shell = value.into(),
                 Some("--termination-log") => options.termination_log = value.into(),
+                Some("--wait") => {
+                    let seconds = value.to_str().and_then(|text| text.parse().ok());
+                    let seconds = seconds.ok_or("--wait needs a number of seconds")?;
+                    options.wait = Some(Duration::from_secs(seconds));
+                }
                 Some("--root") => options.root = Some(value.to_string_lossy().into_owned()),
                 _ => return Err(format!("{} is no option\n{HELP}", name.to_string_lossy())),
             }
@@ -163,6 +173,7 @@ impl Options {
             link: self.link.clone(),
             root: self.root.clone(),
             termination_log: self.termination_log.clone(),
+            wait: self.wait,
         }
     }
 

@@ -4,10 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use runner_core::ids::{Epoch, JobId};
+use runner_core::plan::Plan;
 use runner_core::wire::StopMode;
 use tokio::sync::{Notify, watch};
 
 use crate::asks::Asks;
+use crate::companions::Companions;
 use crate::recorder::Recorder;
 
 /// Why the job is to stop early.
@@ -39,6 +41,8 @@ pub struct Control {
     pub recorder: RefCell<Recorder>,
     /// What the job asks of its manager.
     pub asks: Asks,
+    /// What is known of the other containers.
+    pub companions: Companions,
     wish: watch::Sender<Option<Wish>>,
     epoch: watch::Sender<Epoch>,
     released: Notify,
@@ -46,11 +50,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// For this job, with what an earlier supervisor left.
-    pub fn new(job: JobId, recorder: Recorder) -> Rc<Self> {
+    /// For this plan, with what an earlier supervisor left.
+    pub fn new(plan: &Plan, recorder: Recorder) -> Rc<Self> {
         let epoch = recorder.state().epoch;
         Rc::new(Self {
-            job,
+            job: plan.job,
+            companions: Companions::new(plan),
             recorder: RefCell::new(recorder),
             asks: Asks::default(),
             wish: watch::Sender::new(None),

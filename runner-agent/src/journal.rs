@@ -4,6 +4,7 @@
 //! journal: everything after it was never acknowledged to anybody. The file is rewritten as one
 //! snapshot when it has grown, so a talkative job does not fill the disk with commits.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +14,8 @@ use runner_core::ids::Epoch;
 use runner_core::log::Checkpoint;
 use runner_core::outcome::{Outcome, StageReport, TraceSummary, Verdict};
 use serde::{Deserialize, Serialize};
+
+use crate::companions::Heard;
 
 /// The file is rewritten when it is longer than this many bytes.
 const COMPACT_ABOVE: u64 = 1 << 20;
@@ -42,6 +45,9 @@ pub struct State {
     pub outcome: Option<Outcome>,
     /// Time already spent of each shared limit, in milliseconds.
     pub spent_ms: Vec<(u32, u64)>,
+    /// How far the output of other containers is in the trace, by container.
+    #[serde(default)]
+    pub heard: BTreeMap<String, Heard>,
     /// The last word.
     pub verdict: Option<Verdict>,
 }
@@ -59,7 +65,13 @@ pub struct Running {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Record {
-    Commit { trace: TraceSummary, checkpoint: Checkpoint, input: u64 },
+    Commit {
+        trace: TraceSummary,
+        checkpoint: Checkpoint,
+        input: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard: Option<(String, Heard)>,
+    },
     Snapshot(Box<State>),
 }
 
@@ -93,7 +105,7 @@ impl Journal {
         &self.state
     }
 
-    /// Notes how far the trace counts.
+    /// Notes how far the trace counts, and how far a container's output is in it.
     ///
     /// # Errors
     /// When it cannot be written; nothing has changed then.
@@ -102,11 +114,14 @@ impl Journal {
         trace: TraceSummary,
         checkpoint: Checkpoint,
         input: u64,
+        heard: Option<(String, Heard)>,
     ) -> io::Result<()> {
-        self.append(&Record::Commit { trace, checkpoint: checkpoint.clone(), input })?;
+        let (kept, of) = (checkpoint.clone(), heard.clone());
+        self.append(&Record::Commit { trace, checkpoint: kept, input, heard: of })?;
         self.state.trace = trace;
         self.state.checkpoint = Some(checkpoint);
         self.state.input = input;
+        self.state.heard.extend(heard);
         if self.length > COMPACT_ABOVE { self.rewrite() } else { Ok(()) }
     }
 
@@ -176,10 +191,11 @@ fn replay(bytes: &[u8]) -> (State, usize) {
             break;
         }
         match serde_json::from_slice(body) {
-            Ok(Record::Commit { trace, checkpoint, input }) => {
+            Ok(Record::Commit { trace, checkpoint, input, heard }) => {
                 state.trace = trace;
                 state.checkpoint = Some(checkpoint);
                 state.input = input;
+                state.heard.extend(heard);
             }
             Ok(Record::Snapshot(whole)) => state = *whole,
             Err(_) => break,

@@ -18,6 +18,7 @@ pub mod asks;
 pub mod builder;
 pub mod cli;
 pub mod clock;
+pub mod companions;
 pub mod control;
 #[cfg(feature = "image")]
 pub mod image;
@@ -35,3 +36,4 @@ pub mod standing;
 pub mod summary;
 pub mod supervise;
 pub mod usage;
+pub mod waiting;

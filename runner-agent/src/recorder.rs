@@ -15,6 +15,7 @@ use runner_core::plan::{HeaderLine, LineLevel, LogSettings};
 use runner_core::wire::StageFrame;
 use tokio::sync::watch;
 
+use crate::companions::Heard;
 use crate::journal::{Journal, Running, State};
 use crate::spool::{Spool, SpoolReader};
 
@@ -129,6 +130,21 @@ impl Recorder {
     pub fn script_output(&mut self, bytes: &[u8], input: u64) -> io::Result<()> {
         self.write(Stream::Job, Kind::Out, bytes)?;
         self.commit(input)
+    }
+
+    /// Output of another container, of which this much has been heard with it.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn companion_output(
+        &mut self,
+        stream: Stream,
+        bytes: &[u8],
+        container: &str,
+        heard: Heard,
+    ) -> io::Result<()> {
+        self.write(stream, Kind::Out, bytes)?;
+        self.commit_with(self.state().input, Some((container.to_owned(), heard)))
     }
 
     /// Begins a stage: section, heading and journal.
@@ -273,9 +289,13 @@ impl Recorder {
     }
 
     fn commit(&mut self, input: u64) -> io::Result<()> {
+        self.commit_with(input, None)
+    }
+
+    fn commit_with(&mut self, input: u64, heard: Option<(String, Heard)>) -> io::Result<()> {
         let before = self.spool.summary();
         let trace = if self.fresh.is_empty() { before } else { self.spool.append(&self.fresh)? };
-        if let Err(error) = self.journal.commit(trace, self.pipeline.checkpoint(), input) {
+        if let Err(error) = self.journal.commit(trace, self.pipeline.checkpoint(), input, heard) {
             self.spool.rewind(before);
             return Err(error);
         }

@@ -20,6 +20,7 @@ use tokio_util::codec::Framed;
 use crate::control::Control;
 use crate::recorder::Progress;
 use crate::spool::SpoolReader;
+use crate::waiting::ManagerStream;
 
 /// How long a new connection may take to say `Hello`.
 const HELLO: Duration = Duration::from_secs(10);
@@ -30,10 +31,18 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Most sessions at once. A manager has one; a few more are half-open leftovers.
 const MOST_SESSIONS: usize = 16;
 
-/// Serves managers for as long as it is polled.
-pub async fn serve_managers(listener: UnixListener, control: Rc<Control>) {
+/// Serves managers for as long as it is polled. `first`: the one that brought the plan.
+pub async fn serve_managers(
+    listener: UnixListener,
+    first: Option<ManagerStream>,
+    control: Rc<Control>,
+) {
     // Owns the sessions; they end with the supervisor.
     let mut sessions = JoinSet::new();
+    if let Some(stream) = first {
+        let control = Rc::clone(&control);
+        sessions.spawn_local(async move { drop(Session::run(stream, &control).await) });
+    }
     loop {
         tokio::select! {
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
@@ -42,7 +51,7 @@ pub async fn serve_managers(listener: UnixListener, control: Rc<Control>) {
                     let control = Rc::clone(&control);
                     sessions.spawn_local(async move {
                         // Whatever ends a session, the manager opens another one.
-                        let _ = Session::run(stream, &control).await;
+                        let _ = Session::run(Framed::new(stream, AgentCodec), &control).await;
                     });
                 }
             }
@@ -66,8 +75,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    async fn run(stream: UnixStream, control: &'a Control) -> Result<(), FrameError> {
-        let mut framed = Framed::new(stream, AgentCodec);
+    async fn run(mut framed: ManagerStream, control: &'a Control) -> Result<(), FrameError> {
         let hello = match timeout(HELLO, framed.next()).await {
             Ok(Some(Ok(ManagerFrame::Hello(hello)))) => hello,
             Ok(Some(Ok(_))) => {
@@ -212,6 +220,15 @@ impl<'a> Session<'a> {
             ManagerFrame::Release => {
                 self.control.release();
                 false
+            }
+            ManagerFrame::Container(frame) => {
+                self.control.companions.saw(frame);
+                true
+            }
+            ManagerFrame::Output(frame) => {
+                // A disk that is full is noticed where the job writes, too.
+                let _ = self.control.companions.print(&frame, &self.control.recorder);
+                true
             }
             _ => true,
         }

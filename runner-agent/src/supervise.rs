@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::builder::{Builder, Ending};
 use crate::clock::{in_words, now_ms};
+use crate::companions::BUILD;
 use crate::control::{Control, Wish};
 use crate::journal::Running;
 use crate::link::{Order, RunId};
@@ -38,6 +39,7 @@ use crate::stages::{Context, StageFailure, ownership};
 use crate::standing::Standing;
 use crate::summary::{self, Facts};
 use crate::usage::Usage;
+use crate::waiting::{PLAN_FILE, wait_for_plan};
 
 /// How long the build container may take to start after the helper: its image may still be pulled.
 /// The executor's own limit for that is shorter; this one only bounds the wait.
@@ -58,6 +60,8 @@ pub struct SuperviseOptions {
     pub root: Option<String>,
     /// Where the kubelet reads the last words.
     pub termination_log: PathBuf,
+    /// There is no plan yet: a manager brings it, within this time.
+    pub wait: Option<Duration>,
 }
 
 /// Why there is no verdict.
@@ -89,17 +93,31 @@ pub enum SuperviseError {
 pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
     protect_memory()?;
     ownership::share_with_group();
-    let plan = read_plan(options)?;
     fs::create_dir_all(&options.state)?;
-    let recorder = Recorder::open(&options.state, &plan.log)?;
-    let control = Control::new(plan.job, recorder);
-
+    let link = options.link.join(layout::SOCKET);
+    // Before anything else: who comes now does not have to try again later.
+    let building = Builder::listen(&link)?;
     let socket = options.state.join(layout::CONTROL);
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let listener = UnixListener::bind(&socket)?;
+    let mut first = None;
+    if let Some(patience) = options.wait
+        && !options.state.join(PLAN_FILE).exists()
+    {
+        first = tokio::select! {
+            waited = wait_for_plan(&listener, &options.state, patience) => waited?,
+            () = terminated() => None,
+        };
+        if first.is_none() {
+            return Ok(());
+        }
+    }
+    let plan = read_plan(options)?;
+    let recorder = Recorder::open(&options.state, &plan.log)?;
+    let control = Control::new(&plan, recorder);
     let mut terminated = signal(SignalKind::terminate())?;
     let interrupted = async {
         while terminated.recv().await.is_some() {
@@ -111,7 +129,7 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
         let verdict = match known {
             Some(verdict) => verdict,
             None => {
-                let builder = Builder::new(options.link.join(layout::SOCKET), Rc::clone(&control));
+                let builder = Builder::new(link, Some(building), Rc::clone(&control));
                 Supervisor::new(&plan, &control, &reaper, builder).run().await?
             }
         };
@@ -122,8 +140,18 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     };
     tokio::select! {
         result = job => result,
-        () = serve_managers(listener, Rc::clone(&control)) => Ok(()),
+        () = serve_managers(listener, first, Rc::clone(&control)) => Ok(()),
         () = interrupted => Ok(()),
+    }
+}
+
+/// Waits for the order to end; PID 1 gets none that it does not ask for.
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -143,7 +171,8 @@ fn last_words(verdict: &Verdict) -> Vec<u8> {
 
 fn read_plan(options: &SuperviseOptions) -> Result<Plan, SuperviseError> {
     let failed = |source| SuperviseError::PlanFiles { path: options.plan.clone(), source };
-    let bytes = read_items(&options.plan).map_err(failed)?;
+    let directory = if options.wait.is_some() { &options.state } else { &options.plan };
+    let bytes = read_items(directory).map_err(failed)?;
     let json = if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut json = Vec::new();
         MultiGzDecoder::new(&bytes[..]).read_to_end(&mut json).map_err(failed)?;
@@ -547,6 +576,9 @@ impl<'a> Supervisor<'a> {
                     return Attempt::Failed(outcome);
                 }
             }
+            outcome = never_comes(self.plan, self.control), if !self.builder.has_come() => {
+                return Attempt::Failed(outcome);
+            }
             end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => {
                 return end;
             }
@@ -612,6 +644,38 @@ impl<'a> Supervisor<'a> {
             other => Message::error(format_args!("Job failed: {}", describe(other))),
         }
     }
+}
+
+/// Waits until it is certain that the agent of the build container will not come: its container has
+/// ended, or the image's entry point has had its time.
+async fn never_comes(plan: &Plan, control: &Control) -> Outcome {
+    let companions = &control.companions;
+    let late = async {
+        match plan.entrypoint {
+            Some(patience) => {
+                companions.started(BUILD).await;
+                sleep(patience).await;
+                patience
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let message = tokio::select! {
+        status = companions.ended(BUILD) => match plan.entrypoint {
+            Some(_) => format!(
+                "the entry point of the job's image ended with exit status {status} and did not \
+                 start the job's shell: with FF_KUBERNETES_HONOR_ENTRYPOINT it has to run its \
+                 arguments, e.g. by `exec \"$@\"`"
+            ),
+            None => format!("the job's container ended with exit status {status}"),
+        },
+        patience = late => format!(
+            "the entry point of the job's image has not started the job's shell within {}: \
+             with FF_KUBERNETES_HONOR_ENTRYPOINT it has to run its arguments, e.g. by `exec \"$@\"`",
+            in_words(patience)
+        ),
+    };
+    Outcome::Infra(Infra::new(InfraKind::Configuration, message))
 }
 
 fn is_user_step(stage: &Stage) -> bool {

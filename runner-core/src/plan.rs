@@ -61,6 +61,13 @@ pub struct Plan {
     /// A summary at the end of the trace. `None`: none.
     #[serde(default)]
     pub summary: Option<Summary>,
+    /// Containers beside helper and build, which the executor fills in.
+    #[serde(default, skip_serializing_if = "Companions::is_none")]
+    pub companions: Companions,
+    /// The image's own entry point starts the agent in the build container, and may take this long
+    /// after the container has started. `None`: the agent is started directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Duration>,
 }
 
 /// What a summary says beside what the agent sees itself.
@@ -105,6 +112,40 @@ pub struct BuildUser {
     pub uid: u32,
     /// Number of its group.
     pub gid: u32,
+}
+
+/// Containers beside the job's own: what is waited for before the job begins, and what is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companions {
+    /// The containers.
+    #[serde(default)]
+    pub services: Vec<ServicePlan>,
+    /// How long the job waits for all ports together; then it goes on with a warning. `None`: as
+    /// long as its own deadlines allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Duration>,
+    /// The services' own output is part of the trace (`CI_DEBUG_SERVICES`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logs: bool,
+}
+
+impl Companions {
+    /// Whether there is nothing to do about any of them.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A container beside the job's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// The container's name, as the executor speaks of it.
+    pub name: String,
+    /// Its name in the trace: image without tag, and aliases.
+    pub title: String,
+    /// Ports of localhost that must take connections before the job begins.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }
 
 /// A line at the beginning of the trace.

@@ -12,26 +12,32 @@ use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, Outcome};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::availability;
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
-use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
+use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, Shared, Warm};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
+use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, View};
 use crate::record::{
     Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
-use crate::settings::KubernetesSettings;
-use crate::watch::PodSight;
+use crate::settings::{KubernetesSettings, WarmPods};
+use crate::warm::{Pool, WarmPool, first_shape};
+use crate::watch::{Hubs, PodSight};
 
 /// How much longer than all deadlines of its plan a job may take before it is given up. Its own
 /// deadlines are in the pod; this is for a cluster that does not answer any more.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 /// How long the first list of pods may take when jobs are adopted.
 const FIRST_LIST: Duration = Duration::from_secs(30);
+
+/// How long all heirs of a record together may take to claim it: three of them.
+const HEIRS: Duration = Duration::from_secs(10);
 
 /// Runs jobs in pods of one namespace.
 #[derive(Clone)]
@@ -60,7 +66,7 @@ impl KubernetesExecutor {
         settings: KubernetesSettings,
         runner: RunnerIdentity,
     ) -> Self {
-        let connector = ExecConnector::new(clients.stream.clone(), &settings.namespace);
+        let connector = ExecConnector::new(clients.stream.clone());
         Self::with_connector(clients, settings, runner, Arc::new(connector))
     }
 
@@ -75,7 +81,18 @@ impl KubernetesExecutor {
             warn!(runner = runner.name, "[runners.kubernetes] {warning}");
         }
         let api = clients.api.clone();
-        let store = RecordStore::new(api, &settings.namespace, runner.source.clone());
+        let store = RecordStore::new(api.clone(), &settings.namespace, runner.source.clone());
+        let pause = settings.autoscaler.clone().map(|autoscaler| Pause {
+            pods: PausePods {
+                client: api,
+                settings: Arc::new(settings.clone()),
+                autoscaler,
+                runner: runner.clone(),
+                numbers: PauseNumbers::default(),
+            },
+            keeper: Mutex::default(),
+        });
+        let warm = warm(&settings, &runner);
         let shared = Shared {
             settings,
             runner,
@@ -83,17 +100,36 @@ impl KubernetesExecutor {
             store,
             connector,
             hub: OnceLock::new(),
+            hubs: Hubs::default(),
             presence: OnceLock::new(),
             held: HeldJobs::default(),
             launcher: OnceCell::new(),
+            pause,
+            warm,
         };
         Self { shared: Arc::new(shared), estate: Arc::default() }
+    }
+
+    /// How many pause pods there are to be, where the settings want any.
+    pub fn pause_numbers(&self) -> Option<&PauseNumbers> {
+        self.shared.pause.as_ref().map(|pause| &pause.pods.numbers)
     }
 
     /// How many requests were made.
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
     }
+}
+
+fn warm(settings: &KubernetesSettings, runner: &RunnerIdentity) -> Option<Warm> {
+    let max_age = settings.warm_pods.iter().map(|pods| pods.max_age).max()?;
+    let with_shape = |pods: &WarmPods| (pods.clone(), first_shape(settings, runner, &pods.image));
+    let pool = Pool::new(settings.warm_pods.iter().map(with_shape), settings.poll_timeout);
+    Some(Warm {
+        pool: Arc::new(WarmPool::new(pool, max_age)),
+        keeper: Mutex::default(),
+        orphans: Mutex::default(),
+    })
 }
 
 fn refused(infra: Infra) -> ExecutorError {
@@ -114,7 +150,10 @@ impl Executor for KubernetesExecutor {
         // Before the record: a record of nobody is taken.
         self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
-        let Prepared { names, content, built, remarks: _ } = prepared;
+        let Prepared { names, content, built, listens, shape, place, remarks: _ } = prepared;
+        if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
+            warm.pool.wanted(shape);
+        }
         availability::wait(&self.shared.clients.api, settings).await.map_err(refused)?;
         let patience = plan.timeout + plan.hold + settings.poll_timeout + GIVE_UP_AFTER;
         let body = RecordBody {
@@ -125,8 +164,11 @@ impl Executor for KubernetesExecutor {
             claim: Claim { manager: runner.manager.clone(), epoch: Epoch(1) },
             phase: RecordPhase::Reserved,
             pod: names.pod.clone(),
+            place,
             others: Vec::new(),
             fallbacks: built.fallbacks,
+            listens,
+            warm: shape.map(|shape| shape.hash),
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };
@@ -146,8 +188,10 @@ impl Executor for KubernetesExecutor {
             .left_behind(&view)
             .await
             .map_err(|error| executor_error(error, "list the job records"))?;
+        self.keep_room(&view).await;
         let mine = self.estate.lock().divide(names, &view, &shared.runner.manager, Instant::now());
         let handles = self.claim_all(mine).await?;
+        self.keep_warm(&view).await;
         self.estate.lock().mark = mark;
         Ok(handles)
     }
@@ -170,6 +214,24 @@ impl Executor for KubernetesExecutor {
     }
 
     async fn retire(&self) {
+        if let Some(pause) = &self.shared.pause {
+            let keeper = pause.keeper.lock().take();
+            if let Some(keeper) = keeper {
+                keeper.abort();
+                // Cancelled, as was asked for; a Deployment must not be written after it is deleted.
+                drop(keeper.await);
+                pause.pods.remove().await;
+            }
+        }
+        if let Some(warm) = &self.shared.warm {
+            let keeper = warm.keeper.lock().take();
+            if let Some(keeper) = keeper {
+                keeper.abort();
+                // Cancelled, as was asked for; no pod must be made after all are deleted.
+                drop(keeper.await);
+            }
+            warm.pool.remove(&self.shared).await;
+        }
         if let Some(presence) = self.shared.presence.get() {
             presence.retire(&self.shared.runner.manager).await;
         }
@@ -177,6 +239,45 @@ impl Executor for KubernetesExecutor {
 }
 
 impl KubernetesExecutor {
+    /// Pause pods: those of the dead go, the own ones are looked after from now on.
+    async fn keep_room(&self, view: &View) {
+        let Some(pause) = &self.shared.pause else { return };
+        if let View::Seen(living) = view {
+            pause.pods.sweep(living).await;
+        }
+        let mut keeper = pause.keeper.lock();
+        if keeper.is_none() {
+            let keep = pause.pods.clone().keep(self.shared.held.watch());
+            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
+        }
+    }
+
+    /// Warm pods: those of the dead go, the own ones are looked after from now on.
+    async fn keep_warm(&self, view: &View) {
+        let Some(warm) = &self.shared.warm else { return };
+        let hub = self.shared.hub();
+        if let View::Seen(living) = view
+            && tokio::time::timeout(FIRST_LIST, hub.synced()).await.is_ok()
+        {
+            // A dead manager may have promised a pod to a job whose heir has not looked yet, so they
+            // are left alone for some time.
+            let orphans = hub.warm_pods(&living.hashes());
+            let (now, left_alone) = (Instant::now(), self.shared.settings.lease + HEIRS);
+            let (due, wait) = warm.orphans.lock().sort(orphans, left_alone, now);
+            for pod in &due {
+                crate::warm::delete(&self.shared, pod).await;
+            }
+            if let Some(at) = wait {
+                self.estate.lock().look_again_at(at);
+            }
+        }
+        let mut keeper = warm.keeper.lock();
+        if keeper.is_none() {
+            let keep = Arc::clone(&warm.pool).keep(Arc::downgrade(&self.shared));
+            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
+        }
+    }
+
     async fn view(&self) -> Result<View, ExecutorError> {
         let view = tokio::time::timeout(FIRST_LIST, self.shared.presence().view()).await;
         view.map_err(|_| {
@@ -208,15 +309,8 @@ impl KubernetesExecutor {
         &self,
         names: Vec<String>,
     ) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
-        let shared = &self.shared;
         if names.is_empty() {
             return Ok(Vec::new());
-        }
-        if tokio::time::timeout(FIRST_LIST, shared.hub().synced()).await.is_err() {
-            return Err(ExecutorError::new(
-                ExecutorErrorKind::Unavailable,
-                "could not list the pods of jobs that may have been left behind",
-            ));
         }
         let mut handles: Vec<Box<dyn JobHandle>> = Vec::new();
         for name in names {
@@ -263,7 +357,15 @@ impl KubernetesExecutor {
     /// since the record was written tells: Kubernetes repeats it for some minutes. After that it is
     /// taken for deleted, because a job must never run twice.
     async fn what_became_of(&self, record: &Found) -> Result<Option<PodSight>, ExecutorError> {
-        if let Some(pod) = self.shared.hub().find(&record.body.pod) {
+        let place = record.body.place.as_ref();
+        let hub = self.shared.hub_at(place);
+        if tokio::time::timeout(FIRST_LIST, hub.synced()).await.is_err() {
+            return Err(ExecutorError::new(
+                ExecutorErrorKind::Unavailable,
+                "could not list the pods of jobs that may have been left behind",
+            ));
+        }
+        if let Some(pod) = hub.find(&record.body.pod) {
             return Ok(Some(PodSight::Seen(pod)));
         }
         if record.body.phase == RecordPhase::Started {
@@ -277,7 +379,8 @@ impl KubernetesExecutor {
         let selector = format!("{SOURCE_LABEL}={source},{JOB_LABEL}={}", record.body.job);
         let parameters = WatchParams::default().labels(&selector).timeout(1).disable_bookmarks();
         let failed = |error| executor_error(error, "ask what became of a pod");
-        let events = self.shared.pods().watch(&parameters, version).await;
+        let pods = self.shared.pods_in(self.shared.namespace(place));
+        let events = pods.watch(&parameters, version).await;
         let mut events = match events {
             Ok(events) => events.boxed(),
             Err(kube::Error::Api(status)) if status.code == 410 => {

@@ -15,14 +15,16 @@ mod executor;
 pub mod job;
 pub mod names;
 pub mod overwrites;
+pub mod pause;
 pub mod pod;
 mod prepare;
 mod presence;
 mod preview;
 pub mod record;
+pub mod schedule;
 pub mod settings;
 pub mod stream;
-
+mod warm;
 pub mod watch;
 
 pub use executor::KubernetesExecutor;

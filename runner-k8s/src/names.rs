@@ -13,6 +13,8 @@ pub const JOB_LABEL: &str = "podwright.dev/job";
 pub const ROLE_LABEL: &str = "podwright.dev/role";
 /// Label of a record: who has claimed it, [`manager_hash`].
 pub const MANAGER_LABEL: &str = "podwright.dev/manager";
+/// Label of a pod that has no job yet.
+pub const WARM_LABEL: &str = "podwright.dev/warm";
 /// Label of every object: `podwright`.
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 
@@ -40,6 +42,12 @@ pub fn manager_id(host: &str) -> String {
     // Keyed by the system's random numbers; enough to tell one start from another.
     let random = RandomState::new().hash_one(std::process::id());
     format!("{host}-{}", base36(&random.to_be_bytes(), 8))
+}
+
+/// Eight characters that differ with each call, for names of objects that belong to no job.
+pub(crate) fn unique_suffix() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    base36(&RandomState::new().hash_one(0).to_be_bytes(), 8)
 }
 
 /// A manager's id as a label value and a part of names.

@@ -10,9 +10,10 @@ use runner_core::planner::PlanLookup;
 use crate::credentials::{self, PullCredentials};
 use crate::names::{Names, RunnerIdentity, names};
 use crate::overwrites::{self, JobSettings};
-use crate::pod::{BuiltPod, PodInput, build_pod, remarks};
-use crate::record::Content;
+use crate::pod::{Around, BuiltPod, PlanItems, PodInput, around, build_pod, remarks};
+use crate::record::{Content, Listens, Place};
 use crate::settings::{KubernetesSettings, PatchSource};
+use crate::warm::Shape;
 
 /// Longest patch file that is read, in bytes; a pod takes less.
 const LONGEST_FILE: u64 = 2 << 20;
@@ -22,6 +23,11 @@ pub(crate) struct Prepared {
     pub(crate) names: Names,
     pub(crate) content: Content,
     pub(crate) built: BuiltPod,
+    pub(crate) listens: Option<Listens>,
+    /// Of warm pods that can do its work, where there may be any.
+    pub(crate) shape: Option<Shape>,
+    /// Where its pod is, if not at home.
+    pub(crate) place: Option<Place>,
     /// What the plan's header says at its end.
     pub(crate) remarks: Vec<HeaderLine>,
 }
@@ -38,9 +44,11 @@ pub(crate) async fn prepare(
 ) -> Result<Prepared, Infra> {
     let of_job = overwrites::for_job(settings, job, plan).map_err(|error| error.infra())?;
     let JobSettings { settings: effective, token, remarks: mut lines } = of_job;
-    if token.is_some() || effective.namespace != settings.namespace {
-        return Err(elsewhere(settings));
+    if token.is_some() {
+        return Err(another_identity());
     }
+    let place = (effective.namespace != settings.namespace)
+        .then(|| Place { namespace: effective.namespace.clone(), own: settings.namespace_per_job });
     let effective = with_files(effective).await?;
     let lookup = PlanLookup::new(plan);
     let own = credentials::of_manager().await;
@@ -50,11 +58,16 @@ pub(crate) async fn prepare(
     lines.extend(remarks(&effective, job));
     let slot = lookup.setting("CI_CONCURRENT_PROJECT_ID").unwrap_or_default();
     let names = names(runner, job.id, job.project.id, slot);
-    let json = match lines.is_empty() {
+    let none = PlanItems::default();
+    let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &none };
+    let Around { companions, entrypoint, listens } = around(&input).map_err(|e| e.infra())?;
+    let unchanged = lines.is_empty() && entrypoint.is_none() && companions == plan.companions;
+    let json = match unchanged {
         true => plan.to_json(),
         false => {
             let mut plan = plan.clone();
             plan.header.extend(lines.iter().cloned());
+            (plan.companions, plan.entrypoint) = (companions, entrypoint);
             plan.to_json()
         }
     };
@@ -63,23 +76,35 @@ pub(crate) async fn prepare(
     let items = content.items(&names.record);
     let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &items };
     let built = build_pod(&input).map_err(|error| error.infra())?;
-    Ok(Prepared { names, content, built, remarks: lines })
+    let shape = shape(&effective, &input, &lookup, &built);
+    // Warm pods are in the executor's own namespace.
+    let shape = shape.filter(|_| place.is_none());
+    Ok(Prepared { names, content, built, listens, shape, place, remarks: lines })
 }
 
-/// The record, the watch and the signs of life of other managers are in one namespace, and are one
-/// identity's. A job elsewhere would be lost with its manager.
-fn elsewhere(settings: &KubernetesSettings) -> Infra {
-    let what = match settings.namespace_per_job {
-        true => "namespace_per_job of this runner",
-        false => "the job's KUBERNETES_NAMESPACE_OVERWRITE or KUBERNETES_BEARER_TOKEN",
-    };
+fn shape(
+    settings: &KubernetesSettings,
+    input: &PodInput<'_>,
+    lookup: &PlanLookup<'_>,
+    built: &BuiltPod,
+) -> Option<Shape> {
+    // A plan in Secrets of its own is rare, and large for a stream that others wait behind.
+    let inside = matches!(&input.items.secrets[..], [(name, _)] if *name == input.names.record);
+    if settings.warm_pods.is_empty() || !inside {
+        return None;
+    }
+    let own = lookup.container_environment(&input.job.variables);
+    let own = own.into_iter().map(|(name, _)| name.to_owned()).collect();
+    Shape::of(&built.pod, &own, input.items.pull_secret.as_deref())
+}
+
+/// The record, the watch and the signs of life of other managers are one identity's. A job of another
+/// one would be lost with its manager.
+fn another_identity() -> Infra {
     Infra::new(
         InfraKind::Configuration,
-        format!(
-            "{what} asks for another namespace or identity than the runner's own, {:?}; this release \
-             runs jobs there only",
-            settings.namespace
-        ),
+        "the job's KUBERNETES_BEARER_TOKEN asks for another identity than the runner's own; this \
+         release makes pods with the runner's own only",
     )
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod ownership;
 mod prepare;
 mod provenance;
 mod select;
+mod services;
 mod sources;
 mod tool;
 mod transfer;
@@ -40,7 +41,10 @@ pub async fn run(
     attempt: u32,
 ) -> Result<(), StageFailure> {
     match operation {
-        Operation::Prepare { via } => prepare::prepare(context, via),
+        Operation::Prepare { via } => {
+            prepare::prepare(context, via)?;
+            services::wait(context).await
+        }
         Operation::GetSources(sources) => {
             hook::run(context, sources.hooks.before.as_ref(), Start::Builds).await?;
             sources::get_sources(context, sources, attempt).await?;

@@ -46,6 +46,11 @@ impl Running {
         self.stop.stop(StopLevel::Drain);
     }
 
+    /// It is gone from one moment to the next.
+    pub(crate) fn vanish(self) {
+        self.task.abort();
+    }
+
     /// Lets it finish its jobs.
     pub(crate) async fn drain(self) {
         self.stop.stop(StopLevel::Drain);

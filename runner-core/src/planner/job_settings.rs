@@ -34,6 +34,7 @@ pub(super) struct JobSettings {
     pub(super) after_script_timeout: Duration,
     pub(super) after_script_ignore_errors: bool,
     pub(super) debug_trace: bool,
+    pub(super) debug_services: bool,
     pub(super) summary: bool,
 }
 
@@ -70,7 +71,6 @@ impl JobSettings {
         }
         let submodule_force_https = reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false);
         let lfs_skip_smudge = reader.bool("GIT_LFS_SKIP_SMUDGE", false);
-        reader.bool("CI_DEBUG_SERVICES", false);
         let submodules = reader.submodules();
         let depth = job.sources.as_ref().map_or(0, |sources| sources.depth);
         let submodule_depth = reader.depth("GIT_SUBMODULE_DEPTH", depth);
@@ -80,9 +80,14 @@ impl JobSettings {
         let after_script_ignore_errors = reader.bool("AFTER_SCRIPT_IGNORE_ERRORS", true);
         let summary = reader.bool("PODWRIGHT_JOB_SUMMARY", settings.summary);
         let mut debug_trace = reader.bool("CI_DEBUG_TRACE", false);
+        let mut debug_services = reader.bool("CI_DEBUG_SERVICES", false);
         if debug_trace && settings.debug_trace_disabled {
             debug_trace = false;
             warnings.push("CI_DEBUG_TRACE: usage is disabled on this Runner".to_owned());
+        }
+        if debug_services && settings.debug_trace_disabled {
+            debug_services = false;
+            warnings.push("CI_DEBUG_SERVICES: usage is disabled on this Runner".to_owned());
         }
         Self {
             strategy,
@@ -102,6 +107,7 @@ impl JobSettings {
             after_script_timeout,
             after_script_ignore_errors,
             debug_trace,
+            debug_services,
             // It is a section, and long: without sections the log is better off without it.
             summary: summary && job.features.trace_sections,
         }

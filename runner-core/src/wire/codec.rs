@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::frame::{AgentFrame, ManagerFrame};
+use super::frame::{AgentFrame, AssignFrame, ManagerFrame, OutputFrame};
 use crate::ids::Offset;
 
 /// Longest trace piece in one frame, in bytes. Small enough for the frame to fit one websocket
@@ -65,6 +65,9 @@ mod kind {
     pub(super) const STOP: u8 = 4;
     pub(super) const RELEASE: u8 = 5;
     pub(super) const ANSWER: u8 = 6;
+    pub(super) const CONTAINER: u8 = 7;
+    pub(super) const OUTPUT: u8 = 8;
+    pub(super) const ASSIGN: u8 = 9;
     pub(super) const WELCOME: u8 = 65;
     pub(super) const REFUSED: u8 = 66;
     pub(super) const TRACE: u8 = 67;
@@ -132,6 +135,9 @@ impl Decoder for AgentCodec {
                 kind::STOP => ManagerFrame::Stop(json(kind, &body)?),
                 kind::RELEASE => ManagerFrame::Release,
                 kind::ANSWER => ManagerFrame::Answer(json(kind, &body)?),
+                kind::CONTAINER => ManagerFrame::Container(json(kind, &body)?),
+                kind::OUTPUT => ManagerFrame::Output(output(body)?),
+                kind::ASSIGN => ManagerFrame::Assign(assign(body)?),
                 _ => continue,
             };
             return Ok(Some(frame));
@@ -154,8 +160,68 @@ impl Encoder<ManagerFrame> for ManagerCodec {
                 Ok(())
             }
             ManagerFrame::Answer(body) => put_json(kind::ANSWER, &body, out),
+            ManagerFrame::Container(body) => put_json(kind::CONTAINER, &body, out),
+            ManagerFrame::Output(body) => put_output(&body, out),
+            ManagerFrame::Assign(body) => put_assign(&body, out),
         }
     }
+}
+
+fn assign(mut body: Bytes) -> Result<AssignFrame, FrameError> {
+    if body.is_empty() || body.len() > 1 + MAX_TRACE {
+        return Err(FrameError::Body { kind: kind::ASSIGN, source: None });
+    }
+    let last = body.get_u8() != 0;
+    Ok(AssignFrame { last, bytes: body })
+}
+
+fn put_assign(frame: &AssignFrame, out: &mut BytesMut) -> Result<(), FrameError> {
+    if frame.bytes.len() > MAX_TRACE {
+        return Err(FrameError::Body { kind: kind::ASSIGN, source: None });
+    }
+    out.reserve(HEADER + 2 + frame.bytes.len());
+    // At most MAX_TRACE + 2, far below u32::MAX.
+    out.put_u32((2 + frame.bytes.len()) as u32);
+    out.put_u8(kind::ASSIGN);
+    out.put_u8(u8::from(frame.last));
+    out.put_slice(&frame.bytes);
+    Ok(())
+}
+
+/// Time, whether a line begins, length of the name, name, bytes.
+const OUTPUT_HEADER: usize = 10;
+
+fn output(mut body: Bytes) -> Result<OutputFrame, FrameError> {
+    let malformed = FrameError::Body { kind: kind::OUTPUT, source: None };
+    if body.len() < OUTPUT_HEADER {
+        return Err(malformed);
+    }
+    let (time, begins, name) = (body.get_i64(), body.get_u8(), usize::from(body.get_u8()));
+    if name >= body.len() || body.len() - name > MAX_TRACE {
+        return Err(malformed);
+    }
+    let name = body.split_to(name);
+    let Ok(container) = std::str::from_utf8(&name) else { return Err(malformed) };
+    Ok(OutputFrame { container: container.to_owned(), time, begins: begins != 0, bytes: body })
+}
+
+fn put_output(frame: &OutputFrame, out: &mut BytesMut) -> Result<(), FrameError> {
+    let OutputFrame { container, time, begins, bytes } = frame;
+    let name = u8::try_from(container.len());
+    let (Ok(name), 1..=MAX_TRACE) = (name, bytes.len()) else {
+        return Err(FrameError::Body { kind: kind::OUTPUT, source: None });
+    };
+    let length = 1 + OUTPUT_HEADER + container.len() + bytes.len();
+    out.reserve(HEADER + length);
+    // At most MAX_TRACE and some hundred bytes, far below u32::MAX.
+    out.put_u32(length as u32);
+    out.put_u8(kind::OUTPUT);
+    out.put_i64(*time);
+    out.put_u8(u8::from(*begins));
+    out.put_u8(name);
+    out.put_slice(container.as_bytes());
+    out.put_slice(bytes);
+    Ok(())
 }
 
 impl Decoder for ManagerCodec {
@@ -227,7 +293,10 @@ mod tests {
     use super::{AgentCodec, FrameError, MAX_TRACE, ManagerCodec};
     use crate::ids::{Epoch, JobId, Offset};
     use crate::outcome::{Outcome, TraceSummary, Verdict};
-    use crate::wire::{AgentFrame, Hello, ManagerFrame, StopFrame, StopMode, WIRE_VERSION, Want};
+    use crate::wire::{
+        AgentFrame, AssignFrame, ContainerFrame, ContainerState, Hello, ManagerFrame, OutputFrame,
+        StopFrame, StopMode, WIRE_VERSION, Want,
+    };
 
     fn agent_frames() -> Vec<AgentFrame> {
         vec![
@@ -268,6 +337,17 @@ mod tests {
             ManagerFrame::Want(Want { from: None, until: Offset(9) }),
             ManagerFrame::Stop(StopFrame { mode: StopMode::Cancel }),
             ManagerFrame::Release,
+            ManagerFrame::Container(ContainerFrame {
+                name: "db".into(),
+                state: ContainerState::Ended(1),
+            }),
+            ManagerFrame::Output(OutputFrame {
+                container: "db".into(),
+                time: -5,
+                begins: true,
+                bytes: Bytes::from_static(b"\x00\xffready\n"),
+            }),
+            ManagerFrame::Assign(AssignFrame { last: true, bytes: Bytes::from_static(b"{}") }),
         ];
         let mut wire = BytesMut::new();
         for frame in frames.clone() {
@@ -311,6 +391,10 @@ mod tests {
         overflow.put_u64(u64::MAX);
         overflow.put_u8(b'x');
         assert!(matches!(ManagerCodec.decode(&mut overflow), Err(FrameError::Trace { .. })));
+        // An output frame whose name would end where its bytes should begin.
+        let mut output = BytesMut::from(&[0, 0, 0, 13, 7][..]);
+        output.put_slice(&[0, 0, 0, 0, 0, 0, 0, 1, 1, 2, b'd', b'b']);
+        assert!(matches!(AgentCodec.decode(&mut output), Err(FrameError::Body { kind: 7, .. })));
         let mut json = BytesMut::from(&[0, 0, 0, 2, 65, b'{'][..]);
         assert!(matches!(ManagerCodec.decode(&mut json), Err(FrameError::Body { kind: 65, .. })));
     }

@@ -27,6 +27,13 @@ pub enum ManagerFrame {
     Release,
     /// Answer to `Ask`.
     Answer(AnswerFrame),
+    /// What the manager sees of another container of the pod. Repeated in each session.
+    Container(ContainerFrame),
+    /// Output of another container of the pod, for the trace.
+    Output(OutputFrame),
+    /// A piece of the plan, for an agent that refused a `Hello` because it has none yet. Once the
+    /// last piece is there the pod is this job's; `Hello` comes again.
+    Assign(AssignFrame),
 }
 
 /// From the agent to the manager.
@@ -103,6 +110,8 @@ pub enum RefusalReason {
     BadRequest,
     /// The supervisor is not there (relay only); try again.
     NotReady,
+    /// This pod has no job yet: send [`ManagerFrame::Assign`] and `Hello` again. The session goes on.
+    Unassigned,
     /// A reason of a later release.
     #[serde(other)]
     Other,
@@ -131,6 +140,48 @@ pub struct Beat {
 pub struct StopFrame {
     /// How.
     pub mode: StopMode,
+}
+
+/// See [`ManagerFrame::Container`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFrame {
+    /// Which.
+    pub name: String,
+    /// What it does.
+    pub state: ContainerState,
+}
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerState {
+    /// Its first process runs.
+    Running,
+    /// Its first process has ended with this status.
+    Ended(i32),
+}
+
+/// A piece of a line that a container printed. See [`ManagerFrame::Output`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputFrame {
+    /// Which container; at most 255 bytes.
+    pub container: String,
+    /// When the line was begun, in nanoseconds since the Unix epoch, by the container runtime. Grows
+    /// from line to line, so that the agent knows what it has already.
+    pub time: i64,
+    /// Whether the line begins with this piece. It ends where a piece ends with a line feed.
+    pub begins: bool,
+    /// Never empty, at most [`MAX_TRACE`](super::MAX_TRACE) bytes.
+    pub bytes: Bytes,
+}
+
+/// A piece of a plan as it is stored: JSON, usually compressed. See [`ManagerFrame::Assign`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssignFrame {
+    /// No more come.
+    pub last: bool,
+    /// At most [`MAX_TRACE`](super::MAX_TRACE) bytes.
+    pub bytes: Bytes,
 }
 
 /// How to stop a job.

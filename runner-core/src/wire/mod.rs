@@ -1,8 +1,9 @@
 //! What a manager and an agent say to each other.
 //!
 //! A frame is a length (`u32`, big endian, of what follows), a kind (`u8`) and a body. Trace bytes
-//! are `u64` offset plus raw bytes, so that they can be passed on without a copy; everything else is
-//! a small JSON object, so that a field can be added without a new version.
+//! are `u64` offset plus raw bytes, so that they can be passed on without a copy; output of other
+//! containers is bytes too, after its time, a flag and the container's name; everything else is a
+//! small JSON object, so that a field can be added without a new version.
 //!
 //! ```text
 //!   manager                         agent
@@ -12,6 +13,7 @@
 //!     Want, Beat, Stop         ───►
 //!                              ◄─── Ask
 //!     Answer                   ───►
+//!     Container, Output        ───►                        (what the agent cannot see by itself)
 //!                              ◄─── Verdict                (after the last trace byte asked for)
 //!     Release                  ───►                        (the source has everything)
 //! ```
@@ -21,6 +23,7 @@ mod frame;
 
 pub use codec::{AgentCodec, FrameError, MAX_CONTROL, MAX_FRAME, MAX_TRACE, ManagerCodec};
 pub use frame::{
-    AgentFrame, AnswerFrame, AskFrame, Beat, Hello, MOST_ASKS, ManagerFrame, RefusalReason,
-    Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
+    AgentFrame, AnswerFrame, AskFrame, AssignFrame, Beat, ContainerFrame, ContainerState, Hello,
+    MOST_ASKS, ManagerFrame, OutputFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode,
+    WIRE_VERSION, Want, Welcome,
 };

@@ -1,6 +1,7 @@
 //! What a pod's state means for its job.
 
 use runner_core::outcome::{InfraKind, Verdict};
+use runner_core::wire::{ContainerFrame, ContainerState};
 
 use super::end::End;
 use super::pull::{FailedPull, is_pull_failure, passing, pull_kind};
@@ -22,6 +23,8 @@ pub struct Sighting {
     pub waits_for: Option<String>,
     /// Images that could not be pulled so far, and that the kubelet tries to pull again.
     pub failed_pulls: Vec<FailedPull>,
+    /// What the agent cannot see: how all containers but its own are, once they have started.
+    pub others: Vec<ContainerFrame>,
     /// Why the job cannot go on.
     pub end: Option<End>,
     /// The agent's own verdict, where it ended and left one.
@@ -48,6 +51,7 @@ pub fn sight(pod: &PodView) -> Sighting {
     }
     out.failed_pulls = failed_pulls(pod);
     out.waits_for = waits_for(pod, &out);
+    out.others = others(pod);
     out.end = end(pod, &out);
     out
 }
@@ -55,6 +59,19 @@ pub fn sight(pod: &PodView) -> Sighting {
 fn has_started(container: &Container) -> bool {
     let state = &container.state;
     state.running.is_some() || state.terminated.is_some() || container.restart_count > 0
+}
+
+fn others(pod: &PodView) -> Vec<ContainerFrame> {
+    let state = |container: &Container| {
+        let ended = container.state.terminated.as_ref();
+        let state = match ended {
+            Some(ended) => ContainerState::Ended(ended.exit_code),
+            None => container.state.running.map(|_| ContainerState::Running)?,
+        };
+        Some(ContainerFrame { name: container.name.clone(), state })
+    };
+    let others = pod.status.container_statuses.iter().filter(|c| c.name != HELPER);
+    others.filter_map(state).collect()
 }
 
 /// Between two starts the kubelet shows the container as ended, and then as in back-off.

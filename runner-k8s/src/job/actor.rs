@@ -11,19 +11,22 @@ use futures_util::future::BoxFuture;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
-use runner_core::wire::{AgentFrame, AnswerFrame, ManagerFrame};
+use runner_core::wire::{
+    AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
+};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::handle::Shared;
 use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
+use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
+use super::shared::Shared;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
 use crate::record::{Claimed, RecordPhase};
-use crate::watch::{PodSight, PodWatch};
+use crate::watch::{PodHub, PodSight, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
 const SEND: Duration = Duration::from_secs(10);
@@ -57,6 +60,9 @@ pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
     pub(super) claimed: Arc<Mutex<Claimed>>,
     pub(super) machine: Machine,
+    pub(super) namespace: String,
+    /// Of the pod's namespace.
+    pub(super) hub: PodHub,
     pub(super) pod: String,
     pub(super) uid: String,
     pub(super) watch: PodWatch,
@@ -65,6 +71,8 @@ pub(super) struct Actor {
     /// changes of state, and by `MOST_ASKS` questions.
     pub(super) events: mpsc::UnboundedSender<Told>,
     pub(super) link: Option<Box<dyn AgentLink>>,
+    /// What other containers print, while there is a link to hand it to.
+    pub(super) listeners: Listeners,
     pub(super) connecting: Option<BoxFuture<'static, Result<Box<dyn AgentLink>, LinkError>>>,
     pub(super) generation: u64,
     pub(super) unseen: Option<Instant>,
@@ -78,6 +86,7 @@ enum Next {
     Command(Option<Command>),
     Watch,
     Unseen,
+    Output(OutputFrame),
 }
 
 impl Actor {
@@ -93,6 +102,7 @@ impl Actor {
                 Next::Input(input) => self.take_in(input).await,
                 Next::Watch => self.look().await,
                 Next::Unseen => self.ask_for_pod().await,
+                Next::Output(frame) => self.send(ManagerFrame::Output(frame)).await,
                 Next::Command(Some(Command::Follow { from, until, generation })) => {
                     self.generation = generation;
                     self.take_in(Input::Follow { from, until }).await;
@@ -150,11 +160,12 @@ impl Actor {
             frame = heard(&mut self.link) => Next::Input(match frame {
                 Ok(frame) => Input::Frame(frame),
                 Err(message) => {
-                    self.link = None;
+                    (self.link, self.listeners) = (None, Listeners::default());
                     debug!(pod = self.pod, message, "the stream to the job ended");
                     Input::Unlinked(message)
                 }
             }),
+            Some(frame) = self.listeners.next() => Next::Output(frame),
         }
     }
 
@@ -175,7 +186,7 @@ impl Actor {
 
     async fn ask_for_pod(&mut self) {
         self.unseen = Some(Instant::now() + UNSEEN);
-        match self.shared.pods().get_opt(&self.pod).await {
+        match self.shared.pods_in(&self.namespace).get_opt(&self.pod).await {
             Ok(Some(pod)) if pod.uid() == self.uid => {
                 self.take_in(Input::Pod(sight(&pod))).await;
             }
@@ -196,15 +207,28 @@ impl Actor {
     async fn perform(&mut self, action: Action) {
         match action {
             Action::Link => {
-                let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
-                let connect = async move { shared.connector.connect(&pod).await };
+                let shared = Arc::clone(&self.shared);
+                let (namespace, pod) = (self.namespace.clone(), self.pod.clone());
+                let connect = async move { shared.connector.connect(&namespace, &pod).await };
                 self.connecting = Some(connect.boxed());
             }
-            Action::Unlink => (self.link, self.connecting) = (None, None),
+            Action::Unlink => {
+                (self.link, self.connecting) = (None, None);
+                self.listeners = Listeners::default();
+            }
+            Action::Assign => {
+                if let Err(problem) = self.assign().await {
+                    warn!(pod = self.pod, problem, "a warm pod could not be given its job yet");
+                    (self.link, self.listeners) = (None, Listeners::default());
+                    self.inputs.push_back(Input::Unlinked(problem));
+                }
+            }
+            Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
-                if let Err(error) = self.shared.delete_pod(&self.pod, Some(&self.uid)).await {
+                let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
+                if let Err(error) = self.shared.delete_pod(namespace, &self.pod, uid).await {
                     // It is tried again when the job is disposed of.
                     warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted");
                 }
@@ -233,8 +257,46 @@ impl Actor {
             Ok(Err(message)) => message,
             Err(_) => "the stream does not take what is sent".to_owned(),
         };
-        self.link = None;
+        (self.link, self.listeners) = (None, Listeners::default());
         self.inputs.push_back(Input::Unlinked(problem));
+    }
+
+    /// Gives a warm pod the job's labels, and then its plan. Doing it twice is harmless.
+    async fn assign(&mut self) -> Result<(), String> {
+        let claimed = self.claimed.lock().await;
+        let (plan, pod) = (claimed.plan(), claimed.pod());
+        drop(claimed);
+        let (Some(plan), Some(pod)) = (plan, pod) else {
+            return Err("the plan is not written down any more".to_owned());
+        };
+        let assigned = self.shared.assign_pod(&self.pod, &pod).await;
+        assigned.map_err(|error| error.to_string())?;
+        let mut rest = plan;
+        loop {
+            let bytes = rest.split_to(rest.len().min(MAX_TRACE));
+            let last = rest.is_empty();
+            self.send(ManagerFrame::Assign(AssignFrame { last, bytes })).await;
+            if last || self.link.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn listen(&mut self, container: String) {
+        let claimed = self.claimed.lock().await;
+        let Some(listens) = &claimed.body().listens else { return };
+        if !listens.containers.contains(&container) {
+            return;
+        }
+        let listener = Listener {
+            client: self.shared.clients.stream.clone(),
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            container,
+            watch: self.watch.clone(),
+            limit: listens.limit,
+        };
+        self.listeners.add(listener);
     }
 
     /// Tells the agent that it may end. Only an open stream is used: the pod is about to be deleted
@@ -255,6 +317,7 @@ impl Actor {
     async fn relaunch(&mut self, container: &str, policy: Option<&str>) -> Result<(), End> {
         info!(pod = self.pod, container, policy, "an image could not be pulled; trying again");
         (self.link, self.connecting) = (None, None);
+        self.listeners = Listeners::default();
         let failed = |error: runner_core::executor::ExecutorError| {
             let message = format!("the job could not be started again: {}", error.message);
             End::new(InfraKind::System, message, error.message)
@@ -280,7 +343,7 @@ impl Actor {
             .map_err(|error| failed(error.into_executor_error("note the new pod")))?;
         drop(claimed);
         self.shared
-            .delete_pod(&self.pod, Some(&self.uid))
+            .delete_pod(&self.namespace, &self.pod, Some(&self.uid))
             .await
             .map_err(|error| failed(executor_error(error, "delete the old pod")))?;
         let created = self.shared.create_pod(pod).await.map_err(failed)?;
@@ -292,7 +355,7 @@ impl Actor {
             ));
         };
         (self.pod, self.uid) = (name, created.uid().to_owned());
-        self.watch = self.shared.hub().follow(&self.uid);
+        self.watch = self.hub.follow(&self.uid);
         (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
         // What the watch has already seen of it is not said again.
         self.watch.mark_changed();

@@ -1,12 +1,11 @@
 //! The handle that the manager holds.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kube::Api;
 use runner_core::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, JobPhase, Remarks, Stop,
 };
@@ -14,158 +13,30 @@ use runner_core::ids::{JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::source::Ticket;
 use runner_core::wire::AnswerFrame;
-use serde_json::Value;
-use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::actor::{Actor, Command, Told};
-use super::launch::{KnownAbilities, Launched, Launcher};
-use super::link::Connect;
+use super::launch::Launched;
+use super::listen::Listeners;
 use super::machine::{Machine, Terms};
+use super::shared::{Held, Shared};
 use crate::classify::executor_error;
-use crate::client::Clients;
-use crate::names::{RunnerIdentity, SOURCE_LABEL, source_hash};
-use crate::pod::{Abilities, adapt, budget};
-use crate::presence::{Presence, Signs};
-use crate::record::{Claimed, RecordPhase, RecordStore, StoredRemarks};
-use crate::settings::KubernetesSettings;
-use crate::watch::{PodHub, PodSight, PodView};
+use crate::record::{Claimed, Place, RecordPhase, StoredRemarks};
+use crate::watch::PodSight;
 
 /// Commands that may wait for the actor, which handles each at once: more than a manager sends
 /// between two of its turns.
 const COMMANDS: usize = 16;
-
-/// What all jobs of an executor share.
-pub(crate) struct Shared {
-    pub(crate) settings: KubernetesSettings,
-    pub(crate) runner: RunnerIdentity,
-    pub(crate) clients: Clients,
-    pub(crate) store: RecordStore,
-    pub(crate) connector: Arc<dyn Connect>,
-    pub(crate) hub: std::sync::OnceLock<PodHub>,
-    pub(crate) presence: std::sync::OnceLock<Presence>,
-    /// The jobs that this process has in its hands.
-    pub(crate) held: HeldJobs,
-    pub(crate) launcher: OnceCell<Launcher>,
-}
-
-impl Shared {
-    /// The shared watch; it starts with the first job.
-    pub(crate) fn hub(&self) -> &PodHub {
-        self.hub.get_or_init(|| {
-            let selector = format!("{SOURCE_LABEL}={}", source_hash(&self.runner.source));
-            PodHub::start(self.clients.api.clone(), &self.settings.namespace, &selector)
-        })
-    }
-
-    /// What is known of other managers; it starts with the first job, or when jobs are recovered.
-    pub(crate) fn presence(&self) -> &Presence {
-        self.presence.get_or_init(|| {
-            let (manager, lasts) = (&self.runner.manager, self.settings.lease);
-            let client = self.clients.api.clone();
-            let source = self.runner.source.clone();
-            let signs = Signs::new(client, &self.settings.namespace, source, manager, lasts);
-            Presence::start(signs, manager, lasts)
-        })
-    }
-
-    pub(crate) fn pods(&self) -> Api<PodView> {
-        Api::namespaced(self.clients.api.clone(), &self.settings.namespace)
-    }
-
-    /// The launcher; it asks for the server's version once.
-    pub(crate) async fn launcher(&self) -> Result<&Launcher, ExecutorError> {
-        self.launcher
-            .get_or_try_init(async || {
-                let version = self
-                    .clients
-                    .api
-                    .apiserver_version()
-                    .await
-                    .map_err(|error| executor_error(error, "ask for the server's version"))?;
-                let abilities = KnownAbilities::of_version(&version.major, &version.minor);
-                // A second: long enough for TERM, short because the job is over. GitLab Runner's
-                // pods hold their resources for 30 s more.
-                let grace = self.settings.cleanup_grace.and_then(|grace| grace.try_into().ok());
-                let grace = grace.unwrap_or(1);
-                let api = self.clients.api.clone();
-                Ok(Launcher::new(api, &self.settings.namespace, abilities, grace))
-            })
-            .await
-    }
-
-    /// Creates a pod, with as much as the cluster can do.
-    pub(crate) async fn create_pod(&self, pod: Value) -> Result<Launched, ExecutorError> {
-        let launcher = self.launcher().await?;
-        let init = Value::Object(self.settings.init_security.clone());
-        let mut tried: Option<Abilities> = None;
-        loop {
-            let abilities = launcher.abilities().current();
-            let mut pod = pod.clone();
-            adapt(&mut pod, abilities, &init);
-            match launcher.create(&pod).await {
-                // What was learned makes a difference only once.
-                Ok(Launched::BuildAgain) if tried != Some(abilities) => tried = Some(abilities),
-                Ok(Launched::Created(created)) => {
-                    if self.settings.pod_disruption_budget {
-                        launcher.protect(&budget(&pod, created.uid())).await;
-                    }
-                    return Ok(Launched::Created(created));
-                }
-                Ok(launched) => return Ok(launched),
-                Err(error) => return Err(executor_error(error, "create the job's pod")),
-            }
-        }
-    }
-
-    pub(crate) async fn delete_pod(&self, name: &str, uid: Option<&str>) -> kube::Result<()> {
-        match self.launcher.get() {
-            Some(launcher) => launcher.delete(name, uid).await,
-            None => {
-                let known = KnownAbilities::of_version("1", "0");
-                let api = self.clients.api.clone();
-                Launcher::new(api, &self.settings.namespace, known, 1).delete(name, uid).await
-            }
-        }
-    }
-}
-
-/// The jobs that have a handle in this process. A record of this manager whose job has none was
-/// dropped by accident and may be adopted again.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HeldJobs(Arc<parking_lot::Mutex<BTreeSet<JobId>>>);
-
-/// Keeps a job in [`HeldJobs`].
-#[derive(Debug)]
-pub(crate) struct Held {
-    jobs: HeldJobs,
-    job: JobId,
-}
-
-impl HeldJobs {
-    /// Holds a job, from before its record is written or claimed.
-    pub(crate) fn hold(&self, job: JobId) -> Held {
-        self.0.lock().insert(job);
-        Held { jobs: self.clone(), job }
-    }
-
-    pub(crate) fn contains(&self, job: JobId) -> bool {
-        self.0.lock().contains(&job)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.jobs.0.lock().remove(&self.job);
-    }
-}
 
 /// A job in a Kubernetes cluster.
 pub struct KubernetesJob {
     shared: Arc<Shared>,
     _held: Held,
     claimed: Arc<Mutex<Claimed>>,
+    /// Where its pod is, if not in the executor's own namespace.
+    place_of_pod: Option<Place>,
     id: JobId,
     ticket: Ticket,
     pod: String,
@@ -202,6 +73,7 @@ impl KubernetesJob {
             id: body.job,
             ticket: body.ticket.clone(),
             pod: body.pod.clone(),
+            place_of_pod: body.place.clone(),
             remarks: body.remarks.to_remarks(),
             phase: if started { JobPhase::Started } else { JobPhase::Reserved },
             found,
@@ -225,8 +97,9 @@ impl KubernetesJob {
             fallbacks: body.fallbacks.clone(),
         };
         drop(claimed);
+        let hub = self.shared.hub_at(self.place_of_pod.as_ref());
         let (uid, watch) = match &pod {
-            PodSight::Seen(pod) => (pod.uid().to_owned(), self.shared.hub().follow(pod.uid())),
+            PodSight::Seen(pod) => (pod.uid().to_owned(), hub.follow(pod.uid())),
             // A channel without a sender keeps its last value: gone is gone.
             _ => (String::new(), watch::channel(PodSight::Gone(None)).1),
         };
@@ -236,12 +109,15 @@ impl KubernetesJob {
             shared: Arc::clone(&self.shared),
             claimed: Arc::clone(&self.claimed),
             machine: Machine::new(now, terms),
+            namespace: self.shared.namespace(self.place_of_pod.as_ref()).to_owned(),
+            hub,
             pod: self.pod.clone(),
             uid,
             watch,
             commands: receiver,
             events,
             link: None,
+            listeners: Listeners::default(),
             connecting: None,
             generation: 0,
             unseen: None,
@@ -256,6 +132,35 @@ impl KubernetesJob {
             generation: 0,
             ended: false,
         });
+    }
+
+    /// A warm pod that can do the job's work, written down as the job's. It gets labels and plan when
+    /// its agent is reached, by whoever follows the job then.
+    async fn take_warm(&mut self) -> Result<Option<PodSight>, ExecutorError> {
+        let Some(warm) = &self.shared.warm else { return Ok(None) };
+        let mut claimed = self.claimed.lock().await;
+        let Some(hash) = claimed.body().warm.clone() else { return Ok(None) };
+        let Some(idle) = warm.pool.take(&hash) else { return Ok(None) };
+        let found = self.shared.hub().find(&idle.name);
+        let mut body = claimed.body().clone();
+        body.pod.clone_from(&idle.name);
+        body.phase = RecordPhase::Started;
+        let updated = match found {
+            Some(_) => self.shared.store.update(&mut claimed, body, None).await,
+            // Gone since it was seen.
+            None => return Ok(None),
+        };
+        match updated {
+            Ok(()) => {
+                self.pod = idle.name;
+                Ok(found.map(PodSight::Seen))
+            }
+            Err(error) => {
+                // The plan was not handed over, and will not be.
+                crate::warm::delete(&self.shared, &idle).await;
+                Err(error.into_executor_error("note the job's pod"))
+            }
+        }
     }
 
     async fn command(&self, command: Command) {
@@ -277,7 +182,7 @@ impl JobHandle for KubernetesJob {
     }
 
     fn place(&self) -> String {
-        format!("{}/{}", self.shared.settings.namespace, self.pod)
+        format!("{}/{}", self.shared.namespace(self.place_of_pod.as_ref()), self.pod)
     }
 
     fn phase(&self) -> JobPhase {
@@ -297,12 +202,17 @@ impl JobHandle for KubernetesJob {
             return Ok(());
         }
         // Before the pod, so that the list does not have to be waited for later.
-        self.shared.hub();
+        let _hub = self.shared.hub_at(self.place_of_pod.as_ref());
         let pod = self.claimed.lock().await.pod().ok_or_else(|| {
             let message = "the job's pod is not written down any more";
             let infra = Infra::new(InfraKind::System, message);
             ExecutorError::new(ExecutorErrorKind::Refused(Outcome::Infra(infra)), message)
         })?;
+        if let Some(found) = self.take_warm().await? {
+            self.phase = JobPhase::Started;
+            self.follow_pod(found).await;
+            return Ok(());
+        }
         match self.shared.create_pod(pod).await? {
             Launched::Created(pod) => {
                 self.phase = JobPhase::Started;
@@ -397,11 +307,17 @@ impl JobHandle for KubernetesJob {
         let claimed = self.claimed.lock().await;
         if !self.pod_gone {
             let pod = claimed.body().pod.clone();
+            let namespace = self.shared.namespace(self.place_of_pod.as_ref());
             self.shared
-                .delete_pod(&pod, None)
+                .delete_pod(namespace, &pod, None)
                 .await
                 .map_err(|error| executor_error(error, "delete the job's pod"))?;
             self.pod_gone = true;
+        }
+        if let Some(place) = self.place_of_pod.as_ref().filter(|place| place.own) {
+            crate::record::delete_namespace(&self.shared.clients.api, &place.namespace)
+                .await
+                .map_err(|error| executor_error(error, "delete the job's namespace"))?;
         }
         self.shared
             .store

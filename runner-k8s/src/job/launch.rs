@@ -62,10 +62,10 @@ impl KnownAbilities {
     }
 }
 
-/// Pods of a namespace.
+/// Pods.
 #[derive(Clone)]
 pub(crate) struct Launcher {
-    api: Api<PodView>,
+    client: Client,
     abilities: KnownAbilities,
     grace: u32,
 }
@@ -80,14 +80,13 @@ pub(crate) enum Launched {
 }
 
 impl Launcher {
-    /// Pods of this namespace. `grace`: seconds that a deleted pod gets.
-    pub(crate) fn new(
-        client: Client,
-        namespace: &str,
-        abilities: KnownAbilities,
-        grace: u32,
-    ) -> Self {
-        Self { api: Api::namespaced(client, namespace), abilities, grace }
+    /// `grace`: seconds that a deleted pod gets.
+    pub(crate) fn new(client: Client, abilities: KnownAbilities, grace: u32) -> Self {
+        Self { client, abilities, grace }
+    }
+
+    fn api(&self, namespace: &str) -> Api<PodView> {
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     /// What is known about the cluster.
@@ -104,8 +103,9 @@ impl Launcher {
         let asked_for_image = pod["spec"]["volumes"]
             .as_array()
             .is_some_and(|all| all.iter().any(|volume| volume.get("image").is_some()));
-        let client = self.api.clone().into_client();
-        let request = kube::core::Request::new(self.api.resource_url())
+        let (client, namespace) = (&self.client, pod["metadata"]["namespace"].as_str());
+        let api = self.api(namespace.unwrap_or_default());
+        let request = kube::core::Request::new(api.resource_url())
             .create(&PostParams::default(), body.to_vec())
             .map_err(kube::Error::BuildRequest)?;
         let created: PodView = match client.request(request).await {
@@ -113,7 +113,7 @@ impl Launcher {
             Err(error) => match (api_error(&error).0, &error) {
                 (ApiErrorKind::AlreadyExists, _) => {
                     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                    let there = self.api.get(name).await?;
+                    let there = api.get(name).await?;
                     let label = |pod: &Value| pod["metadata"]["labels"][JOB_LABEL].clone();
                     let known = there.metadata.labels.as_ref().and_then(|all| all.get(JOB_LABEL));
                     if known.map(String::as_str) != label(pod).as_str() {
@@ -134,7 +134,8 @@ impl Launcher {
         };
         if asked_for_image && self.abilities.learn_from(&created) {
             warn!("the cluster has no image volumes; the agent is copied by an init container");
-            self.delete(created.name(), Some(created.uid())).await?;
+            let namespace = namespace.unwrap_or_default();
+            self.delete(namespace, created.name(), Some(created.uid())).await?;
             return Ok(Launched::BuildAgain);
         }
         Ok(Launched::Created(Box::new(created)))
@@ -149,7 +150,7 @@ impl Launcher {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(budget.to_string().into_bytes());
         let made = match request {
-            Ok(request) => self.api.clone().into_client().request::<Value>(request).await.map(drop),
+            Ok(request) => self.client.request::<Value>(request).await.map(drop),
             Err(error) => Err(kube::Error::HttpError(error)),
         };
         match made {
@@ -166,7 +167,12 @@ impl Launcher {
     ///
     /// # Errors
     /// When the API server does not.
-    pub(crate) async fn delete(&self, name: &str, uid: Option<&str>) -> Result<(), kube::Error> {
+    pub(crate) async fn delete(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: Option<&str>,
+    ) -> Result<(), kube::Error> {
         let mut parameters = DeleteParams::default().grace_period(self.grace);
         if let Some(uid) = uid.filter(|uid| !uid.is_empty()) {
             parameters = parameters.preconditions(kube::api::Preconditions {
@@ -174,14 +180,13 @@ impl Launcher {
                 resource_version: None,
             });
         }
-        let url = format!("{}/{name}", self.api.resource_url());
-        let client = self.api.clone().into_client();
+        let url = format!("{}/{name}", self.api(namespace).resource_url());
         let body = serde_json::to_vec(&parameters).map_err(kube::Error::SerdeError)?;
         let request = http::Request::delete(url)
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(kube::Error::HttpError)?;
-        match client.request::<serde_json::Value>(request).await {
+        match self.client.request::<serde_json::Value>(request).await {
             Ok(_) => Ok(()),
             // 409: a pod of this name with another uid; ours is gone.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),

@@ -39,21 +39,19 @@ pub struct LinkError {
 #[async_trait]
 pub trait Connect: Send + Sync + 'static {
     /// With the agent of this pod.
-    async fn connect(&self, pod: &str) -> Result<Box<dyn AgentLink>, LinkError>;
+    async fn connect(&self, namespace: &str, pod: &str) -> Result<Box<dyn AgentLink>, LinkError>;
 }
 
 /// By exec: websocket first, SPDY where that is refused; what worked is remembered for all jobs.
 pub struct ExecConnector {
     client: Client,
-    namespace: String,
     transport: Mutex<Transport>,
 }
 
 impl ExecConnector {
-    /// Into pods of this namespace.
-    pub fn new(client: Client, namespace: &str) -> Self {
-        let transport = Mutex::new(Transport::WebSocket);
-        Self { client, namespace: namespace.to_owned(), transport }
+    /// With this client, which must have no deadline for answers.
+    pub fn new(client: Client) -> Self {
+        Self { client, transport: Mutex::new(Transport::WebSocket) }
     }
 }
 
@@ -65,9 +63,9 @@ impl std::fmt::Debug for dyn AgentLink {
 
 #[async_trait]
 impl Connect for ExecConnector {
-    async fn connect(&self, pod: &str) -> Result<Box<dyn AgentLink>, LinkError> {
+    async fn connect(&self, namespace: &str, pod: &str) -> Result<Box<dyn AgentLink>, LinkError> {
         let target = ExecTarget {
-            namespace: self.namespace.clone(),
+            namespace: namespace.to_owned(),
             pod: pod.to_owned(),
             container: HELPER.to_owned(),
             command: vec![layout::AGENT.to_owned(), "relay".to_owned()],

@@ -18,7 +18,7 @@ use std::time::Duration;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::{StageReport, Verdict};
-use runner_core::wire::{AgentFrame, AnswerFrame, ManagerFrame};
+use runner_core::wire::{AgentFrame, AnswerFrame, ContainerFrame, ManagerFrame};
 use tokio::time::Instant;
 
 use self::pulls::Pulls;
@@ -85,6 +85,10 @@ pub(super) enum Action {
     Unlink,
     /// Say this to the agent.
     Send(ManagerFrame),
+    /// Follow the output of this container, if it is to be shown.
+    Listen(String),
+    /// The pod has no job yet: make it this job's and hand over the plan.
+    Assign,
     /// Say this to the manager.
     Emit(JobEvent),
     /// Delete the pod at once: nothing of it is wanted.
@@ -151,6 +155,8 @@ pub(super) struct Machine {
     verdict: Option<Verdict>,
     ending: Option<Ending>,
     settle_until: Option<Instant>,
+    /// That time has passed.
+    settled: bool,
     /// Since when the helper is between two starts.
     away_until: Option<Instant>,
     stop: Option<(Stop, Instant)>,
@@ -159,6 +165,8 @@ pub(super) struct Machine {
     waits_for: Option<String>,
     start_patience: Duration,
     pulls: Pulls,
+    /// What the agent has been told of other containers in this session.
+    told: Vec<ContainerFrame>,
     /// The stage that was said to run last.
     stage: Option<String>,
     stages: Vec<StageReport>,
@@ -181,12 +189,14 @@ impl Machine {
             verdict: None,
             ending: None,
             settle_until: None,
+            settled: false,
             away_until: None,
             stop: None,
             said_running: false,
             said_finishing: false,
             waits_for: None,
             pulls: Pulls::default(),
+            told: Vec::new(),
             stage: None,
             stages: Vec::new(),
             last_problem: None,
@@ -246,7 +256,9 @@ impl Machine {
             all.push(self.terms.start_by);
         }
         all.extend(self.ending.as_ref().map(|ending| ending.until));
-        all.extend(self.settle_until);
+        // Once: the rest of the trace may take its time, and a deadline that stays in the past would
+        // leave none for it.
+        all.extend(self.settle_until.filter(|_| !self.settled));
         all.extend(self.away_until);
         all.extend(self.unheard_stop());
         all.into_iter().min()
@@ -292,5 +304,6 @@ impl Machine {
         if self.may_link() && matches!(self.state, State::Waiting) {
             self.link();
         }
+        self.tell_of_others();
     }
 }

@@ -7,8 +7,8 @@ use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome, TraceSummary, Verdict};
 use runner_core::wire::{
-    AgentFrame, AnswerFrame, AskFrame, Beat, Hello, MOST_ASKS, ManagerFrame, RefusalReason,
-    Refused, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
+    AgentFrame, AnswerFrame, AskFrame, Beat, ContainerFrame, ContainerState, Hello, MOST_ASKS,
+    ManagerFrame, RefusalReason, Refused, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -276,6 +276,46 @@ fn an_unexplained_failure_waits_three_seconds_for_a_cause_and_not_longer() {
     bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Unknown, b""))));
     assert!(ended(&bench.pass(2)).is_none());
     assert_eq!(ended(&bench.pass(2)).unwrap().outcome, Outcome::Unknown);
+}
+
+/// A deadline in the past would be served again and again, and nothing else would.
+#[test]
+fn a_failure_that_nothing_explains_leaves_time_for_the_rest_of_the_trace() {
+    let mut bench = Bench::following();
+    bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Unknown, b"more"))));
+    assert!(ended(&bench.pass(4)).is_none(), "the trace is not complete");
+    assert!(bench.machine.deadline().unwrap() > bench.now);
+    bench.is(Input::Follow { from: None, until: ALL });
+    assert_eq!(ended(&bench.is(trace(0, b"more"))).unwrap().outcome, Outcome::Unknown);
+}
+
+fn others(name: &str, state: ContainerState) -> Vec<ContainerFrame> {
+    vec![ContainerFrame { name: name.into(), state }]
+}
+
+#[test]
+fn k8s_41_the_agent_hears_once_in_each_session_what_it_cannot_see() {
+    let told = |actions: &[Action]| -> Vec<ContainerState> {
+        let state = |action: &Action| match action {
+            Action::Send(ManagerFrame::Container(frame)) => Some(frame.state),
+            _ => None,
+        };
+        actions.iter().filter_map(state).collect()
+    };
+    let listens = |actions: &[Action]| actions.contains(&Action::Listen("db".into()));
+    let mut bench = Bench::following();
+    let runs = Sighting { others: others("db", ContainerState::Running), ..running() };
+    let actions = bench.is(Input::Pod(runs.clone()));
+    assert_eq!((told(&actions), listens(&actions)), (vec![ContainerState::Running], true));
+    assert_eq!(told(&bench.is(Input::Pod(runs))), []);
+    let over = Sighting { others: others("db", ContainerState::Ended(3)), ..running() };
+    let actions = bench.is(Input::Pod(over));
+    assert_eq!((told(&actions), listens(&actions)), (vec![ContainerState::Ended(3)], false));
+    bench.is(Input::Unlinked("gone".into()));
+    bench.pass(1);
+    bench.is(Input::Linked);
+    let actions = bench.welcome();
+    assert_eq!((told(&actions), listens(&actions)), (vec![ContainerState::Ended(3)], true));
 }
 
 #[test]

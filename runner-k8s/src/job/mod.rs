@@ -15,10 +15,13 @@ mod actor;
 mod handle;
 mod launch;
 mod link;
+mod listen;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod shared;
 
 pub use handle::KubernetesJob;
-pub(crate) use handle::{HeldJobs, Shared};
+pub(crate) use launch::Launched;
 pub use link::{AgentLink, Connect, ExecConnector, LinkError};
+pub(crate) use shared::{HeldJobs, Pause, Shared, Warm};

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::images::{helper_image, policies};
 use super::user::security;
 use super::volumes::{self, Volumes};
-use super::{PodError, PodInput};
+use super::{HONOR_ENTRYPOINT, PodError, PodInput};
 use crate::settings::{PullPolicy, Resources};
 
 /// Name of the container with the supervisor and git.
@@ -64,8 +64,26 @@ fn container(name: &str, image: &str, command: Vec<String>) -> Map<String, Value
     let mut out = Map::new();
     out.insert("name".into(), json!(name));
     out.insert("image".into(), json!(image));
-    out.insert("command".into(), json!(command));
+    if !command.is_empty() {
+        out.insert("command".into(), json!(command));
+    }
     out
+}
+
+/// The entry point that the job writes, if it does.
+fn entrypoint<'a>(input: &PodInput<'a>) -> &'a [String] {
+    let image = input.job.image.as_ref();
+    image.and_then(|image| image.entrypoint.as_deref()).unwrap_or_default()
+}
+
+/// Whether an entry point, the image's or the job's, starts the agent in `build`.
+///
+/// GitLab Runner drops what the job writes and always takes the image's (better). The helper's
+/// entry point never runs here: if it failed there would be nobody to say so.
+pub(super) fn starts_by_entrypoint(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> bool {
+    let honored = lookup.setting(HONOR_ENTRYPOINT) == Some("true");
+    // `[""]` is how jobs say that the image's entry point shall not run.
+    honored && !matches!(entrypoint(input), [word] if word.is_empty())
 }
 
 fn put(out: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
@@ -108,7 +126,16 @@ pub(super) fn build(
     image: &str,
 ) -> Result<Value, PodError> {
     let settings = input.settings;
-    let mut out = container(BUILD, image, vec![layout::AGENT.into(), "serve".into()]);
+    let lookup = PlanLookup::new(input.plan);
+    let serve = vec![layout::AGENT.into(), "serve".into()];
+    let mut out = match starts_by_entrypoint(input, &lookup) {
+        false => container(BUILD, image, serve),
+        true => {
+            let mut out = container(BUILD, image, entrypoint(input).to_vec());
+            out.insert("args".into(), json!(serve));
+            out
+        }
+    };
     let wanted = input.job.image.as_ref();
     put(&mut out, "imagePullPolicy", first(&build_policies(input)?));
     put_lifecycle(&mut out, input);
@@ -116,7 +143,6 @@ pub(super) fn build(
     let user = wanted.and_then(|image| image.user.as_deref());
     let context = security(&settings.build_security, user, settings)?;
     out.insert("securityContext".into(), Value::Object(context));
-    let lookup = PlanLookup::new(input.plan);
     let environment: Vec<_> = lookup
         .container_environment(&input.job.variables)
         .into_iter()

@@ -12,6 +12,7 @@
 
 mod adapt;
 mod budget;
+mod companions;
 mod containers;
 mod fallbacks;
 mod images;
@@ -36,10 +37,12 @@ use crate::settings::KubernetesSettings;
 
 pub use adapt::adapt;
 pub(crate) use budget::budget;
+pub(crate) use companions::{Around, around};
 pub use containers::{BUILD, HELPER};
 pub use fallbacks::Fallbacks;
 pub(crate) use fallbacks::with_policy;
 pub(crate) use user::remarks;
+pub(crate) use volumes::PLAN as PLAN_VOLUME;
 
 /// Where the agent program comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +110,9 @@ impl PodError {
         Infra::new(InfraKind::Configuration, self.0.clone())
     }
 }
+
+/// The feature flag with which images' own entry points run.
+const HONOR_ENTRYPOINT: &str = "FF_KUBERNETES_HONOR_ENTRYPOINT";
 
 /// The feature flag without which `pod_spec` has no effect.
 const PATCHES: &str = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
@@ -209,7 +215,7 @@ fn size_of(pod: &Value) -> usize {
     length.0
 }
 
-fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {
+pub(crate) fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {
     let mut text = |key: &str, value: &str| {
         if !value.is_empty() {
             spec.insert(key.to_owned(), json!(value));

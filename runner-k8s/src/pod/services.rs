@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use runner_core::job::{Image, Variable};
+use runner_core::plan::ServicePlan;
 use runner_core::planner::{PlanLookup, expand as expand_text};
 use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
@@ -16,6 +17,23 @@ use super::{BUILD, HELPER, PodError, PodInput};
 use crate::names::{is_dns_label, is_dns_subdomain};
 use crate::overwrites::service_resources;
 use crate::settings::{PullPolicy, Resources};
+
+/// The variable of a service that names the port to check.
+const HEALTHCHECK: &str = "HEALTHCHECK_TCP_PORT";
+
+/// Command and arguments of a service. Without FF_KUBERNETES_HONOR_ENTRYPOINT and with it: GitLab
+/// Runner drops both then, although nothing of its own has to run in a service (better).
+fn program(service: &Image) -> (&[String], &[String]) {
+    let entrypoint = service.entrypoint.as_deref().unwrap_or_default();
+    let command = service.command.as_deref().unwrap_or_default();
+    match entrypoint {
+        // Docker's way to say "no entry point": the command is the program. Kubernetes would look
+        // for a program without a name.
+        [word] if word.is_empty() && !command.is_empty() => (command, &[]),
+        [word] if word.is_empty() => (&[], &[]),
+        _ => (entrypoint, command),
+    }
+}
 
 /// A container and the pull policies to try for it.
 pub(super) type PolicyList = (String, Vec<Option<PullPolicy>>);
@@ -126,6 +144,38 @@ impl Service<'_> {
         Ok(())
     }
 
+    /// Ports that are to be checked: GitLab's `HEALTHCHECK_TCP_PORT`, from the service's own
+    /// variables only.
+    fn ports(&self) -> Result<Vec<u16>, PodError> {
+        let own = |key: &str| self.of_job.variables.iter().any(|variable| variable.key == key);
+        if !own(HEALTHCHECK) {
+            return Ok(Vec::new());
+        }
+        let plain = self.plain.iter().find(|(key, _)| key == HEALTHCHECK);
+        let secret = || self.secret.iter().find(|(key, ..)| key == HEALTHCHECK);
+        let value = match plain {
+            Some((_, value)) => value.as_str(),
+            None => secret().map_or("", |(_, _, value)| value.expose()),
+        };
+        match value.trim().parse() {
+            Ok(port) if port != 0 => Ok(vec![port]),
+            _ => Err(PodError(format!(
+                "{HEALTHCHECK} of service {:?} is {value:?}; it must be a port, 1 to 65535",
+                self.image
+            ))),
+        }
+    }
+
+    /// As GitLab Runner calls it in the trace: image without tag, and aliases.
+    fn title(&self) -> String {
+        let image = self.image.split('@').next().unwrap_or(&self.image);
+        let slash = image.rfind('/').map_or(0, |at| at + 1);
+        // GitLab Runner cuts at the first colon, which may be a registry's port (better).
+        let end = image[slash..].find(':').map_or(image.len(), |at| slash + at);
+        let words = std::iter::once(&image[..end]).chain(self.aliases.iter().map(String::as_str));
+        words.collect::<Vec<_>>().join("-")
+    }
+
     fn policies(&self, input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
         policies(input.settings, &self.of_job.pull_policies, &self.name)
     }
@@ -137,8 +187,9 @@ impl Service<'_> {
         if let Some(policy) = first(&self.policies(input)?) {
             out.insert("imagePullPolicy".into(), json!(policy));
         }
-        for (key, words) in [("command", &self.of_job.entrypoint), ("args", &self.of_job.command)] {
-            if let Some(words) = words.as_ref().filter(|words| !words.is_empty()) {
+        let (command, args) = program(self.of_job);
+        for (key, words) in [("command", command), ("args", args)] {
+            if !words.is_empty() {
                 out.insert(key.into(), json!(words));
             }
         }
@@ -202,6 +253,15 @@ impl Service<'_> {
 }
 
 impl Services<'_> {
+    /// The services as the job's plan knows them.
+    pub(super) fn plans(&self) -> Result<Vec<ServicePlan>, PodError> {
+        let plan = |service: &Service<'_>| {
+            let (name, title) = (service.name.clone(), service.title());
+            Ok(ServicePlan { name, title, ports: service.ports()? })
+        };
+        self.list.iter().map(plan).collect()
+    }
+
     pub(super) fn containers(
         &self,
         input: &PodInput<'_>,

@@ -11,7 +11,7 @@ use crate::settings::{PullPolicy, Volume, VolumeSource};
 /// The agent program.
 pub(super) const AGENT: &str = "podwright-agent";
 /// The plan, for helper.
-pub(super) const PLAN: &str = "podwright-plan";
+pub(crate) const PLAN: &str = "podwright-plan";
 /// Spool and journal, for helper.
 pub(super) const STATE: &str = "podwright-state";
 /// The socket between helper and build.

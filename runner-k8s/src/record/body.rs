@@ -9,6 +9,7 @@ use runner_core::outcome::Outcome;
 use runner_core::source::Ticket;
 use serde::{Deserialize, Serialize};
 
+use super::place::Place;
 use crate::pod::Fallbacks;
 
 /// The key `record` of a job record.
@@ -28,12 +29,21 @@ pub struct RecordBody {
     pub phase: RecordPhase,
     /// Its pod.
     pub pod: String,
-    /// Secrets beside this one.
+    /// Where its pod is, if not in the record's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// Secrets beside this one, or beside the pod.
     #[serde(default)]
     pub others: Vec<String>,
     /// Pull policies that are left to try.
     #[serde(default, skip_serializing_if = "Fallbacks::is_empty")]
     pub fallbacks: Fallbacks,
+    /// Containers whose output is shown in the trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listens: Option<Listens>,
+    /// The shape of a warm pod that can do the job's work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<String>,
     /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
     pub patience: u64,
     /// What managers have said.
@@ -44,6 +54,15 @@ pub struct RecordBody {
 impl RecordBody {
     /// The format that this build writes. Optional fields do not change it.
     pub const VERSION: u32 = 1;
+}
+
+/// Whose output is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listens {
+    /// Names of containers.
+    pub containers: Vec<String>,
+    /// Most bytes of each: the trace has no room for more.
+    pub limit: u64,
 }
 
 /// A manager's hold on a job.

@@ -102,6 +102,12 @@ impl Claimed {
         super::store::pod_of(self.secret.as_ref()?.data.as_ref()?)
     }
 
+    /// The plan as it is stored, while it is at hand and in the record itself.
+    pub fn plan(&self) -> Option<bytes::Bytes> {
+        let data = self.secret.as_ref()?.data.as_ref()?;
+        Some(bytes::Bytes::copy_from_slice(&data.get("plan.0")?.0))
+    }
+
     /// Forgets the content; an update asks for it again.
     pub fn forget_content(&mut self) {
         self.secret = None;

@@ -13,9 +13,12 @@
 mod body;
 mod claim;
 mod content;
+mod place;
 mod store;
 
-pub use body::{Claim, RecordBody, RecordPhase, StoredRemarks};
+pub use body::{Claim, Listens, RecordBody, RecordPhase, StoredRemarks};
 pub use claim::{ClaimError, Claimed, Found};
 pub use content::{Content, ContentError, MAX_ITEM};
+pub use place::Place;
+pub(crate) use place::delete_namespace;
 pub use store::RecordStore;

@@ -15,7 +15,8 @@ use tracing::warn;
 
 use super::body::{RecordBody, RecordPhase};
 use super::claim::{ClaimError, Claimed, Found};
-use super::content::{Content, gzip};
+use super::content::{Content, OtherSecret, gzip};
+use super::place::create_namespace;
 use crate::names::{
     JOB_LABEL, MANAGED_LABEL, MANAGER_LABEL, ROLE_LABEL, SOURCE_LABEL, manager_hash, source_hash,
 };
@@ -68,15 +69,17 @@ impl RecordStore {
         pod: &Value,
         environment: &[(String, Secret)],
     ) -> Result<Claimed, ClaimError> {
-        let mut data: BTreeMap<_, _> =
-            content.inside().into_iter().map(|(key, value)| (key, bytes(&value))).collect();
-        for (key, value) in environment {
-            data.insert(key.clone(), ByteString(value.expose().as_bytes().to_vec()));
-        }
+        // What the pod needs is beside it.
+        let beside = inside(content, environment);
+        let elsewhere = body.place.is_some();
+        let mut data = if elsewhere { BTreeMap::new() } else { beside.clone() };
         data.insert(POD.to_owned(), ByteString(gzip(pod.to_string().as_bytes())));
         let others = content.others(name);
         let mut body = body.clone();
         body.others = others.iter().map(|other| other.name.clone()).collect();
+        if elsewhere {
+            body.others.push(name.to_owned());
+        }
         let mut metadata = self.metadata(name.to_owned(), body.job, ROLE);
         label(&mut metadata, &body.claim.manager);
         let mut secret =
@@ -113,9 +116,23 @@ impl RecordStore {
             body.claim.epoch = runner_core::ids::Epoch(known.claim.epoch.0 + 1);
             secret.metadata.resource_version = found.secret.metadata.resource_version;
         };
+        let mut others = others;
+        let api = self.beside(&body);
+        if let Some(place) = &body.place {
+            if place.own {
+                let client = self.api.clone().into_client();
+                create_namespace(&client, &place.namespace, &self.source, body.job)
+                    .await
+                    .map_err(ClaimError::Api)?;
+            }
+            let (name, role, kind) = (name.to_owned(), "plan", "Opaque");
+            let data = beside.into_iter().map(|(key, value)| (key, Bytes::from(value.0))).collect();
+            others.push(OtherSecret { name, role, kind, data });
+        }
         for other in others {
             let mut metadata = self.metadata(other.name.clone(), body.job, other.role);
-            metadata.owner_references = Some(vec![claimed.owner()]);
+            // An owner must be in the same namespace.
+            metadata.owner_references = (!elsewhere).then(|| vec![claimed.owner()]);
             let data = other.data.into_iter().map(|(key, value)| (key, bytes(&value))).collect();
             let secret = KubeSecret {
                 metadata,
@@ -123,13 +140,12 @@ impl RecordStore {
                 data: Some(data),
                 ..KubeSecret::default()
             };
-            match self.api.create(&PostParams::default(), &secret).await {
+            match api.create(&PostParams::default(), &secret).await {
                 Ok(_) => {}
                 // Names follow from the job, so this is an earlier try's; but its content may be
                 // another one's, so it is written again.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    self.api
-                        .replace(&other.name, &PostParams::default(), &secret)
+                    api.replace(&other.name, &PostParams::default(), &secret)
                         .await
                         .map_err(ClaimError::Api)?;
                 }
@@ -137,6 +153,14 @@ impl RecordStore {
             }
         }
         Ok(claimed)
+    }
+
+    /// The Secrets that a pod mounts.
+    fn beside(&self, body: &RecordBody) -> Api<KubeSecret> {
+        match &body.place {
+            None => self.api.clone(),
+            Some(place) => Api::namespaced(self.api.clone().into_client(), &place.namespace),
+        }
     }
 
     /// The names of records that this predicate wants, given the job and the [`manager_hash`] of
@@ -277,8 +301,11 @@ impl RecordStore {
     /// # Errors
     /// [`ClaimError::Taken`] when another manager has claimed it since.
     pub async fn delete(&self, claimed: &Claimed) -> Result<(), ClaimError> {
-        for other in &claimed.body().others {
-            gone(self.api.delete(other, &DeleteParams::default()).await.err())?;
+        let (body, beside) = (claimed.body(), self.beside(claimed.body()));
+        // They go with a namespace of their own.
+        let own = body.place.as_ref().is_some_and(|place| place.own);
+        for other in body.others.iter().filter(|_| !own) {
+            gone(beside.delete(other, &DeleteParams::default()).await.err())?;
         }
         let (uid, mut version) = claimed.version();
         loop {
@@ -316,6 +343,15 @@ fn gone(error: Option<kube::Error>) -> Result<(), ClaimError> {
         Some(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Some(error) => Err(ClaimError::Api(error)),
     }
+}
+
+/// What stands beside the pod in one Secret.
+fn inside(content: &Content, environment: &[(String, Secret)]) -> BTreeMap<String, ByteString> {
+    let plan = content.inside().into_iter().map(|(key, value)| (key, bytes(&value)));
+    let values = environment
+        .iter()
+        .map(|(key, value)| (key.clone(), ByteString(value.expose().as_bytes().to_vec())));
+    plan.chain(values).collect()
 }
 
 fn bytes(value: &Bytes) -> ByteString {

@@ -6,6 +6,7 @@
 //!                          one file for each theme            warnings: odd, or without effect
 //! ```
 
+mod autoscaler;
 mod camel;
 mod connection;
 mod contradictions;
@@ -23,8 +24,10 @@ mod security;
 mod services;
 pub mod shape;
 mod volumes;
+mod warm;
 mod without_effect;
 
+pub use autoscaler::{Autoscaler, DEFAULT_PAUSE_CLASS, Policy};
 pub use connection::Connection;
 pub use gates::{Gate, Gates};
 pub use images::{HelperImage, PullPolicy};
@@ -37,5 +40,7 @@ pub use resolved::{DEFAULT_POLL_TIMEOUT, KubernetesSettings};
 pub use resources::{Ceiling, Consumer, Resources};
 pub(crate) use scheduling::EFFECTS;
 pub use scheduling::Toleration;
+pub use services::ServicesWait;
 pub use volumes::{Volume, VolumeSource};
+pub use warm::WarmPods;
 pub use without_effect::without_effect;

@@ -7,6 +7,7 @@ use runner_core::job::Image;
 use runner_core::planner::{GoDuration, parse_duration};
 use serde_json::{Map, Value};
 
+use super::autoscaler::{Autoscaler, autoscaler};
 use super::connection::{Connection, connection, text};
 use super::gates::{Gates, gates};
 use super::images::{HelperImage, PullPolicy, helper_image, ids, policies};
@@ -17,8 +18,9 @@ use super::raw::RawSettings;
 use super::resources::{Ceiling, Consumer, Resources, resources};
 use super::scheduling::{Toleration, affinity, tolerations};
 use super::security;
-use super::services::services;
+use super::services::{ServicesWait, services};
 use super::volumes::{Volume, volumes};
+use super::warm::{WarmPods, warm_pods};
 use super::{contradictions, without_effect};
 
 /// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
@@ -78,6 +80,8 @@ pub struct KubernetesSettings {
     pub volumes: Vec<Volume>,
     /// Services of every job, before its own.
     pub services: Vec<Image>,
+    /// How long services with `HEALTHCHECK_TCP_PORT` are waited for.
+    pub services_wait: ServicesWait,
     /// `spec.hostAliases`, after the services' own.
     pub host_aliases: Vec<Value>,
     /// `spec.dnsPolicy`.
@@ -97,6 +101,10 @@ pub struct KubernetesSettings {
     pub availability_attempts: u32,
     pub print_pod_warning_events: bool,
     pub pod_disruption_budget: bool,
+    /// Pods that keep room for jobs.
+    pub autoscaler: Option<Autoscaler>,
+    /// Pods that are ready before their job is there.
+    pub warm_pods: Vec<WarmPods>,
     /// What is odd but does no harm, for the operator's log.
     pub warnings: Vec<SettingsWarning>,
 }
@@ -197,6 +205,7 @@ impl KubernetesSettings {
             ),
             volumes: volumes(&raw.volumes, &mut mistakes),
             services: services(&raw.services),
+            services_wait: ServicesWait::of_seconds(raw.wait_for_services_timeout),
             host_aliases: network::host_aliases(&raw.host_aliases, &mut mistakes),
             dns_policy: network::dns_policy(
                 &raw.dns_policy,
@@ -221,6 +230,8 @@ impl KubernetesSettings {
             }),
             print_pod_warning_events: raw.print_pod_warning_events.unwrap_or(true),
             pod_disruption_budget: raw.pod_disruption_budget,
+            autoscaler: autoscaler(raw.autoscaler.as_ref(), &mut mistakes),
+            warm_pods: warm_pods(&raw.warm_pods, &mut mistakes),
             warnings: Vec::new(),
         };
         contradictions::check(raw, &mut mistakes);

@@ -1,9 +1,32 @@
 //! Services of every job.
 
+use std::time::Duration;
+
 use runner_core::job::{Image, Variable};
 use runner_core::secret::Secret;
 
 use super::raw::RawService;
+
+/// How long a job waits for services whose port is to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServicesWait {
+    /// As long as its deadlines allow: what GitLab Runner does on Kubernetes.
+    UntilDeadline,
+    /// This long; then it goes on with a warning.
+    AtMost(Duration),
+    /// Not at all.
+    Never,
+}
+
+impl ServicesWait {
+    pub(super) fn of_seconds(seconds: i64) -> Self {
+        match u64::try_from(seconds) {
+            Ok(0) => Self::UntilDeadline,
+            Ok(seconds) => Self::AtMost(Duration::from_secs(seconds)),
+            Err(_) => Self::Never,
+        }
+    }
+}
 
 /// The services of the settings in the words of a job's: they come before its own.
 ///

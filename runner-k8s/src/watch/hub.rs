@@ -3,8 +3,8 @@
 //! One task owns the watch of a namespace and passes on what changes, pod by pod. A watch per pod
 //! would be a connection per pod.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -17,6 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::view::PodView;
+use crate::names::{MANAGER_LABEL, WARM_LABEL};
+use crate::warm::Idle;
 
 /// How long one watch request lasts. kube takes a connection for dead 5 s after that, so a silently
 /// dropped one costs a minute; the default would cost five.
@@ -56,6 +58,40 @@ pub struct PodHub {
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
+/// Watches that are there as long as somebody uses them, by namespace.
+#[derive(Default)]
+pub(crate) struct Hubs(Mutex<HashMap<String, WeakHub>>);
+
+/// A hub that does not keep its watch open.
+struct WeakHub {
+    pods: Weak<Mutex<Pods>>,
+    synced: watch::Receiver<bool>,
+    task: Weak<AbortOnDropHandle<()>>,
+}
+
+impl WeakHub {
+    fn upgrade(&self) -> Option<PodHub> {
+        let (pods, task) = (self.pods.upgrade()?, self.task.upgrade()?);
+        Some(PodHub { pods, synced: self.synced.clone(), _task: task })
+    }
+}
+
+impl Hubs {
+    /// The watch of this namespace, which is started if nobody uses it now.
+    pub(crate) fn get(&self, namespace: &str, start: impl FnOnce() -> PodHub) -> PodHub {
+        let mut hubs = self.0.lock();
+        if let Some(hub) = hubs.get(namespace).and_then(WeakHub::upgrade) {
+            return hub;
+        }
+        let hub = start();
+        hubs.retain(|_, hub| hub.task.strong_count() > 0);
+        let (pods, task) = (Arc::downgrade(&hub.pods), Arc::downgrade(&hub._task));
+        let weak = WeakHub { pods, synced: hub.synced.clone(), task };
+        hubs.insert(namespace.to_owned(), weak);
+        hub
+    }
+}
+
 /// Bounded by the pods of one source: an entry goes when its pod is gone and nobody follows it.
 #[derive(Default)]
 struct Pods {
@@ -71,10 +107,13 @@ struct Entry {
 }
 
 impl PodHub {
-    /// Starts watching the pods that `selector` selects.
+    /// Starts watching the pods that `selector` selects, in all namespaces if none is named.
     pub fn start(client: Client, namespace: &str, selector: &str) -> Self {
         let config = watcher::Config::default().labels(selector).timeout(WATCH_SECONDS);
-        let api: Api<PodView> = Api::namespaced(client, namespace);
+        let api: Api<PodView> = match namespace {
+            "" => Api::all(client),
+            namespace => Api::namespaced(client, namespace),
+        };
         let events = watcher::watcher(api, config).backoff(backoff());
         Self::over(events)
     }
@@ -126,6 +165,24 @@ impl PodHub {
             PodSight::Seen(pod) if pod.name() == name => Some(Arc::clone(pod)),
             _ => None,
         })
+    }
+}
+
+impl PodHub {
+    /// The pods without a job of managers other than these, which are given by their hashes.
+    pub(crate) fn warm_pods(&self, living: &BTreeSet<String>) -> Vec<Idle> {
+        let pods = self.pods.lock();
+        let orphan = |entry: &Entry| match &*entry.sender.borrow() {
+            PodSight::Seen(pod) => {
+                let labels = pod.metadata.labels.as_ref()?;
+                let manager = labels.get(MANAGER_LABEL)?;
+                let orphan = labels.contains_key(WARM_LABEL) && !living.contains(manager);
+                let idle = || Idle { name: pod.name().to_owned(), uid: pod.uid().to_owned() };
+                orphan.then(idle)
+            }
+            _ => None,
+        };
+        pods.by_uid.values().filter_map(orphan).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 mod hub;
 mod view;
 
+pub(crate) use hub::Hubs;
 pub use hub::{PodHub, PodSight, PodWatch};
 pub use view::{
     Condition, Container, ContainerSpec, ContainerState, PodSpecView, PodStatusView, PodView,

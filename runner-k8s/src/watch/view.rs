@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
+use crate::names::{JOB_LABEL, MANAGER_LABEL, WARM_LABEL};
+
 /// A pod, stripped.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -137,6 +139,9 @@ pub struct Terminated {
     pub message: Option<String>,
 }
 
+/// Labels that somebody looks at.
+const KEPT: [&str; 3] = [JOB_LABEL, MANAGER_LABEL, WARM_LABEL];
+
 impl PodView {
     /// Its uid; empty for an object that is none.
     pub fn uid(&self) -> &str {
@@ -167,7 +172,7 @@ impl PodView {
         metadata.owner_references = None;
         metadata.finalizers = None;
         if let Some(labels) = &mut metadata.labels {
-            labels.retain(|key, _| key == crate::names::JOB_LABEL);
+            labels.retain(|key, _| KEPT.contains(&key.as_str()));
         }
         self.spec.volumes = Vec::new();
         self.spec.containers.retain(|spec| spec.restart_policy_rules.is_some());

@@ -145,7 +145,7 @@ pub(crate) const BREAK: u64 = 5;
 
 #[async_trait]
 impl Connect for Agent {
-    async fn connect(&self, _pod: &str) -> Result<Box<dyn AgentLink>, LinkError> {
+    async fn connect(&self, _namespace: &str, _pod: &str) -> Result<Box<dyn AgentLink>, LinkError> {
         self.0.lock().connections += 1;
         let (say, frames) = mpsc::unbounded_channel();
         let agent = self.clone();

@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::controllers;
 use super::faults::Fault;
-use super::kinds::{self, Kind, NAMESPACES, PODS, RESOURCE_QUOTAS, SERVICE_ACCOUNTS};
+use super::kinds::{self, DEPLOYMENTS, Kind, NAMESPACES, PODS, RESOURCE_QUOTAS, SERVICE_ACCOUNTS};
 use super::kubelet::pod::{self, PodOrder};
 use super::line::Line;
 use super::logs;
@@ -187,6 +188,14 @@ async fn authorised(
             let object = parse(&read(request).await?, kind.kind)?;
             update(shared, kind, route, object)
         }
+        "patch" if kind == &PODS && !route.name.is_empty() => {
+            let merge = "application/merge-patch+json";
+            if request.headers().get(CONTENT_TYPE).is_none_or(|found| found != merge) {
+                return Err(Refusal::bad_request("only merge patches are simulated"));
+            }
+            let change = parse(&read(request).await?, kind.kind)?;
+            controllers::patch_pod(shared, route, &change).map(|pod| json_answer(200, &pod))
+        }
         "delete" => {
             let options = read(request).await?;
             let options =
@@ -345,6 +354,12 @@ fn create(
     if kind == &PODS {
         pod::spawn(shared, &object);
     }
+    if kind == &DEPLOYMENTS {
+        controllers::deployment(shared, &object);
+    }
+    if kind == &NAMESPACES {
+        controllers::namespace(shared, &name);
+    }
     Ok(json_answer(201, &object))
 }
 
@@ -385,7 +400,7 @@ fn quota(shared: &Shared, namespace: &str, name: &str) -> Result<(), Refusal> {
 }
 
 fn update(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     kind: &'static Kind,
     route: &Route,
     mut object: Value,
@@ -445,6 +460,9 @@ fn update(
         }
         Ok(())
     })?;
+    if kind == &DEPLOYMENTS {
+        controllers::deployment(shared, &changed);
+    }
     Ok(json_answer(200, dried.as_ref().unwrap_or(&changed)))
 }
 
@@ -465,6 +483,10 @@ fn delete(
         return Ok(json_answer(200, &pod));
     }
     let last = shared.store.remove(kind, &route.namespace, &route.name, &preconditions)?;
+    if kind == &NAMESPACES {
+        controllers::empty(shared, &route.name);
+    }
+    controllers::collect(shared, &last);
     let mut details = json!({"name": route.name, "kind": kind.resource});
     if !kind.group.is_empty() {
         details["group"] = kind.group.into();

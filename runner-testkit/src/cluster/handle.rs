@@ -244,6 +244,7 @@ impl Cluster {
             name: format!("system:serviceaccount:{namespace}:{name}"),
             namespace: Some(namespace.into()),
             rules,
+            cluster_rules: Vec::new(),
         };
         self.shared().tokens.lock().0.insert(token.clone(), user);
         token
@@ -589,8 +590,14 @@ fn tokens(settings: &ClusterSettings, token: &str, admin: &str) -> Tokens {
         name: format!("system:serviceaccount:{}:manager", settings.namespace),
         namespace: Some(settings.namespace.clone()),
         rules: settings.rules.clone(),
+        cluster_rules: settings.cluster_rules.clone(),
     };
-    let root = User { name: "admin".into(), namespace: None, rules: Rule::everything() };
+    let root = User {
+        name: "admin".into(),
+        namespace: None,
+        rules: Rule::everything(),
+        cluster_rules: Vec::new(),
+    };
     Tokens([(token.to_owned(), manager), (admin.to_owned(), root)].into())
 }
 

@@ -34,7 +34,29 @@ pub(super) static LEASES: Kind = Kind {
     namespaced: true,
 };
 
-pub(super) static ALL: [&Kind; 9] = [
+pub(super) static DEPLOYMENTS: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    resource: "deployments",
+    kind: "Deployment",
+    namespaced: true,
+};
+pub(super) static PRIORITY_CLASSES: Kind = Kind {
+    group: "scheduling.k8s.io",
+    version: "v1",
+    resource: "priorityclasses",
+    kind: "PriorityClass",
+    namespaced: false,
+};
+pub(super) static BUDGETS: Kind = Kind {
+    group: "policy",
+    version: "v1",
+    resource: "poddisruptionbudgets",
+    kind: "PodDisruptionBudget",
+    namespaced: true,
+};
+
+pub(super) static ALL: [&Kind; 12] = [
     &PODS,
     &SECRETS,
     &CONFIG_MAPS,
@@ -44,6 +66,9 @@ pub(super) static ALL: [&Kind; 9] = [
     &NAMESPACES,
     &NODES,
     &LEASES,
+    &DEPLOYMENTS,
+    &PRIORITY_CLASSES,
+    &BUDGETS,
 ];
 
 impl Kind {

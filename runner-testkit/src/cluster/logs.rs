@@ -12,7 +12,7 @@ use hyper::body::Frame;
 use serde_json::Value;
 
 use super::kinds::PODS;
-use super::kubelet::log::Log;
+use super::kubelet::log::{Chunk, Log};
 use super::refusal::Refusal;
 use super::route::Route;
 use super::server::{Body, full};
@@ -64,12 +64,13 @@ pub(super) fn serve(shared: &Arc<Shared>, route: &Route) -> Result<Response<Body
         )));
     };
     let tail = route.query.number("tailLines");
-    let (mut begin, at) = so_far(&log, tail);
+    let mut stamps = Stamps { wanted: route.query.is("timestamps"), in_line: false };
+    let (mut begin, at) = so_far(&log, tail, &mut stamps);
     if let Some(limit) = route.query.number("limitBytes") {
         begin.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     let mut response = if route.query.is("follow") {
-        Response::new(follow(begin, log, at))
+        Response::new(follow(begin, log, at, stamps))
     } else {
         Response::new(full(begin))
     };
@@ -78,11 +79,33 @@ pub(super) fn serve(shared: &Arc<Shared>, route: &Route) -> Result<Response<Body
     Ok(response)
 }
 
+/// Puts the time before each line, where that is asked for.
+struct Stamps {
+    wanted: bool,
+    in_line: bool,
+}
+
+impl Stamps {
+    fn join(&mut self, chunks: &[Chunk]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for chunk in chunks {
+            for line in chunk.bytes.split_inclusive(|byte| *byte == b'\n') {
+                if self.wanted && !self.in_line {
+                    out.extend_from_slice(format!("{:.9} ", chunk.time).as_bytes());
+                }
+                out.extend_from_slice(line);
+                self.in_line = !line.ends_with(b"\n");
+            }
+        }
+        out
+    }
+}
+
 /// What is there, cut to its last lines, and the position after it.
-fn so_far(log: &Log, tail: Option<u64>) -> (Vec<u8>, u64) {
+fn so_far(log: &Log, tail: Option<u64>, stamps: &mut Stamps) -> (Vec<u8>, u64) {
     let chunks = log.since(0);
     let at = chunks.last().map_or(0, |c| c.at + c.bytes.len() as u64);
-    let mut bytes: Vec<u8> = chunks.iter().flat_map(|c| c.bytes.to_vec()).collect();
+    let mut bytes = stamps.join(&chunks);
     if let Some(lines) = tail {
         let complete = bytes.len() - usize::from(bytes.ends_with(b"\n"));
         let starts = (0..complete).rev().filter(|&i| bytes[i] == b'\n').map(|i| i + 1);
@@ -96,21 +119,21 @@ fn so_far(log: &Log, tail: Option<u64>) -> (Vec<u8>, u64) {
     (bytes, at)
 }
 
-fn follow(begin: Vec<u8>, log: Arc<Log>, at: u64) -> Body {
+fn follow(begin: Vec<u8>, log: Arc<Log>, at: u64, stamps: Stamps) -> Body {
     let end = log.end();
     let frames = stream::unfold(
-        (Some(Bytes::from(begin)), log, end, at),
-        |(first, log, mut end, mut at)| async move {
+        (Some(Bytes::from(begin)), log, end, at, stamps),
+        |(first, log, mut end, mut at, mut stamps)| async move {
             if let Some(bytes) = first {
-                return Some((bytes, (None, log, end, at)));
+                return Some((bytes, (None, log, end, at, stamps)));
             }
             loop {
                 let closed = end.borrow_and_update().1;
                 let new = log.since(at);
                 if let Some(last) = new.last() {
                     at = last.at + last.bytes.len() as u64;
-                    let bytes: Vec<u8> = new.iter().flat_map(|c| c.bytes.to_vec()).collect();
-                    return Some((bytes.into(), (None, log, end, at)));
+                    let bytes = stamps.join(&new);
+                    return Some((bytes.into(), (None, log, end, at, stamps)));
                 }
                 if closed || end.changed().await.is_err() {
                     return None;

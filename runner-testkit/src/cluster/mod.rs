@@ -19,6 +19,7 @@
 //! An evicted, OOM-killed or lost pod here is one that was told to be.
 
 mod api;
+mod controllers;
 mod faults;
 mod handle;
 mod kinds;

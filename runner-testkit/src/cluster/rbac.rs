@@ -66,13 +66,16 @@ pub(super) struct User {
     /// Where the rules hold; `None` everywhere.
     pub(super) namespace: Option<String>,
     pub(super) rules: Vec<Rule>,
+    /// Rules that hold everywhere, also outside of namespaces.
+    pub(super) cluster_rules: Vec<Rule>,
 }
 
 impl User {
     /// Whether this is allowed. `namespace` is empty at the cluster scope.
     pub(super) fn may(&self, verb: &str, group: &str, resource: &str, namespace: &str) -> bool {
-        self.namespace.as_deref().is_none_or(|n| n == namespace)
-            && self.rules.iter().any(|r| r.allows(verb, group, resource))
+        let allows = |rules: &[Rule]| rules.iter().any(|rule| rule.allows(verb, group, resource));
+        self.namespace.as_deref().is_none_or(|n| n == namespace) && allows(&self.rules)
+            || allows(&self.cluster_rules)
     }
 }
 

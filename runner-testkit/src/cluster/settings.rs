@@ -33,6 +33,8 @@ pub struct ClusterSettings {
     /// What the service account of [`Cluster::token`](super::Cluster::token) may do in
     /// [`ClusterSettings::namespace`]. Default: [`Rule::least_privilege`].
     pub rules: Vec<Rule>,
+    /// What it may do everywhere, as a `ClusterRole` says. Default: nothing.
+    pub cluster_rules: Vec<Rule>,
     /// Time a pod waits for a node. Default: none.
     pub schedule_delay: Duration,
     /// First back-off before a failed container is started again; doubles, as a kubelet's does.
@@ -61,6 +63,7 @@ impl Default for ClusterSettings {
             namespace: "ci".into(),
             isolation: Isolation::Auto,
             rules: Rule::least_privilege(),
+            cluster_rules: Vec::new(),
             schedule_delay: Duration::ZERO,
             crash_backoff: Duration::from_secs(10),
             pull_backoff: Duration::from_secs(10),

@@ -137,7 +137,8 @@ impl Machine {
         if matches!(self.state, State::Ended { .. } | State::Superseded | State::Relaunching) {
             return;
         }
-        let settled = self.settle_until.is_none_or(|until| until <= now) || self.ending.is_some();
+        self.settled |= self.settle_until.is_some_and(|until| until <= now);
+        let settled = self.settled || self.settle_until.is_none() || self.ending.is_some();
         if let Some(verdict) = &self.verdict {
             let complete = self.position >= verdict.trace.length;
             if (complete && settled) || self.sighting.helper_over {

@@ -36,6 +36,10 @@ impl Machine {
             return;
         }
         self.state = State::Following { welcomed: false, beat_at: now + BEAT };
+        self.say_hello();
+    }
+
+    fn say_hello(&mut self) {
         self.actions.push(Action::Send(ManagerFrame::Hello(Hello {
             version: WIRE_VERSION,
             job: self.terms.job,
@@ -104,12 +108,18 @@ impl Machine {
                 }
                 // All changes of stages come again; known ones are not said twice.
                 self.send_stop();
+                self.told.clear();
+                self.tell_of_others();
             }
             AgentFrame::Refused(refused) => match refused.reason {
                 RefusalReason::Superseded => {
                     self.state = State::Superseded;
                     self.actions.push(Action::Unlink);
                     self.actions.push(Action::Superseded);
+                }
+                RefusalReason::Unassigned => {
+                    self.actions.push(Action::Assign);
+                    self.say_hello();
                 }
                 RefusalReason::NotReady => {
                     self.last_problem = Some(refused.message);
@@ -129,6 +139,24 @@ impl Machine {
             AgentFrame::Verdict(verdict) => self.on_verdict(now, verdict),
             // A frame of a later release.
             _ => {}
+        }
+    }
+
+    /// Says what has changed of the containers that the agent cannot see.
+    pub(super) fn tell_of_others(&mut self) {
+        if !self.is_welcome() {
+            return;
+        }
+        for seen in &self.sighting.others {
+            if self.told.contains(seen) {
+                continue;
+            }
+            if !self.told.iter().any(|told| told.name == seen.name) {
+                self.actions.push(Action::Listen(seen.name.clone()));
+            }
+            self.told.retain(|told| told.name != seen.name);
+            self.told.push(seen.clone());
+            self.actions.push(Action::Send(ManagerFrame::Container(seen.clone())));
         }
     }
 

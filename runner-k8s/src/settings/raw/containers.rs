@@ -137,14 +137,14 @@ table! {
 }
 
 table! {
-    /// `autoscaler`: pause pods. Accepted and ignored in this release.
+    /// `autoscaler`: a Deployment of pods that keep room for jobs and go when one needs it.
     RawAutoscaler {
         /// Most pause pods; 0: no limit.
         max_pause_pods: i64,
         /// Their image. Default: `registry.k8s.io/pause:3.10`.
-        pause_pod_image: String,
+        pause_pod_image: String [default("\"registry.k8s.io/pause:3.10\"")],
         /// Their priority class. Default: `gitlab-runner-idle-capacity`.
-        pause_pod_priority_class_name: String,
+        pause_pod_priority_class_name: String [default("\"gitlab-runner-idle-capacity\"")],
         /// Their pull secrets.
         pause_pod_image_pull_secrets: Vec<String>,
         /// How many at which times; the last one that matches wins.
@@ -168,6 +168,23 @@ table! {
         /// Most pause pods that follow from `scale_factor`; 0: no limit.
         scale_factor_limit: i64,
         /// Without effect on Kubernetes.
-        preemptive_mode: Option<bool>,
+        preemptive_mode: Option<bool>
+                [ignored("pause pods are made when they are wanted")],
+    }
+}
+
+table! {
+    /// `[[runners.kubernetes.warm_pods]]`, Podwright's own: pods that run before their job is there.
+    RawWarmPods {
+        /// The build container's image, as jobs write it. Must be set.
+        image: String,
+        /// How many are kept ready.
+        count: i64,
+        /// Cron expressions of five fields: when. Default: always.
+        periods: Vec<String>,
+        /// Time zone of the periods. Default: the manager's.
+        timezone: String,
+        /// Age at which a pod that nobody took is replaced, at least a minute. Default: 1h.
+        max_age: RawDuration [default("\"1h\"")],
     }
 }

@@ -17,7 +17,7 @@ use runner_core::secret::Secret;
 
 pub use containers::{
     RawAutoscaler, RawAutoscalerPolicy, RawDnsConfig, RawDnsOption, RawExec, RawHandler, RawHeader,
-    RawHostAlias, RawHttpGet, RawLifecycle, RawPodPatch, RawService, RawTcpSocket,
+    RawHostAlias, RawHttpGet, RawLifecycle, RawPodPatch, RawService, RawTcpSocket, RawWarmPods,
 };
 pub use kinds::{OneOrMany, RawDuration};
 pub use scheduling::{
@@ -259,6 +259,11 @@ table! {
         volumes: RawVolumes,
         /// Services of every job, before its own. Default: none.
         services: Vec<RawService>,
+        /// Podwright's own (and of GitLab Runner's Docker executor): seconds that a job waits for
+        /// the ports of services with `HEALTHCHECK_TCP_PORT`; then it goes on with a warning. 0: as
+        /// long as the deadlines of its first stage and of the job allow (default); negative: not at
+        /// all.
+        wait_for_services_timeout: i64 [default("0")],
         /// `spec.hostAliases`, after the services' own. Default: none.
         host_aliases: Vec<RawHostAlias>,
         /// `none`, `default`, `cluster-first` or `cluster-first-with-host-net`: `spec.dnsPolicy`.
@@ -320,8 +325,9 @@ table! {
         /// Accepted and ignored, for the same reason.
         suspend_pvc_storage_class: String
                 [ignored("environments cannot be suspended in this release")],
-        /// Pause pods. Accepted and ignored in this release.
-        autoscaler: Option<RawAutoscaler>
-                [ignored("pause pods are not made in this release")],
+        /// Pods that keep room for jobs. Default: none.
+        autoscaler: Option<RawAutoscaler>,
+        /// Podwright's own: pods that are ready before their job is there. Default: none.
+        warm_pods: Vec<RawWarmPods>,
     }
 }

@@ -1,6 +1,7 @@
 //! What a container has written, for `pods/log` and `pods/attach`.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ pub(in super::super) struct Chunk {
     /// Number of bytes before it.
     pub(in super::super) at: u64,
     pub(in super::super) error_stream: bool,
+    /// When it was written.
+    pub(in super::super) time: Timestamp,
     pub(in super::super) bytes: Bytes,
 }
 
@@ -40,7 +43,8 @@ impl Log {
         let at = inner.written;
         inner.written += bytes.len() as u64;
         inner.kept += bytes.len();
-        inner.chunks.push(Chunk { at, error_stream, bytes });
+        let time = Timestamp::now();
+        inner.chunks.push(Chunk { at, error_stream, time, bytes });
         while inner.kept > LIMIT && inner.chunks.len() > 1 {
             inner.kept -= inner.chunks.remove(0).bytes.len();
         }

@@ -27,6 +27,8 @@ pub(in super::super) enum PodOrder {
     Delete { grace: Duration },
     /// The pod is gone from the API; whatever runs is killed.
     Forget,
+    /// The pod has a deadline now, counted from its start.
+    Deadline(Duration),
     /// The kubelet ends the pod for want of a resource.
     Evict { message: String },
     /// Kills a container's PID 1; `reason` as in its status.
@@ -177,9 +179,10 @@ impl Worker {
             vec![None; self.containers.len()];
         let mut tasks: JoinSet<usize> = JoinSet::new();
         let grace = self.pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
-        let deadline = self.pod["spec"]["activeDeadlineSeconds"]
+        let begun = Instant::now();
+        let mut deadline = self.pod["spec"]["activeDeadlineSeconds"]
             .as_u64()
-            .map(|s| Instant::now() + Duration::from_secs(s));
+            .map(|s| begun + Duration::from_secs(s));
         let mut deadline_open = deadline.is_some();
         loop {
             let ending = self.deleting.is_some() || self.facts.reason.is_some();
@@ -212,6 +215,9 @@ impl Worker {
                     Some(PodOrder::Delete { grace }) => {
                         self.deleting = Some(grace);
                         self.tell_all(&orders, &Order::Stop(grace));
+                    }
+                    Some(PodOrder::Deadline(limit)) => {
+                        (deadline, deadline_open) = (Some(begun + limit), true);
                     }
                     Some(PodOrder::Evict { message }) => {
                         self.facts.reason = Some(("Evicted".into(), message.clone()));
@@ -261,7 +267,7 @@ impl Worker {
             match inbox.recv().await {
                 Some(PodOrder::Delete { grace }) => self.deleting = Some(grace),
                 Some(PodOrder::Forget | PodOrder::Vanish) | None => return,
-                Some(PodOrder::Evict { .. } | PodOrder::Kill { .. }) => {}
+                Some(PodOrder::Evict { .. } | PodOrder::Kill { .. } | PodOrder::Deadline(_)) => {}
             }
         }
         self.finish_deletion();
@@ -420,7 +426,7 @@ async fn unless_left(
             order = inbox.recv() => match order {
                 Some(PodOrder::Delete { .. }) => return Err(Leave::Deleted),
                 Some(PodOrder::Forget | PodOrder::Vanish) | None => return Err(Leave::Gone),
-                Some(PodOrder::Evict { .. } | PodOrder::Kill { .. }) => {}
+                Some(PodOrder::Evict { .. } | PodOrder::Kill { .. } | PodOrder::Deadline(_)) => {}
             }
         }
     }

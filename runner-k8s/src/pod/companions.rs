@@ -1,0 +1,59 @@
+//! What a job's plan and record have to say about the containers around it.
+
+use std::time::Duration;
+
+use runner_core::plan::{Companions, ServicePlan};
+use runner_core::planner::PlanLookup;
+
+use super::containers::starts_by_entrypoint;
+use super::services::services;
+use super::{BUILD, PodError, PodInput};
+use crate::record::Listens;
+use crate::settings::ServicesWait;
+
+/// See [`around`].
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    /// For the plan.
+    pub(crate) companions: Companions,
+    /// For the plan: the image's own entry point starts the agent.
+    pub(crate) entrypoint: Option<Duration>,
+    /// For the record.
+    pub(crate) listens: Option<Listens>,
+}
+
+/// What is waited for, and what is shown. Independent of how the plan is stored.
+///
+/// # Errors
+/// As [`build_pod`](super::build_pod), and when `HEALTHCHECK_TCP_PORT` is no port.
+pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
+    let lookup = PlanLookup::new(input.plan);
+    let entrypoint = starts_by_entrypoint(input, &lookup).then_some(input.settings.poll_timeout);
+    let logs = input.plan.companions.logs;
+    let mut services: Vec<ServicePlan> = services(input, &lookup)?.plans()?;
+    let wait = match input.settings.services_wait {
+        ServicesWait::UntilDeadline => None,
+        ServicesWait::AtMost(limit) => Some(limit),
+        ServicesWait::Never => {
+            services.iter_mut().for_each(|service| service.ports.clear());
+            None
+        }
+    };
+    if !logs {
+        services.retain(|service| !service.ports.is_empty());
+    }
+    let mut containers: Vec<String> = match logs {
+        true => services.iter().map(|service| service.name.clone()).collect(),
+        false => Vec::new(),
+    };
+    containers.extend(entrypoint.map(|_| BUILD.to_owned()));
+    let limit = input.plan.log.limit;
+    Ok(Around {
+        companions: match services.is_empty() {
+            true => Companions::default(),
+            false => Companions { services, wait, logs },
+        },
+        entrypoint,
+        listens: (!containers.is_empty()).then_some(Listens { containers, limit }),
+    })
+}
