@@ -16,9 +16,13 @@
 
 mod codec;
 mod frame;
+mod terminal;
 
 pub use codec::{AgentCodec, FrameError, MAX_CONTROL, MAX_FRAME, MAX_TRACE, ManagerCodec};
 pub use frame::{
     AgentFrame, Beat, Hello, ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode,
     WIRE_VERSION, Want, Welcome,
+};
+pub use terminal::{
+    MAX_TERMINAL_FRAME, TerminalCodec, TerminalError, TerminalFrame, TerminalSize,
 };
