@@ -30,3 +30,4 @@ pub mod spool;
 pub mod stages;
 pub mod standing;
 pub mod supervise;
+pub mod terminal;

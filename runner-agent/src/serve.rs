@@ -317,17 +317,21 @@ impl Server<'_> {
 
     /// The shell of the image, else the one that came with the agent.
     fn shell(&self) -> Result<(PathBuf, ShellKind), String> {
-        let bundled = self.options.bundled_shell.as_path();
-        let found = SHELLS.iter().map(Path::new).chain([bundled]).find(|path| is_program(path));
-        let Some(path) = found else {
+        let Some(path) = find_shell(&self.options.bundled_shell) else {
             return Err(format!(
                 "the image has no shell ({} were looked for) and none came with the agent",
                 SHELLS.join(", ")
             ));
         };
         let is_bash = path.file_name().is_some_and(|name| name == "bash");
-        Ok((path.to_owned(), if is_bash { ShellKind::Bash } else { ShellKind::Posix }))
+        Ok((path, if is_bash { ShellKind::Bash } else { ShellKind::Posix }))
     }
+}
+
+/// The shell of the image, else the one that came with the agent.
+pub(crate) fn find_shell(bundled: &Path) -> Option<PathBuf> {
+    let mut all = SHELLS.iter().map(Path::new).chain([bundled]);
+    all.find(|path| is_program(path)).map(Path::to_owned)
 }
 
 fn is_program(path: &Path) -> bool {

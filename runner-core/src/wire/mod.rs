@@ -23,6 +23,4 @@ pub use frame::{
     AgentFrame, Beat, Hello, ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode,
     WIRE_VERSION, Want, Welcome,
 };
-pub use terminal::{
-    MAX_TERMINAL_FRAME, TerminalCodec, TerminalError, TerminalFrame, TerminalSize,
-};
+pub use terminal::{MAX_TERMINAL_FRAME, TerminalCodec, TerminalError, TerminalFrame, TerminalSize};
