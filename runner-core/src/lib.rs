@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod plan;
 pub mod planner;
 pub mod secret;
+pub mod session;
 pub mod shell;
 pub mod source;
 pub mod wire;

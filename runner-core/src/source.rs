@@ -10,6 +10,7 @@ use crate::ids::{Offset, SourceId};
 use crate::job::Job;
 use crate::outcome::{Outcome, TraceSummary};
 use crate::secret::Secret;
+use crate::session::SessionKey;
 
 /// Opaque bytes with which any manager can speak for a job: for GitLab its id, its token and the URL.
 ///
@@ -212,6 +213,11 @@ pub trait JobSource: Send + Sync + 'static {
     /// When the source could not be told. The manager runs the job all the same.
     async fn accept(&self, _ticket: &Ticket) -> Result<Reply, SourceError> {
         Ok(Reply::default())
+    }
+
+    /// The key with which people may look into the job, where the source has handed one out.
+    fn session(&self, _ticket: &Ticket) -> Option<SessionKey> {
+        None
     }
 
     /// Stores trace bytes, the first of which is at offset `from`.

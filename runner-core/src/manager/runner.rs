@@ -7,6 +7,7 @@ use super::settings::RelaySettings;
 use crate::artifact::ArtifactStore;
 use crate::executor::Executor;
 use crate::planner::PlanSettings;
+use crate::session::Sessions;
 use crate::source::JobSource;
 
 /// One source of jobs and the executor that runs them: what a `[[runners]]` entry is to GitLab Runner.
@@ -20,6 +21,8 @@ pub struct Runner {
     pub executor: Arc<dyn Executor>,
     /// Where their archives go. `None`: nowhere; `artifacts:` of a job is ignored.
     pub artifacts: Option<Arc<dyn ArtifactStore>>,
+    /// Who lets people look into them. `None`: nobody.
+    pub sessions: Option<Arc<dyn Sessions>>,
     /// How they are planned.
     pub plan: PlanSettings,
     /// How their traces are relayed.
@@ -68,6 +71,7 @@ impl Runner {
             source,
             executor,
             artifacts: None,
+            sessions: None,
             plan: PlanSettings::default(),
             relay: RelaySettings::default(),
             limit: 0,
