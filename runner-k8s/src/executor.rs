@@ -10,14 +10,16 @@ use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
 use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, Outcome};
-use tokio::sync::OnceCell;
+use runner_core::session::Door;
+use runner_core::source::Ticket;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::availability;
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
-use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
+use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, PodDoor, Shared};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, View};
@@ -107,7 +109,7 @@ impl Executor for KubernetesExecutor {
         &self,
         request: JobRequest<'a>,
     ) -> Result<Box<dyn JobHandle>, ExecutorError> {
-        let JobRequest { job, plan, ticket } = request;
+        let JobRequest { job, plan, ticket, session } = request;
         let Shared { settings, runner, store, .. } = &*self.shared;
         // Known before the job is accepted: a cluster that does not answer is no place for it.
         self.shared.launcher().await?;
@@ -125,6 +127,7 @@ impl Executor for KubernetesExecutor {
             claim: Claim { manager: runner.manager.clone(), epoch: Epoch(1) },
             phase: RecordPhase::Reserved,
             pod: names.pod.clone(),
+            session: session.map(str::to_owned),
             others: Vec::new(),
             fallbacks: built.fallbacks,
             patience: patience.as_secs(),
@@ -167,6 +170,22 @@ impl Executor for KubernetesExecutor {
             () = self.shared.presence().abandoned_since(mark) => {}
             () = postponed => {}
         }
+    }
+
+    async fn look_up(&self, session: &str) -> Option<(Ticket, Arc<dyn Door>)> {
+        let found = match self.shared.store.of_session(session).await {
+            Ok(found) => found?,
+            Err(error) => {
+                warn!(%error, "cannot look for the job of a session");
+                return None;
+            }
+        };
+        let hub = self.shared.hub();
+        tokio::time::timeout(FIRST_LIST, hub.synced()).await.ok()?;
+        let pod = hub.find(&found.body.pod)?;
+        let pod = watch::channel(Some((pod.name().to_owned(), pod.uid().to_owned()))).1;
+        let door = PodDoor::new(Arc::clone(&self.shared), pod);
+        Some((found.body.ticket, Arc::new(door)))
     }
 
     async fn retire(&self) {

@@ -13,6 +13,8 @@ pub const JOB_LABEL: &str = "podwright.dev/job";
 pub const ROLE_LABEL: &str = "podwright.dev/role";
 /// Label of a record: who has claimed it, [`manager_hash`].
 pub const MANAGER_LABEL: &str = "podwright.dev/manager";
+/// Label of a record: the job's session, [`session_hash`].
+pub const SESSION_LABEL: &str = "podwright.dev/session";
 /// Label of every object: `podwright`.
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 
@@ -45,6 +47,11 @@ pub fn manager_id(host: &str) -> String {
 /// A manager's id as a label value and a part of names.
 pub fn manager_hash(manager: &str) -> String {
     hex(&Sha256::digest(manager.as_bytes())[..8])
+}
+
+/// A session's id as a label value.
+pub fn session_hash(session: &str) -> String {
+    hex(&Sha256::digest(session.as_bytes())[..16])
 }
 
 /// What a job's objects are called.

@@ -12,7 +12,7 @@ use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
 use runner_core::wire::{AgentFrame, ManagerFrame};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
@@ -58,6 +58,7 @@ pub(super) struct Actor {
     pub(super) machine: Machine,
     pub(super) pod: String,
     pub(super) uid: String,
+    pub(super) current: watch::Sender<Option<(String, String)>>,
     pub(super) watch: PodWatch,
     pub(super) commands: mpsc::Receiver<Command>,
     /// Bounded by what the manager asked for (trace), and by the number of stages and of the pod's
@@ -289,6 +290,7 @@ impl Actor {
         };
         (self.pod, self.uid) = (name, created.uid().to_owned());
         self.watch = self.shared.hub().follow(&self.uid);
+        self.current.send_replace(Some((self.pod.clone(), self.uid.clone())));
         (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
         // What the watch has already seen of it is not said again.
         self.watch.mark_changed();

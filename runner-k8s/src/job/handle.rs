@@ -12,6 +12,7 @@ use runner_core::executor::{
 };
 use runner_core::ids::{JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome};
+use runner_core::session::Door;
 use runner_core::source::Ticket;
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell, mpsc, oneshot, watch};
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::actor::{Actor, Command, Told};
+use super::door::PodDoor;
 use super::launch::{KnownAbilities, Launched, Launcher};
 use super::link::Connect;
 use super::machine::{Machine, Terms};
@@ -168,6 +170,8 @@ pub struct KubernetesJob {
     id: JobId,
     ticket: Ticket,
     pod: String,
+    /// The pod of now, for those who look into the job.
+    current: watch::Sender<Option<(String, String)>>,
     remarks: Remarks,
     phase: JobPhase,
     /// What was found of the pod when the job was adopted.
@@ -201,6 +205,7 @@ impl KubernetesJob {
             id: body.job,
             ticket: body.ticket.clone(),
             pod: body.pod.clone(),
+            current: watch::Sender::new(None),
             remarks: body.remarks.to_remarks(),
             phase: if started { JobPhase::Started } else { JobPhase::Reserved },
             found,
@@ -229,6 +234,9 @@ impl KubernetesJob {
             // A channel without a sender keeps its last value: gone is gone.
             _ => (String::new(), watch::channel(PodSight::Gone(None)).1),
         };
+        if !uid.is_empty() {
+            self.current.send_replace(Some((self.pod.clone(), uid.clone())));
+        }
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (events, told) = mpsc::unbounded_channel();
         let actor = Actor {
@@ -236,6 +244,7 @@ impl KubernetesJob {
             claimed: Arc::clone(&self.claimed),
             machine: Machine::new(now, terms),
             pod: self.pod.clone(),
+            current: self.current.clone(),
             uid,
             watch,
             commands: receiver,
@@ -285,6 +294,10 @@ impl JobHandle for KubernetesJob {
 
     fn remarks(&self) -> Remarks {
         self.remarks.clone()
+    }
+
+    fn door(&self) -> Option<Arc<dyn Door>> {
+        Some(Arc::new(PodDoor::new(Arc::clone(&self.shared), self.current.subscribe())))
     }
 
     async fn start(&mut self) -> Result<(), ExecutorError> {

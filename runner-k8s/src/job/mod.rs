@@ -12,6 +12,7 @@
 //! ([`crate::pod`]) nor what their states mean ([`crate::classify`]).
 
 mod actor;
+mod door;
 mod handle;
 mod launch;
 mod link;
@@ -19,6 +20,7 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 
+pub(crate) use door::PodDoor;
 pub use handle::KubernetesJob;
 pub(crate) use handle::{HeldJobs, Shared};
 pub use link::{AgentLink, Connect, ExecConnector, LinkError};

@@ -28,6 +28,9 @@ pub struct RecordBody {
     pub phase: RecordPhase,
     /// Its pod.
     pub pod: String,
+    /// Names its session, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// Secrets beside this one.
     #[serde(default)]
     pub others: Vec<String>,
