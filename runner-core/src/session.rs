@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,32 @@ pub struct SessionKey {
     pub id: String,
     /// Proves that its bearer may look.
     pub token: Secret,
+    /// Ports that it may connect to.
+    pub ports: Vec<SessionPort>,
+}
+
+/// A port that a job's author has declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionPort {
+    /// What the container is called, e.g. an alias of a service.
+    pub host: String,
+    /// Number.
+    pub number: u16,
+    /// What the port is called; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// What is spoken there.
+    pub scheme: PortScheme,
+}
+
+/// What is spoken at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortScheme {
+    /// HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
 }
 
 /// Why somebody does not get in.

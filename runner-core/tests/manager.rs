@@ -69,7 +69,7 @@ impl JobSource for MemorySource {
     }
 
     fn session(&self, _ticket: &Ticket) -> Option<SessionKey> {
-        Some(SessionKey { id: "session".to_owned(), token: "secret".into() })
+        Some(SessionKey { id: "session".to_owned(), token: "secret".into(), ports: Vec::new() })
     }
 
     async fn accept(&self, _ticket: &Ticket) -> Result<Reply, SourceError> {
@@ -564,7 +564,7 @@ async fn visited(world: &World, stay: Duration) -> Duration {
     }
     assert!(sessions.open.lock().is_empty(), "nobody may come in after the end");
     stop.stop(StopLevel::Leave);
-    running.await.unwrap();
+    running.await.expect("the manager does not panic");
     began.elapsed()
 }
 

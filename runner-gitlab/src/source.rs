@@ -356,9 +356,10 @@ impl GitLabSource {
                 let Identity { id, token } = received.identity;
                 let reasons = relevant(&received.job.features.failure_reasons);
                 let debug = received.debug_trace && !self.settings.debug_trace_disabled;
-                let ticket = JobTicket::new(&self.base, id, token, reasons, debug)
-                    .with_session(session.map(|session| session.key))
-                    .seal();
+                let ports = received.ports;
+                let key = session.map(|session| SessionKey { ports, ..session.key });
+                let ticket =
+                    JobTicket::new(&self.base, id, token, reasons, debug).with_session(key).seal();
                 let mut polled = Polled::job(Offer { job: received.job, ticket });
                 polled.queue = received.queue;
                 Ok(polled)

@@ -2,7 +2,7 @@
 
 use runner_core::ids::JobId;
 use runner_core::secret::Secret;
-use runner_core::session::SessionKey;
+use runner_core::session::{SessionKey, SessionPort};
 use runner_core::source::{SourceError, SourceErrorKind, Ticket};
 use serde::{Deserialize, Serialize};
 
@@ -38,17 +38,19 @@ pub(crate) struct JobTicket {
 pub(crate) struct Session {
     id: String,
     token: Secret,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<SessionPort>,
 }
 
 impl From<SessionKey> for Session {
     fn from(key: SessionKey) -> Self {
-        Self { id: key.id, token: key.token }
+        Self { id: key.id, token: key.token, ports: key.ports }
     }
 }
 
 impl From<Session> for SessionKey {
     fn from(session: Session) -> Self {
-        Self { id: session.id, token: session.token }
+        Self { id: session.id, token: session.token, ports: session.ports }
     }
 }
 

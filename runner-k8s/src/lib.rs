@@ -21,6 +21,7 @@ mod presence;
 mod preview;
 pub mod record;
 pub mod settings;
+mod shared_secret;
 pub mod stream;
 
 pub mod watch;
@@ -29,3 +30,4 @@ pub use executor::KubernetesExecutor;
 pub use names::RunnerIdentity;
 pub use preview::{Preview, preview};
 pub use settings::{KubernetesSettings, RawSettings};
+pub use shared_secret::{SecretContents, SharedSecretError, shared_secret};

@@ -56,7 +56,7 @@ pub fn kill_everything() {
 }
 
 /// Whether a process in this container was started from outside of it: such a one has no parent.
-fn has_visitors() -> bool {
+pub fn has_visitors() -> bool {
     processes().iter().any(|(pid, parent, _)| *parent == 0 && *pid != 1)
 }
 

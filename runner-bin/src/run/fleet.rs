@@ -19,11 +19,14 @@ use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
 use crate::environment;
 use crate::metrics::{Metrics, RunnerName};
+use crate::sessions::Registry;
 
 /// The runners that are there.
 pub(super) struct Fleet {
     system_id: String,
     metrics: Arc<Metrics>,
+    /// Where people look into jobs.
+    sessions: Option<Arc<Registry>>,
     members: Vec<Member>,
 }
 
@@ -45,6 +48,8 @@ type Tls = (Option<String>, Option<(String, Secret)>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Common {
     check_interval: Duration,
+    /// How long a job that is over may be looked into.
+    session_timeout: Duration,
     connection_max_age: Option<Duration>,
 }
 
@@ -60,7 +65,13 @@ struct House {
 
 impl Fleet {
     pub(super) fn new(system_id: String, metrics: Arc<Metrics>) -> Self {
-        Self { system_id, metrics, members: Vec::new() }
+        Self { system_id, metrics, sessions: None, members: Vec::new() }
+    }
+
+    /// Lets people look into the jobs of runners that are built from now on.
+    pub(super) fn with_sessions(mut self, sessions: Option<Arc<Registry>>) -> Self {
+        self.sessions = sessions;
+        self
     }
 
     /// The runners of this configuration. One that cannot be set up is left out, with an error in
@@ -68,6 +79,7 @@ impl Fleet {
     pub(super) async fn apply(&mut self, config: &Config) -> Roster {
         let common = Common {
             check_interval: config.check_interval,
+            session_timeout: config.session_server.session_timeout,
             connection_max_age: config.connection_max_age,
         };
         let mut old = std::mem::take(&mut self.members);
@@ -98,6 +110,14 @@ impl Fleet {
             }
         }
         self.tell_metrics(config.concurrent);
+        if let Some(sessions) = &self.sessions {
+            sessions.set_patience(config.session_server.session_timeout);
+            let house = |member: &Member| {
+                let (source, executor) = (member.source.clone(), member.house.executor.clone());
+                (source as _, executor as _)
+            };
+            sessions.set_houses(self.members.iter().map(house).collect());
+        }
         let runners = self.members.iter().map(|member| Arc::clone(&member.runner)).collect();
         Roster { concurrent: config.concurrent, runners }
     }
@@ -130,6 +150,7 @@ impl Fleet {
         let observer = self.metrics.calls_of(source_id);
         let mut observed = settings;
         observed.observer = observer;
+        observed.sessions = self.sessions.clone().map(|sessions| sessions as _);
         let source = Arc::new(GitLabSource::new(observed)?);
         let house = self.house(config, source.id(), old).await?;
         let tls = config.tls.load();
@@ -179,6 +200,7 @@ impl Fleet {
         let (name, executor) = (config.name.clone(), Arc::clone(&house.executor));
         let mut runner = Runner::new(name, Arc::clone(source) as _, executor);
         runner.artifacts = Some(Arc::clone(source) as _);
+        runner.sessions = self.sessions.clone().map(|sessions| sessions as _);
         runner.limit = config.limit;
         runner.check_interval = common.check_interval;
         runner.request_concurrency = config.request_concurrency;
@@ -192,6 +214,11 @@ impl Fleet {
         };
         runner.relay.timestamps = config.flag_or("FF_TIMESTAMPS", true);
         runner.plan = plan_settings(config, &house.settings, &self.system_id);
+        if self.sessions.is_some() {
+            // The pod has to be there while somebody is inside, and then until the verdict is said.
+            let needed = common.session_timeout + Duration::from_secs(600);
+            runner.plan.hold = runner.plan.hold.max(needed);
+        }
         runner
     }
 

@@ -15,10 +15,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use runner_core::manager::{Control, Manager, StopHandle, StopLevel};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{FileWatch, OnTerminate};
+use crate::config::{Config, FileWatch, OnTerminate};
 use crate::metrics::{ConfigEvent, Metrics, Pages, ProcessState, ServeError};
+use crate::sessions::{Addresses, Registry, SessionServer};
 use crate::{logging, system_id};
 
 use fleet::Fleet;
@@ -102,10 +104,13 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let system_id = system_id::of(&options.config)?;
     let pages = serve_pages(&settings.listen_address(), &metrics).await?;
 
+    let sessions = serve_sessions(settings.config()).await?;
+    let (sessions, session_task) = sessions.unzip();
+
     let (manager, stop) = Manager::new(1);
     let manager = manager.observer(Arc::clone(&metrics) as _);
     let control = manager.control();
-    let mut fleet = Fleet::new(system_id.clone(), Arc::clone(&metrics));
+    let mut fleet = Fleet::new(system_id.clone(), Arc::clone(&metrics)).with_sessions(sessions);
     if let Some(config) = settings.config() {
         control.set(fleet.apply(config).await);
     }
@@ -123,15 +128,29 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
         phase: Phase::Running,
     };
     let ended = service.run(manager, signals).await;
-    drop(pages);
+    // Last, so that terminals stay usable while jobs are finished.
+    drop((session_task, pages));
     ended
+}
+
+/// The session server, where there is to be one.
+async fn serve_sessions(
+    config: Option<&Config>,
+) -> anyhow::Result<Option<(Arc<Registry>, AbortOnDropHandle<()>)>> {
+    let Some(config) = config else { return Ok(None) };
+    let Some(addresses) = Addresses::of(&config.session_server)? else { return Ok(None) };
+    // All managers of a configuration come to the same.
+    let cluster = config.runners.iter().find_map(|runner| runner.kubernetes.as_ref());
+    let server = SessionServer::start(&addresses, cluster).await?;
+    let registry = server.registry();
+    Ok(Some((registry, AbortOnDropHandle::new(tokio::spawn(server.serve())))))
 }
 
 /// The pages, for as long as the result lives.
 async fn serve_pages(
     address: &str,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<Option<tokio_util::task::AbortOnDropHandle<()>>> {
+) -> anyhow::Result<Option<AbortOnDropHandle<()>>> {
     if address.is_empty() {
         info!("listen_address not defined, metrics & debug endpoints disabled");
         return Ok(None);
@@ -140,7 +159,7 @@ async fn serve_pages(
         Ok(pages) => {
             info!(address = ?pages.address(), "Metrics server listening");
             let task = tokio::spawn(pages.serve(Arc::clone(metrics)));
-            Ok(Some(tokio_util::task::AbortOnDropHandle::new(task)))
+            Ok(Some(AbortOnDropHandle::new(task)))
         }
         // As GitLab Runner: a nonsensical address costs the pages, a taken one the start.
         Err(error @ ServeError::Address(_)) => {

@@ -5,5 +5,6 @@
 mod house;
 mod pages;
 mod reload;
+mod sessions;
 mod signals;
 mod single;

@@ -3,11 +3,13 @@
 mod identity;
 mod lenient;
 mod model;
+mod ports;
 mod to_job;
 
 use std::time::Duration;
 
 use runner_core::job::Job;
+use runner_core::session::SessionPort;
 use runner_core::source::QueueFacts;
 
 pub use identity::Identity;
@@ -24,6 +26,8 @@ pub struct Received {
     pub debug_trace: bool,
     /// What GitLab says about its queue.
     pub queue: QueueFacts,
+    /// Ports that people may reach through a session.
+    pub ports: Vec<SessionPort>,
 }
 
 /// Why a payload could not be read.
@@ -69,7 +73,8 @@ pub fn parse(bytes: &[u8]) -> Result<Received, PayloadError> {
     let identity =
         Identity { id: runner_core::ids::JobId(payload.id), token: payload.token.clone() };
     let queue = queue(&payload);
-    Ok(Received { identity, job: to_job::job(payload), debug_trace, queue })
+    let ports = ports::ports(&payload);
+    Ok(Received { identity, job: to_job::job(payload), debug_trace, queue, ports })
 }
 
 fn queue(payload: &Payload) -> QueueFacts {

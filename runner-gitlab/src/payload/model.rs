@@ -147,6 +147,10 @@ pub(super) struct Image {
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Port {
     pub(super) number: u16,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) name: String,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) protocol: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

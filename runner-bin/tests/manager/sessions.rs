@@ -1,0 +1,218 @@
+//! People look into running jobs: terminals and services, as GitLab's web page reaches them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use runner_testkit::gitlab::{Image, JobRef, JobSpec, SessionInfo};
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::house::{House, PATIENCE, Process};
+
+const SERVER: &str = "[session_server]\nlisten_address = \"127.0.0.1:0\"\n";
+
+/// GitLab's side of a session: trusts the session's certificate and nothing else.
+struct Web {
+    session: SessionInfo,
+}
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+impl Web {
+    /// The session of a job that was handed out.
+    async fn of(job: &JobRef) -> Self {
+        let mut session = None;
+        crate::house::until("a session", || {
+            session = job.session();
+            session.is_some()
+        })
+        .await;
+        Self { session: session.unwrap() }
+    }
+
+    fn address(&self) -> &str {
+        let rest = self.session.url.strip_prefix("https://").unwrap();
+        rest.split('/').next().unwrap()
+    }
+
+    async fn connect(&self) -> TlsStream<TcpStream> {
+        use rustls::pki_types::pem::PemObject as _;
+        let pem = self.session.certificate.as_bytes();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
+        let config =
+            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let stream = TcpStream::connect(self.address()).await.unwrap();
+        let host = self.address().rsplit_once(':').unwrap().0.to_owned();
+        let name = rustls::pki_types::ServerName::try_from(host).unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
+    /// A websocket; or the status of the refusal.
+    async fn exec(&self, protocol: &str) -> Result<Socket, u16> {
+        let url = self.session.url.replace("https://", "wss://") + "/exec";
+        let mut request = url.into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("sec-websocket-protocol", protocol.parse().unwrap());
+        headers.insert("authorization", self.session.authorization.parse().unwrap());
+        let tls = self.connect().await;
+        let opened = tokio_tungstenite::client_async(request, tls);
+        match timeout(PATIENCE, opened).await.expect("an answer in time") {
+            Ok((socket, answer)) => {
+                assert_eq!(answer.headers()["sec-websocket-protocol"], protocol);
+                Ok(socket)
+            }
+            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A plain request; status, headers, body.
+    async fn get(&self, path: &str) -> (u16, String) {
+        let pem = self.session.certificate.as_bytes();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(pem).unwrap()])
+            .no_proxy()
+            .build()
+            .unwrap();
+        let url = format!("{}{path}", self.session.url);
+        let request = client.get(url).header("authorization", &self.session.authorization);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+}
+
+/// Types and reads until this is on the screen.
+async fn shows(socket: &mut Socket, text: &str) -> String {
+    let mut shown = String::new();
+    while !shown.contains(text) {
+        let message = timeout(PATIENCE, socket.next()).await;
+        match message.unwrap_or_else(|_| panic!("{text:?} in time; shown: {shown}")) {
+            Some(Ok(Message::Binary(bytes))) => shown.push_str(&String::from_utf8_lossy(&bytes)),
+            Some(Ok(Message::Ping(_))) => {}
+            other => panic!("{other:?} before {text:?}; shown: {shown}"),
+        }
+    }
+    shown
+}
+
+async fn types(socket: &mut Socket, keys: &str) {
+    socket.send(Message::binary(keys.to_owned())).await.unwrap();
+}
+
+async fn busy(house: &House, head: &str, spec: JobSpec) -> (Process, JobRef, Web) {
+    house.write(&format!("{head}{SERVER}{}", house.one()));
+    let manager = house.start();
+    let job = house.gitlab.enqueue(spec);
+    job.wait_trace("started", PATIENCE).await.unwrap();
+    let web = Web::of(&job).await;
+    (manager, job, web)
+}
+
+fn waits() -> JobSpec {
+    let script = ["touch here", "echo started", "until [ -e done ]; do sleep 0.1; done"];
+    JobSpec::new("test").script(script)
+}
+
+#[tokio::test]
+async fn manager_60_a_terminal_is_a_shell_in_the_jobs_container() {
+    let house = House::new().await;
+    let (_manager, job, web) = busy(&house, "", waits()).await;
+    let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
+    types(&mut socket, "ls; echo in-$((40 + 2))\r").await;
+    let shown = shows(&mut socket, "in-42").await;
+    assert!(shown.contains("here"), "in the project's directory: {shown}");
+    // GitLab's page sends what is typed as text.
+    socket.send(Message::text("touch done\r")).await.unwrap();
+    socket.close(None).await.unwrap();
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!((end.state.as_str(), end.checksum_ok), ("success", Some(true)));
+    assert!(house.gitlab.violations().is_empty(), "{:?}", house.gitlab.violations());
+}
+
+#[tokio::test]
+async fn manager_60_a_terminal_in_base64_and_one_that_can_be_resized() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let house = House::new().await;
+    let (_manager, _job, web) = busy(&house, "", waits()).await;
+    let mut socket = web.exec("base64.terminal.gitlab.com").await.unwrap();
+    socket.send(Message::text(STANDARD.encode("echo in-$((40 + 2))\r"))).await.unwrap();
+    let mut shown = Vec::new();
+    while !String::from_utf8_lossy(&shown).contains("in-42") {
+        if let Message::Text(text) =
+            timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap()
+        {
+            shown.extend(STANDARD.decode(text.as_bytes()).unwrap());
+        }
+    }
+    types_exit(&mut socket, STANDARD.encode("exit\r")).await;
+
+    let mut socket = free_terminal(&web, "terminal.podwright.dev").await;
+    types(&mut socket, "stty size\r").await;
+    shows(&mut socket, "24 80").await;
+    socket.send(Message::text(r#"{"columns":132,"rows":43}"#)).await.unwrap();
+    types(&mut socket, "stty size\r").await;
+    shows(&mut socket, "43 132").await;
+}
+
+/// The shell ends, and with it the connection.
+async fn types_exit(socket: &mut Socket, text: String) {
+    socket.send(Message::text(text)).await.unwrap();
+    while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("an end in time") {}
+}
+
+/// The one before is let go of a moment after it has ended.
+async fn free_terminal(web: &Web, protocol: &str) -> Socket {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match web.exec(protocol).await {
+            Ok(socket) => return socket,
+            Err(status) => assert_eq!(status, 423),
+        }
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn manager_58_manager_59_who_may_not_look_is_told_why() {
+    let house = House::new().await;
+    let (_manager, job, web) = busy(&house, "", waits()).await;
+    assert!(web.session.url.starts_with("https://127.0.0.1:"), "{:?}", web.session);
+    assert_eq!(web.get("/exec").await.0, 405);
+    assert_eq!(web.get("/other").await.0, 404);
+    let changed = |url: &str, authorization: &str| Web {
+        session: SessionInfo {
+            url: url.to_owned(),
+            authorization: authorization.to_owned(),
+            ..web.session.clone()
+        },
+    };
+    let (url, token) = (&web.session.url, &web.session.authorization);
+    let wrong = changed(url, &token.replace(|c: char| c.is_ascii_digit(), "x"));
+    assert_eq!(wrong.exec("terminal.gitlab.com").await.err(), Some(401));
+    let bearer = changed(url, &format!("Bearer {token}"));
+    assert_eq!(bearer.exec("terminal.gitlab.com").await.err(), Some(401));
+    let base = url.rsplit_once('/').unwrap().0;
+    for id in ["0".repeat(64), "x".to_owned(), format!("{}?", &url[base.len() + 1..])] {
+        let other = changed(&format!("{base}/{id}"), token);
+        assert_eq!(other.exec("terminal.gitlab.com").await.err(), Some(404), "{id}");
+    }
+    let _first = web.exec("terminal.gitlab.com").await.unwrap();
+    assert_eq!(web.exec("terminal.gitlab.com").await.err(), Some(423));
+    job.cancel();
+    job.wait_finished(PATIENCE).await.unwrap();
+    let gone = async {
+        while web.exec("terminal.gitlab.com").await.err() != Some(404) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("a job that is over has no session");
+}
