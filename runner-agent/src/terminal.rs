@@ -79,14 +79,38 @@ pub async fn terminal(
             let _ = output.send(TerminalFrame::Ended(status)).await;
         }
         End::Manager => {
-            // The kernel sends HUP to who still uses the terminal.
-            drop((master, shown, typed));
-            if timeout(HANG_UP, exit).await.is_err() {
-                signal_group(group, Signal::KILL);
+            // A shell that waits for a line ends here, after what was typed before.
+            let mut exit = exit;
+            if timeout(HANG_UP, good_bye(shown, typed, &mut exit)).await.is_err() {
+                // The kernel sends HUP to who still uses the terminal.
+                drop(master);
+                if timeout(HANG_UP, exit).await.is_err() {
+                    signal_group(group, Signal::KILL);
+                }
             }
         }
     }
     Ok(())
+}
+
+/// Types the end of input, and reads what nobody wants any more, until the shell has ended.
+async fn good_bye(
+    mut shown: Receiver,
+    mut typed: Sender,
+    exit: &mut oneshot::Receiver<ExitStatus>,
+) {
+    const END_OF_TRANSMISSION: u8 = 4;
+    let drained = async {
+        // A terminal that takes nothing more is hung up soon.
+        let _ = typed.write_all(&[END_OF_TRANSMISSION]).await;
+        let mut buffer = [0; 4096];
+        while matches!(shown.read(&mut buffer).await, Ok(count) if count > 0) {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = exit => {}
+        () = drained => {}
+    }
 }
 
 /// Becomes the shell: leader of a session whose terminal is the standard input.

@@ -86,7 +86,7 @@ pub trait Door: Send + Sync + 'static {
     async fn port(&self, port: u16) -> Result<Box<dyn PortStream>, DoorError>;
 }
 
-/// A shell. Dropping it ends the shell.
+/// A shell. Dropping it ends the shell, perhaps before it has seen all that was typed.
 #[async_trait]
 pub trait Terminal: Send {
     /// What is to be shown, or the end; `None` after that. Cancel safe.
@@ -97,6 +97,9 @@ pub trait Terminal: Send {
     /// # Errors
     /// When the shell is gone.
     async fn send(&mut self, frame: TerminalFrame) -> Result<(), DoorError>;
+
+    /// Lets the shell have what was typed, and ends it. Takes some seconds at most.
+    async fn close(self: Box<Self>);
 }
 
 /// A connection to a port.

@@ -171,6 +171,7 @@ impl Visit {
         let io = TokioIo::new(upgraded);
         let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         self.talk(&mut socket).await;
+        self.terminal.close().await;
         // The shell has ended, or the person has gone: good manners only.
         let _ = timeout(WRITE, socket.close(None)).await;
     }

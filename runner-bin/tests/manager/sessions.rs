@@ -116,7 +116,7 @@ async fn busy(house: &House, head: &str, spec: JobSpec) -> (Process, JobRef, Web
 }
 
 fn waits() -> JobSpec {
-    let script = ["touch here", "echo started", "until [ -e done ]; do sleep 0.1; done"];
+    let script = ["touch here", "echo started", "until [ -e done ]; do echo .; sleep 0.3; done"];
     JobSpec::new("test").script(script)
 }
 
@@ -215,4 +215,150 @@ async fn manager_58_manager_59_who_may_not_look_is_told_why() {
         }
     };
     timeout(PATIENCE, gone).await.expect("a job that is over has no session");
+}
+
+/// An HTTP server that tells what it was asked, in this process: pods of the simulated cluster share
+/// the host's network.
+async fn echo_server() -> u16 {
+    let app = axum::Router::new().fallback(|request: axum::extract::Request| async move {
+        let asked = format!("{} {}", request.method(), request.uri());
+        let token = request.headers().contains_key("authorization");
+        let body = axum::body::to_bytes(request.into_body(), 1024).await.unwrap();
+        let body = format!("{asked} token={token} body={}", String::from_utf8_lossy(&body));
+        ([("x-served", "yes")], body)
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    port
+}
+
+#[tokio::test]
+async fn manager_62_a_declared_port_of_a_service_is_reached_and_no_other() {
+    let house = House::new().await;
+    let port = echo_server().await;
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let image = crate::house::IMAGE;
+    let service = Image::new(image).alias("web").port(port).port(closed);
+    let service = service.command(["sleep", "1000"]);
+    let (_manager, _job, web) = busy(&house, "", waits().service(service)).await;
+    let (status, text) = web.get(&format!("/proxy/web/{port}/a/b?c=d")).await;
+    assert_eq!((status, text.as_str()), (200, "GET /a/b?c=d token=false body="));
+    let (status, text) = web.get(&format!("/proxy/web/p{port}/")).await;
+    assert_eq!((status, text.as_str()), (200, "GET / token=false body="));
+    for path in ["other/80/", "web/1/", "web//", "/80/", "web", ""] {
+        assert_eq!(web.get(&format!("/proxy/{path}")).await.0, 404, "{path}");
+    }
+    assert_eq!(web.get(&format!("/proxy/web/{closed}/")).await.0, 503);
+}
+
+#[tokio::test]
+async fn manager_61_a_job_that_is_over_shows_as_running_until_the_terminal_is_closed() {
+    let house = House::new().await;
+    let (_manager, job, web) = busy(&house, "", waits()).await;
+    let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
+    types(&mut socket, "touch done\r").await;
+    job.wait_trace("Terminal is connected, will time out in", PATIENCE).await.unwrap();
+    assert_eq!(job.state().as_str(), "running");
+    // The job's own processes are gone by now, and the terminal is not.
+    types(&mut socket, "echo still-$((40 + 2))\r").await;
+    shows(&mut socket, "still-42").await;
+    socket.close(None).await.unwrap();
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!((end.state.as_str(), end.checksum_ok), ("success", Some(true)));
+}
+
+#[tokio::test]
+async fn manager_61_a_terminal_that_stays_open_is_closed_after_the_session_timeout() {
+    let house = House::new().await;
+    house.write(&format!("{SERVER}session_timeout = 2\n{}", house.one()));
+    let _manager = house.start();
+    let job = house.gitlab.enqueue(waits());
+    job.wait_trace("started", PATIENCE).await.unwrap();
+    let web = Web::of(&job).await;
+    let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
+    types(&mut socket, "touch done\r").await;
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!(end.state.as_str(), "success");
+    while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("an end in time") {}
+}
+
+/// Two managers cannot listen on one address here; in a cluster, a Service stands before them.
+fn with_address(house: &House, listen: u16, advertise: u16) -> String {
+    let server = format!(
+        "[session_server]\nlisten_address = \"127.0.0.1:{listen}\"\n\
+         advertise_address = \"127.0.0.1:{advertise}\"\n"
+    );
+    format!("{server}{}", house.one())
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_terminal_can_be_opened_again_after_another_manager_has_taken_the_job_over() {
+    let house = House::new().await;
+    let port = free_port();
+    house.write(&with_address(&house, port, port));
+    let mut first = house.start();
+    let job = house.gitlab.enqueue(waits());
+    job.wait_trace("started", PATIENCE).await.unwrap();
+    let web = Web::of(&job).await;
+    let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
+    types(&mut socket, "echo in-$((40 + 2))\r").await;
+    shows(&mut socket, "in-42").await;
+    first.signal(Signal::TERM);
+    assert_eq!(first.end().await, Some(0));
+
+    // The same address, certificate and token as GitLab was told by the first one.
+    let second = house.start();
+    second.says("job adopted").await;
+    let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
+    types(&mut socket, "touch done\r").await;
+    job.wait_trace("Terminal is connected", PATIENCE).await.unwrap();
+    types(&mut socket, "exit\r").await;
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!((end.state.as_str(), end.checksum_ok), ("success", Some(true)));
+}
+
+#[tokio::test]
+async fn any_manager_behind_an_address_lets_people_into_the_jobs_of_all() {
+    let house = House::new().await;
+    let common = free_port();
+    // The first takes the job, and cannot be reached; the second can.
+    let first_port = free_port();
+    house.write(&with_address(&house, first_port, common));
+    let _first = house.start();
+    let job = house.gitlab.enqueue(waits());
+    job.wait_trace("started", PATIENCE).await.unwrap();
+    let web = Web::of(&job).await;
+    assert!(web.address().ends_with(&format!(":{common}")));
+    house.write_to("second.toml", &with_address(&house, common, common));
+    let second = house.start_from("second.toml");
+    second.says("runner ready").await;
+    let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
+    types(&mut socket, "touch done; echo in-$((40 + 2))\r").await;
+    shows(&mut socket, "in-42").await;
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!(end.state.as_str(), "success");
+}
+
+#[tokio::test]
+async fn manager_58_an_address_with_a_scheme_is_fatal_and_without_a_server_no_session_is_offered() {
+    let house = House::new().await;
+    house.write(&format!("{SERVER}advertise_address = \"https://h:1\"\n{}", house.one()));
+    let mut manager = house.start();
+    assert_eq!(manager.end().await, Some(1));
+    assert!(manager.log().contains("write host:port"), "{}", manager.log());
+
+    house.write(&house.one());
+    let _manager = house.start();
+    let job = house.gitlab.enqueue(JobSpec::new("test").script(["true"]));
+    job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!(job.session(), None);
 }

@@ -179,6 +179,11 @@ impl Terminal for PodTerminal {
         let lost = |end: SessionEnd| DoorError::Closed(end.to_string());
         self.link.send(bytes.freeze()).await.map_err(lost)
     }
+
+    async fn close(mut self: Box<Self>) {
+        self.link.end_input();
+        self.link.close().await;
+    }
 }
 
 /// A stream to a port, with the task that feeds it.

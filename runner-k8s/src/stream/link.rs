@@ -179,7 +179,7 @@ impl Link {
     }
 
     /// Sends what is queued, says good-bye and waits for the end; the driver has a deadline for it.
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         self.shared.state.lock().wish = Wish::Close;
         self.shared.driver.wake();
         // The driver ends with the connection; that it was cancelled (the runtime stops) or
