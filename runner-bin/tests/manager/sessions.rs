@@ -18,11 +18,11 @@ use crate::house::{House, PATIENCE, Process};
 const SERVER: &str = "[session_server]\nlisten_address = \"127.0.0.1:0\"\n";
 
 /// GitLab's side of a session: trusts the session's certificate and nothing else.
-struct Web {
+pub(crate) struct Web {
     session: SessionInfo,
 }
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 impl Web {
     /// The session of a job that was handed out.
@@ -73,6 +73,11 @@ impl Web {
         }
     }
 
+    /// A terminal, waiting for the one before to be let go of.
+    pub(crate) async fn terminal(&self, protocol: &str) -> Socket {
+        free_terminal(self, protocol).await
+    }
+
     /// A plain request; status, headers, body.
     async fn get(&self, path: &str) -> (u16, String) {
         let pem = self.session.certificate.as_bytes();
@@ -106,7 +111,7 @@ async fn types(socket: &mut Socket, keys: &str) {
     socket.send(Message::binary(keys.to_owned())).await.unwrap();
 }
 
-async fn busy(house: &House, head: &str, spec: JobSpec) -> (Process, JobRef, Web) {
+pub(crate) async fn busy(house: &House, head: &str, spec: JobSpec) -> (Process, JobRef, Web) {
     house.write(&format!("{head}{SERVER}{}", house.one()));
     let manager = house.start();
     let job = house.gitlab.enqueue(spec);
@@ -115,7 +120,7 @@ async fn busy(house: &House, head: &str, spec: JobSpec) -> (Process, JobRef, Web
     (manager, job, web)
 }
 
-fn waits() -> JobSpec {
+pub(crate) fn waits() -> JobSpec {
     let script = ["touch here", "echo started", "until [ -e done ]; do echo .; sleep 0.3; done"];
     JobSpec::new("test").script(script)
 }
