@@ -14,13 +14,17 @@ use runner_core::session::{Door, SessionKey, SessionPort, Sessions, Visitors};
 use runner_core::source::JobSource;
 use runner_gitlab::{SessionOffer, SessionOffers};
 use rustix::rand::{GetRandomFlags, getrandom};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 /// Hexadecimal digits of ids and tokens.
 const DIGITS: usize = 64;
 /// How many jobs of other managers are looked for at once: it costs requests to the API server, and
 /// anybody who reaches the port can ask.
 const LOOK_UPS: usize = 4;
+
+/// How long somebody who comes while the manager starts waits for it to know its runners.
+const START: Duration = Duration::from_secs(10);
 
 /// Where other managers' jobs are found.
 pub(crate) type House = (Arc<dyn JobSource>, Arc<dyn Executor>);
@@ -75,7 +79,8 @@ pub(crate) struct Registry {
     patience: AtomicU64,
     /// By id. Bounded by the running jobs.
     open: Arc<Mutex<HashMap<String, Open>>>,
-    houses: Mutex<Vec<House>>,
+    /// `None`: the manager has just started and does not know its runners yet.
+    houses: watch::Sender<Option<Vec<House>>>,
     look_ups: Semaphore,
 }
 
@@ -92,7 +97,7 @@ impl Registry {
             certificate,
             patience: AtomicU64::new(patience.as_secs()),
             open: Arc::default(),
-            houses: Mutex::default(),
+            houses: watch::Sender::new(None),
             look_ups: Semaphore::new(LOOK_UPS),
         }
     }
@@ -104,7 +109,7 @@ impl Registry {
 
     /// Other managers' jobs are looked for there from now on.
     pub(crate) fn set_houses(&self, houses: Vec<House>) {
-        *self.houses.lock() = houses;
+        self.houses.send_replace(Some(houses));
     }
 
     /// The job of a session, of this or another manager.
@@ -118,7 +123,9 @@ impl Registry {
         }
         // More than that at once are not waited for.
         let _permit = self.look_ups.try_acquire().ok()?;
-        let houses = self.houses.lock().clone();
+        let mut known = self.houses.subscribe();
+        let known = timeout(START, known.wait_for(Option::is_some)).await;
+        let houses = known.ok()?.ok()?.clone()?;
         for (source, executor) in houses {
             if let Some((ticket, door)) = executor.look_up(id).await
                 && let Some(key) = source.session(&ticket).filter(|key| key.id == id)

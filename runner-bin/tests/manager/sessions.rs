@@ -345,7 +345,7 @@ async fn any_manager_behind_an_address_lets_people_into_the_jobs_of_all() {
     assert!(web.address().ends_with(&format!(":{common}")));
     house.write_to("second.toml", &with_address(&house, common, common));
     let second = house.start_from("second.toml");
-    second.says("runner ready").await;
+    second.says("Session server listening").await;
     let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
     types(&mut socket, "touch done; echo in-$((40 + 2))\r").await;
     shows(&mut socket, "in-42").await;
