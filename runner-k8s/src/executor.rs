@@ -12,7 +12,7 @@ use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, Outcome};
 use runner_core::session::Door;
 use runner_core::source::Ticket;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -183,8 +183,7 @@ impl Executor for KubernetesExecutor {
         let hub = self.shared.hub();
         tokio::time::timeout(FIRST_LIST, hub.synced()).await.ok()?;
         let pod = hub.find(&found.body.pod)?;
-        let pod = watch::channel(Some((pod.name().to_owned(), pod.uid().to_owned()))).1;
-        let door = PodDoor::new(Arc::clone(&self.shared), pod);
+        let door = PodDoor::into_pod(Arc::clone(&self.shared), pod.name(), pod.uid());
         Some((found.body.ticket, Arc::new(door)))
     }
 

@@ -40,11 +40,20 @@ pub(crate) type CurrentPod = watch::Receiver<Option<(String, String)>>;
 pub(crate) struct PodDoor {
     shared: Arc<Shared>,
     pod: CurrentPod,
+    /// Of a pod that does not change: without a sender it would count as gone.
+    _fixed: Option<watch::Sender<Option<(String, String)>>>,
 }
 
 impl PodDoor {
+    /// Into the pod of a job that this manager follows.
     pub(crate) fn new(shared: Arc<Shared>, pod: CurrentPod) -> Self {
-        Self { shared, pod }
+        Self { shared, pod, _fixed: None }
+    }
+
+    /// Into this pod.
+    pub(crate) fn into_pod(shared: Arc<Shared>, name: &str, uid: &str) -> Self {
+        let (fixed, pod) = watch::channel(Some((name.to_owned(), uid.to_owned())));
+        Self { shared, pod, _fixed: Some(fixed) }
     }
 
     /// Waits until this container runs; the pod's name.
