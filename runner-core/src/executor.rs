@@ -50,6 +50,8 @@ pub enum JobEvent {
         /// Why.
         reason: String,
     },
+    /// Its start has come this far. For metrics; not every executor says it.
+    Reached(Milestone),
     /// Its own program runs and speaks.
     Running,
     /// A stage has begun.
@@ -74,6 +76,16 @@ pub enum JobEvent {
     Ended(JobEnd),
     /// Another manager has the job: touch nothing any more. The last event.
     Superseded,
+}
+
+/// How far the start of a job has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Milestone {
+    /// It has a place, e.g. a node.
+    Placed,
+    /// All of its images are there and it runs.
+    Pulled,
 }
 
 /// How a job ended, with what there is of its trace.

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::availability;
 use crate::classify::executor_error;
-use crate::client::{ClientError, Clients, RequestCounts};
+use crate::client::{ClientError, Clients, RequestCounts, StreamCounts};
 use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, PodDoor, Shared};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
 use crate::prepare::{Prepared, prepare};
@@ -88,6 +88,7 @@ impl KubernetesExecutor {
             presence: OnceLock::new(),
             held: HeldJobs::default(),
             launcher: OnceCell::new(),
+            streams: StreamCounts::default(),
         };
         Self { shared: Arc::new(shared), estate: Arc::default() }
     }
@@ -95,6 +96,11 @@ impl KubernetesExecutor {
     /// How many requests were made.
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
+    }
+
+    /// What became of the streams into pods.
+    pub fn streams(&self) -> &StreamCounts {
+        &self.shared.streams
     }
 }
 

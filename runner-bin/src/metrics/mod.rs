@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use runner_core::ids::SourceId;
 use runner_core::manager::{JobLabel, JobUpdate, Observer, RunnerLabel, RunnerUpdate};
 use runner_gitlab::{ApiCall, CallObserver, failure_reason};
-use runner_k8s::client::RequestCounts;
+use runner_k8s::client::{RequestCounts, StreamCounts};
 
 pub(crate) use server::{Pages, ServeError, reachable};
 pub(crate) use state::RunnerName;
@@ -63,6 +63,15 @@ pub(crate) enum ConfigEvent {
     SavingError,
 }
 
+/// What one runner's executor counts itself.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterCounts {
+    /// The runner's name.
+    pub(crate) runner: String,
+    pub(crate) requests: RequestCounts,
+    pub(crate) streams: StreamCounts,
+}
+
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -70,7 +79,7 @@ pub(crate) struct Metrics {
     process: AtomicU8,
     ready: AtomicBool,
     config: [AtomicU64; 4],
-    clusters: Mutex<Vec<(String, RequestCounts)>>,
+    clusters: Mutex<Vec<ClusterCounts>>,
 }
 
 impl Metrics {
@@ -100,7 +109,7 @@ impl Metrics {
         &self,
         concurrent: usize,
         runners: Vec<(SourceId, RunnerName)>,
-        clusters: Vec<(String, RequestCounts)>,
+        clusters: Vec<ClusterCounts>,
     ) {
         self.state.lock().configure(concurrent, runners);
         *self.clusters.lock() = clusters;

@@ -10,7 +10,6 @@ use runner_core::manager::{AfterJob, RequestPace, Roster, Runner};
 use runner_core::secret::Secret;
 use runner_core::source::JobSource;
 use runner_gitlab::{GitLabSettings, GitLabSource, HealthSettings, RunnerApi, short_token};
-use runner_k8s::client::RequestCounts;
 use runner_k8s::names::manager_id;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
 use tracing::{error, info};
@@ -18,7 +17,7 @@ use tracing::{error, info};
 use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
 use crate::environment;
-use crate::metrics::{Metrics, RunnerName};
+use crate::metrics::{ClusterCounts, Metrics, RunnerName};
 use crate::sessions::Registry;
 
 /// The runners that are there.
@@ -131,11 +130,12 @@ impl Fleet {
             limit: member.config.limit,
         };
         let runners = self.members.iter().map(|member| (member.source.id(), name(member)));
-        let clusters: Vec<(String, RequestCounts)> = self
-            .members
-            .iter()
-            .map(|member| (member.config.name.clone(), member.house.executor.requests().clone()))
-            .collect();
+        let cluster = |member: &Member| ClusterCounts {
+            runner: member.config.name.clone(),
+            requests: member.house.executor.requests().clone(),
+            streams: member.house.executor.streams().clone(),
+        };
+        let clusters = self.members.iter().map(cluster).collect();
         self.metrics.configure(concurrent, runners.collect(), clusters);
     }
 

@@ -5,6 +5,7 @@
 mod browser;
 mod house;
 mod pages;
+mod prometheus;
 mod reload;
 mod sessions;
 mod signals;

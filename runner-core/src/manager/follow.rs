@@ -68,6 +68,8 @@ pub(super) struct Follower<'a> {
     interrupted: bool,
     waiting_since: Option<Instant>,
     waiting_for: String,
+    /// When the oldest byte came that the source does not have.
+    unstored: Option<Instant>,
     /// Who may look into it.
     visit: Option<Visit>,
     lingering: Lingering,
@@ -106,6 +108,7 @@ impl<'a> Follower<'a> {
             interrupted: false,
             waiting_since: None,
             waiting_for: String::new(),
+            unstored: None,
             visit: None,
             lingering: Lingering::No,
         }
@@ -222,10 +225,12 @@ impl<'a> Follower<'a> {
                 self.waiting_since = None;
                 self.tell(&JobUpdate::Running);
             }
+            JobEvent::Reached(milestone) => self.tell(&JobUpdate::Reached(milestone)),
             JobEvent::StageStarted { name } => self.tell(&JobUpdate::StageStarted { name }),
             JobEvent::StageFinished(report) => self.tell(&JobUpdate::StageFinished(report)),
             JobEvent::Trace { offset, bytes } => {
                 self.waiting_since = None;
+                self.unstored.get_or_insert_with(Instant::now);
                 if self.relay.receive(offset, bytes) {
                     if let Some((expected, _)) = &mut self.asked {
                         *expected = self.relay.own_next();
@@ -381,7 +386,12 @@ impl<'a> Follower<'a> {
                         self.backoff.reset();
                         self.undelivered_since = None;
                         let (chunks, from) = (piece.chunks, piece.from);
-                        self.tell(&JobUpdate::TraceStored { chunks, from });
+                        let lag = self.unstored.take().map_or(Duration::ZERO, |at| now - at);
+                        if self.relay.waiting() > 0 {
+                            // Came since then at the earliest; a little too good for what is left.
+                            self.unstored = Some(now);
+                        }
+                        self.tell(&JobUpdate::TraceStored { chunks, from, lag });
                         self.on_reply(reply).await?;
                     }
                     Ok(Appended::Elsewhere { has, reply }) => {

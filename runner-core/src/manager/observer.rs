@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use std::sync::Arc;
 
+use crate::executor::Milestone;
 use crate::ids::{JobId, Offset, SourceId};
 use crate::outcome::{Outcome, StageReport};
 use crate::source::QueueFacts;
@@ -58,6 +59,8 @@ pub enum JobUpdate {
         /// For what.
         reason: String,
     },
+    /// Its start has come this far.
+    Reached(Milestone),
     /// Its own program speaks.
     Running,
     /// A stage began.
@@ -73,6 +76,8 @@ pub enum JobUpdate {
         chunks: Vec<Bytes>,
         /// Where they begin.
         from: Offset,
+        /// How long the oldest byte among them was in this manager's hands.
+        lag: Duration,
     },
     /// The source has the verdict, or will never take it.
     Concluded {

@@ -20,6 +20,7 @@ use super::handle::Shared;
 use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
 use super::machine::{Action, Input, Machine};
+use super::milestones::Milestones;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
 use crate::record::{Claimed, RecordPhase};
@@ -68,6 +69,9 @@ pub(super) struct Actor {
     pub(super) connecting: Option<BoxFuture<'static, Result<Box<dyn AgentLink>, LinkError>>>,
     pub(super) generation: u64,
     pub(super) unseen: Option<Instant>,
+    pub(super) milestones: Milestones,
+    /// When a stream was lost; `None`: there is one, or was none yet.
+    pub(super) lost: Option<Instant>,
     /// Whether the watch has said its last word.
     pub(super) gone: bool,
     pub(super) inputs: VecDeque<Input>,
@@ -134,6 +138,8 @@ impl Actor {
                 self.connecting = None;
                 Next::Input(match opened {
                     Ok(link) => {
+                        let gap = self.lost.take().map(|lost| lost.elapsed());
+                        self.shared.streams.open(gap);
                         self.link = Some(link);
                         Input::Linked
                     }
@@ -145,8 +151,17 @@ impl Actor {
                 })
             }
             frame = heard(&mut self.link) => Next::Input(match frame {
-                Ok(frame) => Input::Frame(frame),
+                Ok(frame) => {
+                    if let AgentFrame::Trace { bytes, .. } = &frame {
+                        self.shared.streams.receive(bytes.len());
+                    }
+                    Input::Frame(frame)
+                }
                 Err(message) => {
+                    if !self.machine.is_ended() {
+                        self.shared.streams.lose();
+                        self.lost = Some(Instant::now());
+                    }
                     self.link = None;
                     debug!(pod = self.pod, message, "the stream to the job ended");
                     Input::Unlinked(message)
@@ -161,6 +176,9 @@ impl Actor {
             PodSight::Unseen => {}
             PodSight::Seen(pod) => {
                 self.unseen = None;
+                for milestone in self.milestones.look(&pod) {
+                    self.tell(JobEvent::Reached(milestone));
+                }
                 self.take_in(Input::Pod(sight(&pod))).await;
             }
             PodSight::Gone(last) => {

@@ -24,8 +24,9 @@ use super::door::PodDoor;
 use super::launch::{KnownAbilities, Launched, Launcher};
 use super::link::Connect;
 use super::machine::{Machine, Terms};
+use super::milestones::Milestones;
 use crate::classify::executor_error;
-use crate::client::Clients;
+use crate::client::{Clients, StreamCounts};
 use crate::names::{RunnerIdentity, SOURCE_LABEL, source_hash};
 use crate::pod::{Abilities, adapt, budget};
 use crate::presence::{Presence, Signs};
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     /// The jobs that this process has in its hands.
     pub(crate) held: HeldJobs,
     pub(crate) launcher: OnceCell<Launcher>,
+    pub(crate) streams: StreamCounts,
 }
 
 impl Shared {
@@ -253,6 +255,8 @@ impl KubernetesJob {
             connecting: None,
             generation: 0,
             unseen: None,
+            milestones: Milestones::default(),
+            lost: None,
             gone: false,
             inputs: VecDeque::new(),
         };

@@ -19,6 +19,7 @@ mod link;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod milestones;
 
 pub(crate) use door::PodDoor;
 pub use handle::KubernetesJob;
