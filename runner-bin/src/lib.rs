@@ -12,6 +12,7 @@ mod metrics;
 mod run;
 mod sessions;
 mod system_id;
+mod traces;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -13,8 +13,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use runner_core::ids::SourceId;
@@ -80,6 +80,7 @@ pub(crate) struct Metrics {
     ready: AtomicBool,
     config: [AtomicU64; 4],
     clusters: Mutex<Vec<ClusterCounts>>,
+    traces_dropped: OnceLock<Arc<AtomicU64>>,
 }
 
 impl Metrics {
@@ -104,6 +105,12 @@ impl Metrics {
         self.config[event as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Traces are sent, and this is how many were not.
+    pub(crate) fn traces(&self, dropped: Arc<AtomicU64>) {
+        // Once for each process.
+        let _ = self.traces_dropped.set(dropped);
+    }
+
     /// These runners are in the configuration.
     pub(crate) fn configure(
         &self,
@@ -126,6 +133,7 @@ impl Metrics {
             loaded: [0, 1, 2, 3].map(|at: usize| self.config[at].load(Ordering::Relaxed)),
             errors: crate::logging::counts(),
             clusters: self.clusters.lock().clone(),
+            traces_dropped: self.traces_dropped.get().map(|all| all.load(Ordering::Relaxed)),
         };
         render::metrics(&self.state.lock(), &around)
     }

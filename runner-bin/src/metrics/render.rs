@@ -16,6 +16,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) loaded: [u64; 4],
     pub(super) errors: Vec<(&'static str, u64)>,
     pub(super) clusters: Vec<ClusterCounts>,
+    /// `None`: no traces are sent.
+    pub(super) traces_dropped: Option<u64>,
 }
 
 /// The names of a runner in labels.
@@ -292,6 +294,10 @@ fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
         }
     }
     streams(page, &around.clusters);
+    if let Some(dropped) = around.traces_dropped {
+        let help = "Traces of jobs that could not be sent";
+        page.single("podwright_traces_dropped_total", help, Counter, dropped as f64);
+    }
 }
 
 /// Streams into pods.

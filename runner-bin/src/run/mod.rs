@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use runner_core::manager::{Control, Manager, StopHandle, StopLevel};
+use runner_core::manager::{Control, Manager, Observer, StopHandle, StopLevel};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, FileWatch, OnTerminate};
 use crate::metrics::{ConfigEvent, Metrics, Pages, ProcessState, ServeError};
 use crate::sessions::{Addresses, Registry, SessionServer};
+use crate::traces::{Exporter, OtlpSettings, Recorder};
 use crate::{logging, system_id};
 
 use fleet::Fleet;
@@ -108,7 +109,10 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let (sessions, session_task) = sessions.unzip();
 
     let (manager, stop) = Manager::new(1);
-    let manager = manager.observer(Arc::clone(&metrics) as _);
+    let exporter = start_traces(&metrics);
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&metrics) as _];
+    observers.extend(exporter.as_ref().map(|exporter| Arc::new(Recorder::new(exporter)) as _));
+    let manager = manager.observer(Arc::new(observers));
     let control = manager.control();
     let mut fleet = Fleet::new(system_id.clone(), Arc::clone(&metrics)).with_sessions(sessions);
     if let Some(config) = settings.config() {
@@ -128,9 +132,35 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
         phase: Phase::Running,
     };
     let ended = service.run(manager, signals).await;
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
+    }
     // Last, so that terminals stay usable while jobs are finished.
     drop((session_task, pages));
     ended
+}
+
+/// Sends a trace of each job, where the environment says where to.
+fn start_traces(metrics: &Metrics) -> Option<Exporter> {
+    // Without traces, jobs still run.
+    let settings = match OtlpSettings::of(|name| std::env::var(name).ok()) {
+        Ok(settings) => settings?,
+        Err(error) => {
+            error!("no traces: {error}");
+            return None;
+        }
+    };
+    match Exporter::start(settings) {
+        Ok(exporter) => {
+            metrics.traces(exporter.dropped());
+            info!("a trace of each job is sent");
+            Some(exporter)
+        }
+        Err(error) => {
+            error!(%error, "no traces: the HTTP client could not be set up");
+            None
+        }
+    }
 }
 
 /// The session server, where there is to be one.

@@ -87,15 +87,25 @@ impl House {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Process {
-        self.run(&self.config(), "log", arguments)
+        self.run(&self.config(), "log", arguments, &[])
+    }
+
+    pub(crate) fn start_in(&self, environment: &[(&str, &str)]) -> Process {
+        self.run(&self.config(), "log", &[], environment)
     }
 
     /// A second manager with this configuration and a log of its own.
     pub(crate) fn start_from(&self, name: &str) -> Process {
-        self.run(&self.path(name), &format!("{name}.log"), &[])
+        self.run(&self.path(name), &format!("{name}.log"), &[], &[])
     }
 
-    fn run(&self, config: &Path, log: &str, arguments: &[&str]) -> Process {
+    fn run(
+        &self,
+        config: &Path,
+        log: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
         let log = self.path(log);
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_podwright"))
@@ -103,6 +113,8 @@ impl House {
             .arg(config)
             .args(arguments)
             .env_remove("LISTEN_ADDRESS")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

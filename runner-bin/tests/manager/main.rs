@@ -10,3 +10,4 @@ mod reload;
 mod sessions;
 mod signals;
 mod single;
+mod traces;

@@ -158,6 +158,17 @@ pub trait Observer: Send + Sync + 'static {
     fn runner(&self, _runner: RunnerLabel<'_>, _update: &RunnerUpdate) {}
 }
 
+/// Several, in this order.
+impl Observer for Vec<Arc<dyn Observer>> {
+    fn update(&self, job: &JobLabel, update: &JobUpdate) {
+        self.iter().for_each(|observer| observer.update(job, update));
+    }
+
+    fn runner(&self, runner: RunnerLabel<'_>, update: &RunnerUpdate) {
+        self.iter().for_each(|observer| observer.runner(runner, update));
+    }
+}
+
 /// Does not want to know.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoObserver;

@@ -16,6 +16,8 @@ pub(super) struct Payload {
     pub(super) token: Secret,
     #[serde(default, deserialize_with = "flag")]
     pub(super) allow_git_fetch: bool,
+    #[serde(default, deserialize_with = "forgiving")]
+    pub(super) tracing: Tracing,
     #[serde(default, deserialize_with = "or_empty")]
     pub(super) job_info: JobInfo,
     #[serde(default, deserialize_with = "or_empty")]
@@ -142,6 +144,14 @@ pub(super) struct Image {
     pub(super) pull_policy: Vec<String>,
     #[serde(default, deserialize_with = "forgiving")]
     pub(super) executor_opts: ExecutorOptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Tracing {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) trace_id: String,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) span_parent_id: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
