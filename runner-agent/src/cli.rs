@@ -1,17 +1,19 @@
 //! The command line of the program in the pod.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use runner_core::layout;
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use crate::process::Reaper;
 use crate::serve::{ServeOptions, serve};
 use crate::supervise::{SuperviseOptions, supervise};
+use crate::terminal::{TTY_SHELL, become_shell, terminal};
 
 const HELP: &str = "\
 podwright-agent: runs a CI job inside its pod
@@ -20,6 +22,8 @@ podwright-agent: runs a CI job inside its pod
   serve       in the build container: run the scripts
   install DIR copy this program, and the sh beside it, into a directory (init container)
   relay       for managers: pass frames between standard streams and the supervisor
+  terminal    for managers: a shell in a terminal of its own, as frames on standard streams
+  dial PORT   for managers: pass bytes between standard streams and a port of this pod
 
   --plan DIR  --state DIR  --link DIR  --shell FILE  --termination-log FILE
               where things lie (defaults are the pod's)
@@ -35,6 +39,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if command == "install" {
         return install(arguments.next());
     }
+    if command == TTY_SHELL {
+        let shell = PathBuf::from(arguments.next().unwrap_or_default());
+        return fail(&format!("cannot become a shell: {}", become_shell(&shell)));
+    }
+    let port = (command == "dial").then(|| arguments.next().unwrap_or_default());
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(message) => return fail(&message),
@@ -44,7 +53,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let reaper = Reaper::default();
         local
             .run_until(async {
-                if command != "relay" {
+                if command != "relay" && command != "dial" {
                     tokio::task::spawn_local(reaper.clone().run());
                 }
                 match command.to_str() {
@@ -60,6 +69,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                             .await
                             .map_err(|error| chain(&error))
                     }
+                    Some("terminal") => {
+                        let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
+                        terminal(&options.shell, input, output, &reaper)
+                            .await
+                            .map_err(|error| chain(&error))
+                    }
+                    Some("dial") => dial(&port.unwrap_or_default()).await,
                     _ => Err(HELP.to_owned()),
                 }
             })
@@ -80,6 +96,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             fail(&message)
         }
     }
+}
+
+/// Passes bytes between the standard streams and a port of this pod, until both sides have ended.
+async fn dial(port: &OsStr) -> Result<(), String> {
+    let port: Option<u16> = port.to_str().and_then(|port| port.parse().ok());
+    let port = port.ok_or("dial needs a port")?;
+    let work = async {
+        let mut stream = TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await?;
+        let mut streams = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+        tokio::io::copy_bidirectional(&mut streams, &mut stream).await
+    };
+    work.await.map(drop).map_err(|error| format!("port {port}: {error}"))
 }
 
 /// Copies what the agent's image holds to where all containers of the pod see it.

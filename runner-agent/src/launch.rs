@@ -106,8 +106,7 @@ impl Launch<'_> {
                 }
             };
         }
-        let found = SHELLS.iter().map(Path::new).chain([self.bundled_shell]);
-        let Some(path) = found.into_iter().find(|path| is_program(path)) else {
+        let Some(path) = find_shell(self.bundled_shell) else {
             return Err(format!(
                 "shell not found: the image has none ({} were looked for) and none came with the \
                  agent",
@@ -115,8 +114,14 @@ impl Launch<'_> {
             ));
         };
         let is_bash = path.file_name().is_some_and(|name| name == "bash");
-        Ok((path.to_owned(), if is_bash { ShellKind::Bash } else { ShellKind::Posix }))
+        Ok((path, if is_bash { ShellKind::Bash } else { ShellKind::Posix }))
     }
+}
+
+/// The shell of the image, else the one that came with the agent.
+pub(crate) fn find_shell(bundled: &Path) -> Option<PathBuf> {
+    let mut all = SHELLS.iter().map(Path::new).chain([bundled]);
+    all.find(|path| is_program(path)).map(Path::to_owned)
 }
 
 /// `pwsh -File` wants a name that ends in `.ps1`, and `-Command -` reads line by line as if somebody

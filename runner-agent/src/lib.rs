@@ -35,5 +35,6 @@ pub mod stages;
 pub mod standing;
 pub mod summary;
 pub mod supervise;
+pub mod terminal;
 pub mod usage;
 pub mod waiting;

@@ -19,8 +19,8 @@ use tokio_util::codec::Framed;
 use crate::launch::Launch;
 use crate::link::{FromServe, LinkCodec, Order, Piece, RunId, RunState, ToServe, Urge, Window};
 use crate::process::{
-    Ended, ExitStatus, Piped, Reaper, Spawned, become_reaper_of_descendants, kill_everything,
-    protect_memory, signal_group, spawn_piped,
+    Ended, ExitStatus, Piped, Reaper, Spawned, become_reaper_of_descendants, has_visitors,
+    kill_everything, protect_memory, signal_group, spawn_piped,
 };
 use crate::usage::Usage;
 
@@ -104,7 +104,8 @@ impl Server<'_> {
             if let Ok(stream) = UnixStream::connect(&self.options.socket).await {
                 return Ok(Framed::new(stream, LinkCodec::from_supervisor()));
             }
-            if Instant::now() > give_up {
+            // Somebody who looks into a job that is over may stay as long as the manager lets them.
+            if Instant::now() > give_up && !has_visitors() {
                 kill_everything();
                 return Err(ServeError::NoSupervisor { socket: self.options.socket.clone() });
             }

@@ -10,7 +10,9 @@ mod environment;
 mod logging;
 mod metrics;
 mod run;
+mod sessions;
 mod system_id;
+mod traces;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,7 +37,9 @@ pub fn main() -> ExitCode {
     if let [first, rest @ ..] = arguments.as_slice()
         && first == "agent"
         && rest.first().is_some_and(|second| {
-            ["supervise", "serve", "relay", "install"].iter().any(|role| second == role)
+            ["supervise", "serve", "relay", "install", "terminal", "tty-shell", "dial"]
+                .iter()
+                .any(|role| second == role)
         })
     {
         return runner_agent::cli::run(rest.iter().cloned());

@@ -6,6 +6,7 @@
 //!   recover ──────────┴───────────────────────────────┘     (after a manager died)
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use crate::ids::{JobId, Offset};
 use crate::job::Job;
 use crate::outcome::{Outcome, StageReport, TraceSummary};
 use crate::plan::Plan;
+use crate::session::Door;
 use crate::source::Ticket;
 use crate::wire::{AnswerFrame, AskFrame};
 
@@ -27,6 +29,8 @@ pub struct JobRequest<'a> {
     pub plan: &'a Plan,
     /// Kept with the job for the next manager.
     pub ticket: &'a Ticket,
+    /// Names the job's session, where it has one: [`Executor::look_up`] finds the job by it.
+    pub session: Option<&'a str>,
 }
 
 /// How far a job has come, as far as its handle knows.
@@ -47,6 +51,8 @@ pub enum JobEvent {
         /// Why.
         reason: String,
     },
+    /// Its start has come this far. For metrics; not every executor says it.
+    Reached(Milestone),
     /// Its own program runs and speaks.
     Running,
     /// A stage has begun.
@@ -74,6 +80,16 @@ pub enum JobEvent {
     Ended(JobEnd),
     /// Another manager has the job: touch nothing any more. The last event.
     Superseded,
+}
+
+/// How far the start of a job has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Milestone {
+    /// It has a place, e.g. a node.
+    Placed,
+    /// All of its images are there and it runs.
+    Pulled,
 }
 
 /// How a job ended, with what there is of its trace.
@@ -184,6 +200,14 @@ pub trait Executor: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// The job of this session, whichever manager has it, and the way into it. `None`: there is none,
+    /// or it cannot be found out.
+    ///
+    /// Default: none, which is right where only one manager runs at a time.
+    async fn look_up(&self, _session: &str) -> Option<(Ticket, Arc<dyn Door>)> {
+        None
+    }
+
     /// The manager ends: whatever it still holds is for others, at once. Takes a few seconds at most.
     ///
     /// Default: nothing.
@@ -204,6 +228,11 @@ pub trait JobHandle: Send {
 
     /// How the operator finds it, e.g. `namespace/pod`.
     fn place(&self) -> String;
+
+    /// The way into the job for people. Default: there is none.
+    fn door(&self) -> Option<Arc<dyn Door>> {
+        None
+    }
 
     /// How far it was when the handle was made, or since [`start`](JobHandle::start).
     fn phase(&self) -> JobPhase;

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod planner;
 pub mod secret;
 pub mod secrets;
+pub mod session;
 pub mod shell;
 pub mod source;
 pub mod wire;

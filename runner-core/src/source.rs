@@ -10,6 +10,7 @@ use crate::ids::{Offset, SourceId};
 use crate::job::Job;
 use crate::outcome::{Outcome, TraceSummary};
 use crate::secret::Secret;
+use crate::session::SessionKey;
 
 /// Opaque bytes with which any manager can speak for a job: for GitLab its id, its token and the URL.
 ///
@@ -76,6 +77,32 @@ pub struct QueueFacts {
     pub size: Option<u64>,
     /// Jobs that were looked at before this one.
     pub depth: Option<u64>,
+    /// The trace (in OpenTelemetry's sense) that the job is part of.
+    pub trace: Option<TraceContext>,
+}
+
+/// A place in a distributed trace, as W3C's trace context has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Which trace. Never 0.
+    pub trace: u128,
+    /// The span above. Never 0.
+    pub parent: u64,
+}
+
+impl TraceContext {
+    /// From hexadecimal digits, 32 and 16 of them; `None` for anything else, and for zeros.
+    pub fn parse(trace: &str, parent: &str) -> Option<Self> {
+        let digits = |text: &str, count: usize| {
+            text.len() == count && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+        };
+        if !digits(trace, 32) || !digits(parent, 16) {
+            return None;
+        }
+        let trace = u128::from_str_radix(trace, 16).ok().filter(|id| *id != 0)?;
+        let parent = u64::from_str_radix(parent, 16).ok().filter(|id| *id != 0)?;
+        Some(Self { trace, parent })
+    }
 }
 
 /// What the source wants to happen to a job.
@@ -212,6 +239,11 @@ pub trait JobSource: Send + Sync + 'static {
     /// When the source could not be told. The manager runs the job all the same.
     async fn accept(&self, _ticket: &Ticket) -> Result<Reply, SourceError> {
         Ok(Reply::default())
+    }
+
+    /// The key with which people may look into the job, where the source has handed one out.
+    fn session(&self, _ticket: &Ticket) -> Option<SessionKey> {
+        None
     }
 
     /// Stores trace bytes, the first of which is at offset `from`.

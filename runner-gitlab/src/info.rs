@@ -128,7 +128,7 @@ impl Default for Features {
             // GitLab Runner's Kubernetes executor leaves these two out as well.
             shared: false,
             service_executor_opts: false,
-            // Not there yet; each one becomes true in the change that brings it.
+            // True where there is a session server.
             session: false,
             terminal: false,
             proxy: false,
@@ -164,6 +164,10 @@ impl Info {
     /// What these settings say.
     pub(crate) fn of(settings: &GitLabSettings) -> Self {
         let release = settings.release.clone();
+        let mut features = settings.features;
+        if settings.sessions.is_some() {
+            (features.session, features.terminal, features.proxy) = (true, true, true);
+        }
         Self {
             name: release.name,
             version: release.version,
@@ -172,7 +176,7 @@ impl Info {
             architecture: release.architecture,
             executor: settings.executor.clone(),
             shell: settings.shell.clone(),
-            features: settings.features,
+            features,
             config: InfoConfig::default(),
             labels: settings.labels.clone(),
         }

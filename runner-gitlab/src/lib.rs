@@ -27,6 +27,7 @@ mod reason;
 mod reply;
 mod retry;
 mod runner_api;
+mod session;
 mod settings;
 mod source;
 mod ticket;
@@ -40,6 +41,7 @@ pub use health::Health;
 pub use info::{Features, ReleaseInfo};
 pub use reason::failure_reason;
 pub use runner_api::{RegisteredRunner, Registration, ResetBy, RunnerApi};
+pub use session::{SessionOffer, SessionOffers};
 pub use settings::{
     GitLabSettings, HealthSettings, RetrySettings, SettingsError, Timeouts, TlsSettings,
 };

@@ -9,6 +9,7 @@ use runner_core::secret::Secret;
 
 use crate::calls::{CallObserver, NoCallObserver};
 use crate::info::{Features, ReleaseInfo};
+use crate::session::SessionOffers;
 
 /// Everything about one runner of one GitLab. Build it with [`GitLabSettings::new`] and change what
 /// differs.
@@ -49,6 +50,8 @@ pub struct GitLabSettings {
     pub runner_id: u64,
     /// Is told of every call. Default: nobody.
     pub observer: Arc<dyn CallObserver>,
+    /// Where people can look into jobs. Default: nowhere.
+    pub sessions: Option<Arc<dyn SessionOffers>>,
     /// Longest answer to `jobs/request` that is read. Default: 256 MiB, far above any real job.
     pub payload_limit: usize,
 }
@@ -77,6 +80,7 @@ impl GitLabSettings {
             connection_max_age: Some(Duration::from_secs(15 * 60)),
             runner_id: 0,
             observer: Arc::new(NoCallObserver),
+            sessions: None,
             payload_limit: 256 << 20,
         }
     }

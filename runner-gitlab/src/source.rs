@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::Method;
 use parking_lot::Mutex;
 use runner_core::ids::{Offset, SourceId};
+use runner_core::session::SessionKey;
 use runner_core::source::{
     Appended, Conclusion, Finished, JobSource, NextPoll, Offer, Polled, Reply, SourceError,
     SourceErrorKind, Ticket,
@@ -20,6 +21,7 @@ use crate::payload::{self, Identity, PayloadError};
 use crate::reason::{Ending, Reason, relevant};
 use crate::reply;
 use crate::retry::Endpoint;
+use crate::session::{SessionInfo, SessionOffer};
 use crate::settings::{GitLabSettings, SettingsError, Timeouts};
 use crate::ticket::JobTicket;
 use crate::token::source_id;
@@ -44,6 +46,8 @@ struct JobRequest<'a> {
     system_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_update: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<SessionInfo<'a>>,
 }
 
 #[derive(Serialize)]
@@ -115,13 +119,14 @@ impl GitLabSource {
         JobTicket::open(ticket, &self.base)
     }
 
-    async fn request_job(&self) -> Result<Answer, SourceError> {
+    async fn request_job(&self, session: Option<&SessionOffer>) -> Result<Answer, SourceError> {
         let last_update = self.last_update.lock().clone();
         let body = JobRequest {
             info: &self.info,
             token: self.settings.token.expose(),
             system_id: &self.settings.system_id,
             last_update: last_update.as_deref(),
+            session: session.map(SessionInfo::from),
         };
         self.client
             .send(Request {
@@ -236,7 +241,8 @@ impl JobSource for GitLabSource {
             error.retry_after = Some(wait);
             return Err(error);
         }
-        let answer = self.request_job().await?;
+        let session = self.settings.sessions.as_ref().map(|sessions| sessions.offer());
+        let answer = self.request_job(session.as_ref()).await?;
         let now = Instant::now();
         let throttled = answer.attempts > 1;
         let mut polled = Polled::nothing();
@@ -260,7 +266,7 @@ impl JobSource for GitLabSource {
             }
             201 => {
                 self.health.lock().healthy(now);
-                polled = self.offer(answer).await?;
+                polled = self.offer(answer, session).await?;
             }
             _ => {
                 self.health.lock().healthy(now);
@@ -269,6 +275,11 @@ impl JobSource for GitLabSource {
         }
         polled.throttled = throttled;
         Ok(polled)
+    }
+
+    fn session(&self, ticket: &Ticket) -> Option<SessionKey> {
+        // A ticket that cannot be used is complained about elsewhere.
+        self.open(ticket).ok()?.session.map(SessionKey::from)
     }
 
     async fn accept(&self, ticket: &Ticket) -> Result<Reply, SourceError> {
@@ -325,7 +336,11 @@ impl JobSource for GitLabSource {
 }
 
 impl GitLabSource {
-    async fn offer(&self, answer: Answer) -> Result<Polled, SourceError> {
+    async fn offer(
+        &self,
+        answer: Answer,
+        session: Option<SessionOffer>,
+    ) -> Result<Polled, SourceError> {
         if answer.truncated {
             let error = PayloadError {
                 identity: payload::parse(&answer.body).err().and_then(|error| error.identity),
@@ -341,7 +356,10 @@ impl GitLabSource {
                 let Identity { id, token } = received.identity;
                 let reasons = relevant(&received.job.features.failure_reasons);
                 let debug = received.debug_trace && !self.settings.debug_trace_disabled;
-                let ticket = JobTicket::new(&self.base, id, token, reasons, debug).seal();
+                let ports = received.ports;
+                let key = session.map(|session| SessionKey { ports, ..session.key });
+                let ticket =
+                    JobTicket::new(&self.base, id, token, reasons, debug).with_session(key).seal();
                 let mut polled = Polled::job(Offer { job: received.job, ticket });
                 polled.queue = received.queue;
                 Ok(polled)

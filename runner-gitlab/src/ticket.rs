@@ -2,6 +2,7 @@
 
 use runner_core::ids::JobId;
 use runner_core::secret::Secret;
+use runner_core::session::{SessionKey, SessionPort};
 use runner_core::source::{SourceError, SourceErrorKind, Ticket};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,30 @@ pub(crate) struct JobTicket {
     /// The trace holds what the job's shell does, so GitLab shows it to fewer people.
     #[serde(default)]
     pub(crate) debug_trace: bool,
+    /// With what people may look into it: the next manager lets them in with the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<Session>,
+}
+
+/// A [`SessionKey`] in a ticket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Session {
+    id: String,
+    token: Secret,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<SessionPort>,
+}
+
+impl From<SessionKey> for Session {
+    fn from(key: SessionKey) -> Self {
+        Self { id: key.id, token: key.token, ports: key.ports }
+    }
+}
+
+impl From<Session> for SessionKey {
+    fn from(session: Session) -> Self {
+        Self { id: session.id, token: session.token, ports: session.ports }
+    }
 }
 
 impl JobTicket {
@@ -38,7 +63,12 @@ impl JobTicket {
         debug_trace: bool,
     ) -> Self {
         let instance = digest(&[base.instance()]);
-        Self { version: VERSION, id, token, instance, failure_reasons, debug_trace }
+        Self { version: VERSION, id, token, instance, failure_reasons, debug_trace, session: None }
+    }
+
+    pub(crate) fn with_session(mut self, session: Option<SessionKey>) -> Self {
+        self.session = session.map(Session::from);
+        self
     }
 
     pub(crate) fn seal(&self) -> Ticket {

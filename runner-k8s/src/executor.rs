@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
 use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, Outcome};
+use runner_core::session::Door;
+use runner_core::source::Ticket;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,8 +19,10 @@ use tracing::{info, warn};
 
 use crate::availability;
 use crate::classify::executor_error;
-use crate::client::{ClientError, Clients, RequestCounts};
-use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, Shared, Warm};
+use crate::client::{ClientError, Clients, RequestCounts, StreamCounts};
+use crate::job::{
+    Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, PodDoor, Shared, Warm, Whereabouts,
+};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
 use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
@@ -106,6 +110,7 @@ impl KubernetesExecutor {
             launcher: OnceCell::new(),
             pause,
             warm,
+            streams: StreamCounts::default(),
         };
         Self { shared: Arc::new(shared), estate: Arc::default() }
     }
@@ -118,6 +123,11 @@ impl KubernetesExecutor {
     /// How many requests were made.
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
+    }
+
+    /// What became of the streams into pods.
+    pub fn streams(&self) -> &StreamCounts {
+        &self.shared.streams
     }
 }
 
@@ -143,7 +153,7 @@ impl Executor for KubernetesExecutor {
         &self,
         request: JobRequest<'a>,
     ) -> Result<Box<dyn JobHandle>, ExecutorError> {
-        let JobRequest { job, plan, ticket } = request;
+        let JobRequest { job, plan, ticket, session } = request;
         let Shared { settings, runner, store, .. } = &*self.shared;
         // Known before the job is accepted: a cluster that does not answer is no place for it.
         self.shared.launcher().await?;
@@ -165,6 +175,7 @@ impl Executor for KubernetesExecutor {
             phase: RecordPhase::Reserved,
             pod: names.pod.clone(),
             place,
+            session: session.map(str::to_owned),
             others: Vec::new(),
             fallbacks: built.fallbacks,
             listens,
@@ -211,6 +222,28 @@ impl Executor for KubernetesExecutor {
             () = self.shared.presence().abandoned_since(mark) => {}
             () = postponed => {}
         }
+    }
+
+    async fn look_up(&self, session: &str) -> Option<(Ticket, Arc<dyn Door>)> {
+        let found = match self.shared.store.of_session(session).await {
+            Ok(found) => found?,
+            Err(error) => {
+                warn!(%error, "cannot look for the job of a session");
+                return None;
+            }
+        };
+        let place = found.body.place.as_ref();
+        let hub = self.shared.hub_at(place);
+        tokio::time::timeout(FIRST_LIST, hub.synced()).await.ok()?;
+        let pod = hub.find(&found.body.pod)?;
+        let place = Whereabouts {
+            namespace: self.shared.namespace(place).to_owned(),
+            pod: pod.name().to_owned(),
+            uid: pod.uid().to_owned(),
+            hub,
+        };
+        let door = PodDoor::into_pod(Arc::clone(&self.shared), place);
+        Some((found.body.ticket, Arc::new(door)))
     }
 
     async fn retire(&self) {

@@ -15,6 +15,8 @@ pub const ROLE_LABEL: &str = "podwright.dev/role";
 pub const MANAGER_LABEL: &str = "podwright.dev/manager";
 /// Label of a pod that has no job yet.
 pub const WARM_LABEL: &str = "podwright.dev/warm";
+/// Label of a record: the job's session, [`session_hash`].
+pub const SESSION_LABEL: &str = "podwright.dev/session";
 /// Label of every object: `podwright`.
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 
@@ -53,6 +55,11 @@ pub(crate) fn unique_suffix() -> String {
 /// A manager's id as a label value and a part of names.
 pub fn manager_hash(manager: &str) -> String {
     hex(&Sha256::digest(manager.as_bytes())[..8])
+}
+
+/// A session's id as a label value.
+pub fn session_hash(session: &str) -> String {
+    hex(&Sha256::digest(session.as_bytes())[..16])
 }
 
 /// What a job's objects are called.

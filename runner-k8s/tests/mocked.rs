@@ -102,7 +102,7 @@ async fn reserve(
     };
     let plan = plan(&job, &PlanSettings::default(), Transfers::default()).unwrap();
     let ticket = Ticket(Secret::new("t"));
-    executor.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await
+    executor.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket, session: None }).await
 }
 
 const SECRETS: &str = "/api/v1/namespaces/ci/secrets";

@@ -83,7 +83,7 @@ impl World {
         let ticket = Ticket(Secret::new("ticket"));
         let settings = PlanSettings { hold: Duration::from_secs(60), ..PlanSettings::default() };
         let plan = plan(&self.job, &settings, Transfers::default()).unwrap();
-        let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket };
+        let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket, session: None };
         executor.reserve(request).await.unwrap()
     }
 

@@ -32,10 +32,12 @@ pub fn group_is_empty(group: Pid) -> bool {
 /// Kills every process that this one has started, directly or not.
 ///
 /// As PID 1 of a container that is every other process in it, and the kernel does it in one step
-/// that no fork can escape. Elsewhere (tests, the local executor) it is all descendants as `/proc`
+/// that no fork can escape; unless somebody from outside has started a program here (a terminal, a
+/// probe), whose family is spared: a person who looks into a job that failed shall see how it left
+/// things. A job cannot pass for one, its processes all descend from this one. Elsewhere (tests, the local executor) it is all descendants as `/proc`
 /// shows them, again and again until there are none, since one may fork while another is killed.
 pub fn kill_everything() {
-    if getpid().is_init() {
+    if getpid().is_init() && !has_visitors() {
         // Group "1" means everybody but PID 1 itself.
         let _ = kill_process_group(Pid::INIT, Signal::KILL);
         return;
@@ -53,10 +55,15 @@ pub fn kill_everything() {
     }
 }
 
-/// Living descendants of a process; zombies are not alive.
-fn descendants(of: Pid) -> Vec<Pid> {
+/// Whether a process in this container was started from outside of it: such a one has no parent.
+pub fn has_visitors() -> bool {
+    processes().iter().any(|(pid, parent, _)| *parent == 0 && *pid != 1)
+}
+
+/// All processes: id, parent, whether dead.
+fn processes() -> Vec<(i32, i32, bool)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let family: Vec<(i32, i32, bool)> = entries
+    entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter_map(|pid| {
@@ -67,7 +74,12 @@ fn descendants(of: Pid) -> Vec<Pid> {
             let parent = fields.next()?.parse().ok()?;
             Some((pid, parent, state == "Z" || state == "X"))
         })
-        .collect();
+        .collect()
+}
+
+/// Living descendants of a process; zombies are not alive.
+fn descendants(of: Pid) -> Vec<Pid> {
+    let family = processes();
     let mut found = vec![of.as_raw_nonzero().get()];
     let mut next = 0;
     while next < found.len() {

@@ -8,7 +8,7 @@ mod output;
 mod reaper;
 
 pub use descendants::{
-    become_reaper_of_descendants, group_is_empty, kill_everything, signal_group,
+    become_reaper_of_descendants, group_is_empty, has_visitors, kill_everything, signal_group,
 };
 pub use output::{Ended, Piped, Spawned, spawn_piped, spawn_quiet};
 pub use reaper::{ExitStatus, Reaper};

@@ -47,7 +47,7 @@ async fn reserve(world: &World, server: Option<&ObjectServer>) -> Box<dyn JobHan
     let transfers = Transfers { cache, ..Transfers::default() };
     let plan = plan(&world.job, &world.settings, transfers).unwrap();
     let ticket = Ticket("ticket".into());
-    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket };
+    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
     world.executor.reserve(request).await.unwrap()
 }
 
@@ -344,7 +344,7 @@ async fn without_a_manager_the_stage_gives_up_at_its_deadline() {
         }
     }
     let ticket = Ticket("ticket".into());
-    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket };
+    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
     let mut handle = world.executor.reserve(request).await.unwrap();
     handle.start().await.unwrap();
     // This manager never answers.

@@ -121,7 +121,7 @@ impl World {
         let ticket = Ticket("ticket".into());
         let mut plan = plan(&self.job, &self.settings, Transfers::default()).unwrap();
         (self.amend)(&mut plan);
-        let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket };
+        let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket, session: None };
         let handle = self.executor.reserve(request).await.unwrap();
         if let Some(builds) = &self.builds {
             let root = self.executor.directory(self.job.id).join("root");

@@ -31,7 +31,9 @@ pub(crate) use duration::GoDuration;
 pub(crate) use edit::{Document, EditError, save};
 pub(crate) use findings::Severity;
 pub(crate) use read::{Reading, Surroundings, read};
-pub(crate) use resolved::{Config, LogFormat, LogLevel, OnTerminate, Renewed, RunnerConfig};
+pub(crate) use resolved::{
+    Config, LogFormat, LogLevel, OnTerminate, Renewed, RunnerConfig, SessionServerConfig,
+};
 pub(crate) use schema::{effective, schema};
 pub(crate) use watch::FileWatch;
 

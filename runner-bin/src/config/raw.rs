@@ -73,13 +73,17 @@ settings! {
     struct RawSessionServer {
         /// `host:port` to listen on.
         "listen_address" listen_address: Option<String>
-            [restart, ignored("there is no web terminal yet")];
-        /// `host:port` that GitLab connects to.
-        "advertise_address" advertise_address: Option<String>
-            [restart, ignored("there is no web terminal yet")];
-        /// Seconds that a finished job waits for an open terminal.
-        "session_timeout" session_timeout: Option<i64>
-            [default("1800"), ignored("there is no web terminal yet")];
+            [default("\"\""), restart];
+        /// `host:port` that GitLab connects to; default: `listen_address`. Of several managers behind
+        /// one address, any answers for the jobs of all.
+        "advertise_address" advertise_address: Option<String> [restart];
+        /// Seconds that a finished job waits for an open terminal. Not positive: 1800.
+        "session_timeout" session_timeout: Option<i64> [default("1800")];
+        /// Podwright's own: file with the certificate of the session server. Default: one that is
+        /// made, and kept in the cluster for all managers of the address.
+        "certificate_file" certificate_file: Option<String> [restart];
+        /// Podwright's own: its key.
+        "key_file" key_file: Option<String> [restart];
     }
 
     /// One `[[runners]]` entry.

@@ -14,9 +14,10 @@ use super::cache;
 use super::findings::{Findings, Severity};
 use super::kubernetes;
 use super::lines::{line_of, parse_path};
-use super::raw::{RawConfig, RawRunner};
+use super::raw::{RawConfig, RawRunner, RawSessionServer};
 use super::resolved::{
-    Config, LogFormat, LogLevel, OnTerminate, RunnerConfig, TlsFiles, TokenLife,
+    Config, LogFormat, LogLevel, OnTerminate, RunnerConfig, SessionServerConfig, TlsFiles,
+    TokenLife,
 };
 use super::walk::walk;
 
@@ -116,6 +117,7 @@ impl Reader<'_> {
                 _ => OnTerminate::Leave,
             },
             unregister_on_stop: raw.unregister_on_stop.unwrap_or(false),
+            session_server: session_server(raw.session_server),
             runners,
         }
     }
@@ -367,6 +369,17 @@ impl Reader<'_> {
     fn expand(&self, text: &str) -> String {
         let lookup = |name: &str| (self.surroundings.variable)(name).map(Cow::Owned);
         runner_core::planner::expand(text, lookup).unwrap_or_else(|_| text.to_owned())
+    }
+}
+
+fn session_server(raw: RawSessionServer) -> SessionServerConfig {
+    let path = |file: Option<String>| file.filter(|file| !file.is_empty()).map(PathBuf::from);
+    SessionServerConfig {
+        listen_address: raw.listen_address.unwrap_or_default(),
+        advertise_address: raw.advertise_address.unwrap_or_default(),
+        session_timeout: seconds(raw.session_timeout).unwrap_or(Duration::from_secs(1800)),
+        certificate_file: path(raw.certificate_file),
+        key_file: path(raw.key_file),
     }
 }
 

@@ -30,8 +30,33 @@ pub(crate) struct Config {
     pub(crate) on_terminate: OnTerminate,
     /// Take this manager off GitLab's list when it has drained.
     pub(crate) unregister_on_stop: bool,
+    pub(crate) session_server: SessionServerConfig,
     /// In the file's order.
     pub(crate) runners: Vec<RunnerConfig>,
+}
+
+/// `[session_server]`; its addresses are not checked yet.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SessionServerConfig {
+    /// Empty: there is none.
+    pub(crate) listen_address: String,
+    /// Empty: the same.
+    pub(crate) advertise_address: String,
+    pub(crate) session_timeout: Duration,
+    pub(crate) certificate_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+impl Default for SessionServerConfig {
+    fn default() -> Self {
+        Self {
+            listen_address: String::new(),
+            advertise_address: String::new(),
+            session_timeout: Duration::from_secs(1800),
+            certificate_file: None,
+            key_file: None,
+        }
+    }
 }
 
 /// One `[[runners]]` entry.

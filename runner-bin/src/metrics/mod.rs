@@ -13,14 +13,14 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use runner_core::ids::SourceId;
 use runner_core::manager::{JobLabel, JobUpdate, Observer, RunnerLabel, RunnerUpdate};
 use runner_gitlab::{ApiCall, CallObserver, failure_reason};
-use runner_k8s::client::RequestCounts;
+use runner_k8s::client::{RequestCounts, StreamCounts};
 
 pub(crate) use server::{Pages, ServeError, reachable};
 pub(crate) use state::RunnerName;
@@ -63,6 +63,15 @@ pub(crate) enum ConfigEvent {
     SavingError,
 }
 
+/// What one runner's executor counts itself.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterCounts {
+    /// The runner's name.
+    pub(crate) runner: String,
+    pub(crate) requests: RequestCounts,
+    pub(crate) streams: StreamCounts,
+}
+
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -70,7 +79,8 @@ pub(crate) struct Metrics {
     process: AtomicU8,
     ready: AtomicBool,
     config: [AtomicU64; 4],
-    clusters: Mutex<Vec<(String, RequestCounts)>>,
+    clusters: Mutex<Vec<ClusterCounts>>,
+    traces_dropped: OnceLock<Arc<AtomicU64>>,
 }
 
 impl Metrics {
@@ -95,12 +105,18 @@ impl Metrics {
         self.config[event as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Traces are sent, and this is how many were not.
+    pub(crate) fn traces(&self, dropped: Arc<AtomicU64>) {
+        // Once for each process.
+        let _ = self.traces_dropped.set(dropped);
+    }
+
     /// These runners are in the configuration.
     pub(crate) fn configure(
         &self,
         concurrent: usize,
         runners: Vec<(SourceId, RunnerName)>,
-        clusters: Vec<(String, RequestCounts)>,
+        clusters: Vec<ClusterCounts>,
     ) {
         self.state.lock().configure(concurrent, runners);
         *self.clusters.lock() = clusters;
@@ -117,6 +133,7 @@ impl Metrics {
             loaded: [0, 1, 2, 3].map(|at: usize| self.config[at].load(Ordering::Relaxed)),
             errors: crate::logging::counts(),
             clusters: self.clusters.lock().clone(),
+            traces_dropped: self.traces_dropped.get().map(|all| all.load(Ordering::Relaxed)),
         };
         render::metrics(&self.state.lock(), &around)
     }

@@ -10,5 +10,8 @@ pub(super) const REQUEST: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 /// `podwright_job_start_seconds`
 pub(super) const START: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 180.0];
 
+/// `podwright_trace_lag_seconds`
+pub(super) const LAG: &[f64] = &[0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 300.0];
+
 /// What GitLab Runner calls the way a job's script runs; the other one is `steps` (`run:`).
 pub(super) const MODE: &str = "traditional";

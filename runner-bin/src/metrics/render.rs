@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use runner_k8s::client::{RequestCounts, RequestKind};
+use runner_k8s::client::{RequestKind, StreamCounts};
 use tokio::time::Instant;
 
 use super::names::MODE;
 use super::page::{Kind, Page};
-use super::process;
 use super::state::{RunnerState, State};
+use super::{ClusterCounts, process};
 
 /// What is known beside the state.
 pub(super) struct Surroundings<'a> {
     pub(super) process_state: &'a str,
     pub(super) loaded: [u64; 4],
     pub(super) errors: Vec<(&'static str, u64)>,
-    pub(super) clusters: Vec<(String, RequestCounts)>,
+    pub(super) clusters: Vec<ClusterCounts>,
+    /// `None`: no traces are sent.
+    pub(super) traces_dropped: Option<u64>,
 }
 
 /// The names of a runner in labels.
@@ -259,8 +261,9 @@ fn requests(page: &mut Page, state: &State, runners: &[&RunnerState]) {
 fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
     use Kind::{Counter, Histogram};
     let name = "podwright_job_start_seconds";
-    let help = "Time until a job is written down and accepted (reserve), then until its own program \
-                speaks (start)";
+    let help = "Time until a job is written down and accepted (reserve); then until it has a node \
+                (schedule), from there until its images are there (pull); and from its acceptance \
+                until its own program speaks (start)";
     page.metric(name, help, Histogram);
     for runner in runners {
         for (phase, histogram) in &runner.starts {
@@ -269,6 +272,11 @@ fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
     }
     let help = "Bytes of trace that GitLab has stored";
     each(page, runners, ("podwright_trace_bytes_total", help, Counter), |r| Some(r.trace_bytes));
+    let name = "podwright_trace_lag_seconds";
+    page.metric(name, "Time from a byte's arrival here until GitLab has stored it", Histogram);
+    for runner in runners {
+        page.histogram(name, &names(runner), &runner.trace_lag);
+    }
     let help = "Jobs taken over from other managers";
     each(page, runners, ("podwright_jobs_adopted_total", help, Counter), |r| Some(r.adopted));
     let help = "Jobs left to the next manager";
@@ -279,10 +287,35 @@ fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
     each(page, runners, (name, help, Counter), |runner| Some(runner.undelivered));
     let name = "podwright_kubernetes_requests_total";
     page.metric(name, "Requests to the Kubernetes API, by kind", Counter);
-    for (runner, counts) in &around.clusters {
+    for cluster in &around.clusters {
         for kind in RequestKind::ALL {
-            let labels = [("runner_name", runner.as_str()), ("kind", kind.as_str())];
-            page.sample(name, &labels, counts.get(kind) as f64);
+            let labels = [("runner_name", cluster.runner.as_str()), ("kind", kind.as_str())];
+            page.sample(name, &labels, cluster.requests.get(kind) as f64);
+        }
+    }
+    streams(page, &around.clusters);
+    if let Some(dropped) = around.traces_dropped {
+        let help = "Traces of jobs that could not be sent";
+        page.single("podwright_traces_dropped_total", help, Counter, dropped as f64);
+    }
+}
+
+/// Streams into pods.
+fn streams(page: &mut Page, clusters: &[ClusterCounts]) {
+    type Value = fn(&StreamCounts) -> f64;
+    let metrics: [(&str, &str, Value); 4] = [
+        ("opened_total", "Streams into pods that were opened", |counts| counts.opened() as f64),
+        ("lost_total", "Streams that ended before their job", |counts| counts.lost() as f64),
+        ("bytes_total", "Bytes of trace that came through streams", |counts| counts.bytes() as f64),
+        ("gap_seconds_total", "Time that logs stood still because a stream was lost", |counts| {
+            counts.gaps().as_secs_f64()
+        }),
+    ];
+    for (suffix, help, value) in metrics {
+        let name = format!("podwright_stream_{suffix}");
+        page.metric(&name, help, Kind::Counter);
+        for cluster in clusters {
+            page.sample(&name, &[("runner_name", &cluster.runner)], value(&cluster.streams));
         }
     }
 }

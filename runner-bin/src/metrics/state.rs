@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use runner_core::executor::Milestone;
 use runner_core::ids::{JobId, SourceId};
 use runner_core::manager::{JobLabel, JobUpdate, RequestCounts, RunnerUpdate};
 use runner_core::outcome::StageReport;
 use tokio::time::Instant;
 
-use super::names::{DURATION, QUEUE, REQUEST, START};
+use super::names::{DURATION, LAG, QUEUE, REQUEST, START};
 use super::page::Histogram;
 
 /// How a runner is called in metrics.
@@ -54,7 +55,9 @@ pub(super) struct RunnerState {
     pub(super) left_behind: u64,
     pub(super) undelivered: u64,
     pub(super) trace_bytes: u64,
-    /// By phase: `reserve` (received to accepted), `start` (accepted to running).
+    pub(super) trace_lag: Histogram,
+    /// By phase: `reserve` (received to accepted), `schedule` (to a node), `pull` (to all images
+    /// there), `start` (accepted to running).
     pub(super) starts: BTreeMap<&'static str, Histogram>,
 }
 
@@ -67,6 +70,8 @@ pub(super) struct JobState {
     pub(super) executor_stage: &'static str,
     pub(super) since: Instant,
     accepted: Option<Instant>,
+    /// The last milestone of its start, or its acceptance.
+    milestone: Option<Instant>,
 }
 
 /// Everything that is counted.
@@ -105,6 +110,7 @@ impl RunnerState {
             left_behind: 0,
             undelivered: 0,
             trace_bytes: 0,
+            trace_lag: Histogram::new(LAG),
             starts: BTreeMap::new(),
         }
     }
@@ -208,7 +214,8 @@ impl State {
             JobUpdate::Released => {
                 self.jobs.remove(&key);
             }
-            JobUpdate::TraceStored { chunks, .. } => {
+            JobUpdate::TraceStored { chunks, lag, .. } => {
+                runner.trace_lag.observe(lag.as_secs_f64());
                 runner.trace_bytes += chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
             }
             JobUpdate::StageFinished(report) => runner.stage_over(report),
@@ -219,7 +226,17 @@ impl State {
             JobUpdate::Starting { .. } => {
                 runner.start("reserve", now.duration_since(state.since));
                 (state.state, state.executor_stage) = ("running", "prepare");
-                state.accepted = Some(now);
+                (state.accepted, state.milestone) = (Some(now), Some(now));
+            }
+            JobUpdate::Reached(milestone) => {
+                let phase = match milestone {
+                    Milestone::Placed => "schedule",
+                    Milestone::Pulled => "pull",
+                    _ => return,
+                };
+                if let Some(before) = state.milestone.replace(now) {
+                    runner.start(phase, now.duration_since(before));
+                }
             }
             JobUpdate::Running => {
                 if let Some(accepted) = state.accepted.take() {
@@ -251,6 +268,14 @@ impl State {
 impl JobState {
     fn new(url: Option<String>, state: &'static str, since: Instant) -> Self {
         let url = url.unwrap_or_default();
-        Self { url, state, stage: String::new(), executor_stage: "", since, accepted: None }
+        Self {
+            url,
+            state,
+            stage: String::new(),
+            executor_stage: "",
+            since,
+            accepted: None,
+            milestone: None,
+        }
     }
 }

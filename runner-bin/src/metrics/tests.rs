@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner_core::executor::Milestone;
 use runner_core::ids::{JobId, Offset, SourceId};
 use runner_core::manager::{
     JobLabel, JobUpdate, Observer, RequestCounts, RunnerLabel, RunnerUpdate,
@@ -144,6 +145,8 @@ fn manager_52_a_job_moves_through_states_and_stages() {
     jobs("pending", "", "");
     metrics.update(&job, &JobUpdate::Starting { place: "ci/pod".into() });
     jobs("running", "", "prepare");
+    metrics.update(&job, &JobUpdate::Reached(Milestone::Placed));
+    metrics.update(&job, &JobUpdate::Reached(Milestone::Pulled));
     metrics.update(&job, &JobUpdate::Running);
     metrics.update(&job, &JobUpdate::StageStarted { name: "step_script".into() });
     jobs("running", "step_script", "prepare");
@@ -155,7 +158,10 @@ fn manager_52_a_job_moves_through_states_and_stages() {
     };
     metrics.update(&job, &JobUpdate::StageFinished(report));
     let chunks = vec![bytes::Bytes::from_static(b"12345")];
-    metrics.update(&job, &JobUpdate::TraceStored { chunks, from: Offset(0) });
+    metrics.update(
+        &job,
+        &JobUpdate::TraceStored { chunks, from: Offset(0), lag: Duration::from_secs(4) },
+    );
     metrics.update(&job, &JobUpdate::Concluded { outcome: Outcome::Exited(0), delivered: true });
     jobs("success", "step_script", "cleanup");
     metrics.update(&job, &JobUpdate::Released);
@@ -166,7 +172,10 @@ fn manager_52_a_job_moves_through_states_and_stages() {
     let stage = format!("{R},stage=\"step_script\"");
     has(&page, &format!("gitlab_runner_job_stage_duration_seconds_bucket{{{stage},le=\"3\"}} 1"));
     has(&page, &format!("gitlab_runner_job_duration_seconds_count{{{R},mode=\"traditional\"}} 1"));
-    has(&page, &format!("podwright_job_start_seconds_count{{{R},phase=\"start\"}} 1"));
+    for phase in ["reserve", "schedule", "pull", "start"] {
+        has(&page, &format!("podwright_job_start_seconds_count{{{R},phase=\"{phase}\"}} 1"));
+    }
+    has(&page, &format!("podwright_trace_lag_seconds_sum{{{R}}} 4"));
 }
 
 #[test]

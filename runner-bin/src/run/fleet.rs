@@ -12,7 +12,6 @@ use runner_core::manager::{AfterJob, KeepAlivePace, RequestPace, Roster, Runner}
 use runner_core::secret::Secret;
 use runner_core::source::JobSource;
 use runner_gitlab::{GitLabSettings, GitLabSource, HealthSettings, RunnerApi, short_token};
-use runner_k8s::client::RequestCounts;
 use runner_k8s::names::manager_id;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
 use runner_secrets::{Secrets, SecretsSettings};
@@ -21,7 +20,8 @@ use tracing::{error, info};
 use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
 use crate::environment;
-use crate::metrics::{Metrics, RunnerName};
+use crate::metrics::{ClusterCounts, Metrics, RunnerName};
+use crate::sessions::Registry;
 
 /// The runners that are there.
 pub(super) struct Fleet {
@@ -29,6 +29,8 @@ pub(super) struct Fleet {
     metrics: Arc<Metrics>,
     /// For all runners: it keeps nothing but connections.
     secrets: Option<Arc<Secrets>>,
+    /// Where people look into jobs.
+    sessions: Option<Arc<Registry>>,
     members: Vec<Member>,
 }
 
@@ -50,6 +52,8 @@ type Tls = (Option<String>, Option<(String, Secret)>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Common {
     check_interval: Duration,
+    /// How long a job that is over may be looked into.
+    session_timeout: Duration,
     connection_max_age: Option<Duration>,
 }
 
@@ -74,7 +78,13 @@ impl Fleet {
                 None
             }
         };
-        Self { system_id, metrics, secrets, members: Vec::new() }
+        Self { system_id, metrics, secrets, sessions: None, members: Vec::new() }
+    }
+
+    /// Lets people look into the jobs of runners that are built from now on.
+    pub(super) fn with_sessions(mut self, sessions: Option<Arc<Registry>>) -> Self {
+        self.sessions = sessions;
+        self
     }
 
     /// The runners of this configuration. One that cannot be set up is left out, with an error in
@@ -82,6 +92,7 @@ impl Fleet {
     pub(super) async fn apply(&mut self, config: &Config) -> Roster {
         let common = Common {
             check_interval: config.check_interval,
+            session_timeout: config.session_server.session_timeout,
             connection_max_age: config.connection_max_age,
         };
         let mut old = std::mem::take(&mut self.members);
@@ -112,6 +123,14 @@ impl Fleet {
             }
         }
         self.tell_metrics(config.concurrent);
+        if let Some(sessions) = &self.sessions {
+            sessions.set_patience(config.session_server.session_timeout);
+            let house = |member: &Member| {
+                let (source, executor) = (member.source.clone(), member.house.executor.clone());
+                (source as _, executor as _)
+            };
+            sessions.set_houses(self.members.iter().map(house).collect());
+        }
         let runners = self.members.iter().map(|member| Arc::clone(&member.runner)).collect();
         Roster { concurrent: config.concurrent, runners }
     }
@@ -125,11 +144,12 @@ impl Fleet {
             limit: member.config.limit,
         };
         let runners = self.members.iter().map(|member| (member.source.id(), name(member)));
-        let clusters: Vec<(String, RequestCounts)> = self
-            .members
-            .iter()
-            .map(|member| (member.config.name.clone(), member.house.executor.requests().clone()))
-            .collect();
+        let cluster = |member: &Member| ClusterCounts {
+            runner: member.config.name.clone(),
+            requests: member.house.executor.requests().clone(),
+            streams: member.house.executor.streams().clone(),
+        };
+        let clusters = self.members.iter().map(cluster).collect();
         self.metrics.configure(concurrent, runners.collect(), clusters);
     }
 
@@ -144,6 +164,7 @@ impl Fleet {
         let observer = self.metrics.calls_of(source_id);
         let mut observed = settings;
         observed.observer = observer;
+        observed.sessions = self.sessions.clone().map(|sessions| sessions as _);
         let source = Arc::new(GitLabSource::new(observed)?);
         let house = self.house(config, source.id(), old).await?;
         let tls = config.tls.load();
@@ -196,6 +217,7 @@ impl Fleet {
         runner.secrets = self.secrets.clone().map(|secrets| secrets as _);
         runner.cache = cache_store(config, &house.short_token);
         runner.plan.cache_limit = config.cache.as_ref().map_or(0, |cache| cache.max_archive);
+        runner.sessions = self.sessions.clone().map(|sessions| sessions as _);
         runner.limit = config.limit;
         runner.check_interval = common.check_interval;
         runner.request_concurrency = config.request_concurrency;
@@ -214,6 +236,11 @@ impl Fleet {
             false => KeepAlivePace::Fixed,
         };
         runner.plan = plan_settings(config, &house.settings, &self.system_id);
+        if self.sessions.is_some() {
+            // The pod has to be there while somebody is inside, and then until the verdict is said.
+            let needed = common.session_timeout + Duration::from_secs(600);
+            runner.plan.hold = runner.plan.hold.max(needed);
+        }
         runner
     }
 

@@ -13,12 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use runner_core::manager::{Control, Manager, StopHandle, StopLevel};
+use runner_core::manager::{Control, Manager, Observer, StopHandle, StopLevel};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{FileWatch, OnTerminate};
+use crate::config::{Config, FileWatch, OnTerminate};
 use crate::metrics::{ConfigEvent, Metrics, Pages, ProcessState, ServeError};
+use crate::sessions::{Addresses, Registry, SessionServer};
+use crate::traces::{Exporter, OtlpSettings, Recorder};
 use crate::{logging, system_id};
 
 use fleet::Fleet;
@@ -102,10 +105,16 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let system_id = system_id::of(&options.config)?;
     let pages = serve_pages(&settings.listen_address(), &metrics).await?;
 
+    let sessions = serve_sessions(settings.config()).await?;
+    let (sessions, session_task) = sessions.unzip();
+
     let (manager, stop) = Manager::new(1);
-    let manager = manager.observer(Arc::clone(&metrics) as _);
+    let exporter = start_traces(&metrics);
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&metrics) as _];
+    observers.extend(exporter.as_ref().map(|exporter| Arc::new(Recorder::new(exporter)) as _));
+    let manager = manager.observer(Arc::new(observers));
     let control = manager.control();
-    let mut fleet = Fleet::new(system_id.clone(), Arc::clone(&metrics));
+    let mut fleet = Fleet::new(system_id.clone(), Arc::clone(&metrics)).with_sessions(sessions);
     if let Some(config) = settings.config() {
         control.set(fleet.apply(config).await);
     }
@@ -123,15 +132,55 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
         phase: Phase::Running,
     };
     let ended = service.run(manager, signals).await;
-    drop(pages);
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
+    }
+    // Last, so that terminals stay usable while jobs are finished.
+    drop((session_task, pages));
     ended
+}
+
+/// Sends a trace of each job, where the environment says where to.
+fn start_traces(metrics: &Metrics) -> Option<Exporter> {
+    // Without traces, jobs still run.
+    let settings = match OtlpSettings::of(|name| std::env::var(name).ok()) {
+        Ok(settings) => settings?,
+        Err(error) => {
+            error!("no traces: {error}");
+            return None;
+        }
+    };
+    match Exporter::start(settings) {
+        Ok(exporter) => {
+            metrics.traces(exporter.dropped());
+            info!("a trace of each job is sent");
+            Some(exporter)
+        }
+        Err(error) => {
+            error!(%error, "no traces: the HTTP client could not be set up");
+            None
+        }
+    }
+}
+
+/// The session server, where there is to be one.
+async fn serve_sessions(
+    config: Option<&Config>,
+) -> anyhow::Result<Option<(Arc<Registry>, AbortOnDropHandle<()>)>> {
+    let Some(config) = config else { return Ok(None) };
+    let Some(addresses) = Addresses::of(&config.session_server)? else { return Ok(None) };
+    // All managers of a configuration come to the same.
+    let cluster = config.runners.iter().find_map(|runner| runner.kubernetes.as_ref());
+    let server = SessionServer::start(&addresses, cluster).await?;
+    let registry = server.registry();
+    Ok(Some((registry, AbortOnDropHandle::new(tokio::spawn(server.serve())))))
 }
 
 /// The pages, for as long as the result lives.
 async fn serve_pages(
     address: &str,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<Option<tokio_util::task::AbortOnDropHandle<()>>> {
+) -> anyhow::Result<Option<AbortOnDropHandle<()>>> {
     if address.is_empty() {
         info!("listen_address not defined, metrics & debug endpoints disabled");
         return Ok(None);
@@ -140,7 +189,7 @@ async fn serve_pages(
         Ok(pages) => {
             info!(address = ?pages.address(), "Metrics server listening");
             let task = tokio::spawn(pages.serve(Arc::clone(metrics)));
-            Ok(Some(tokio_util::task::AbortOnDropHandle::new(task)))
+            Ok(Some(AbortOnDropHandle::new(task)))
         }
         // As GitLab Runner: a nonsensical address costs the pages, a taken one the start.
         Err(error @ ServeError::Address(_)) => {

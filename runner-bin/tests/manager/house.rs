@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 /// Longer than anything here takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-const IMAGE: &str = "debian:test";
+pub(crate) const IMAGE: &str = "debian:test";
 const AGENT: &str = "podwright-agent:test";
 
 pub(crate) struct House {
@@ -55,9 +55,14 @@ impl House {
     }
 
     pub(crate) fn write(&self, text: &str) {
+        self.write_to("config.toml", text);
+    }
+
+    /// Another manager's configuration.
+    pub(crate) fn write_to(&self, name: &str, text: &str) {
         // As a good editor does: no reader sees half of it.
         std::fs::write(self.path("config.new"), text).unwrap();
-        std::fs::rename(self.path("config.new"), self.config()).unwrap();
+        std::fs::rename(self.path("config.new"), self.path(name)).unwrap();
     }
 
     /// A `[[runners]]` entry with these lines in it.
@@ -82,13 +87,34 @@ impl House {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Process {
-        let log = self.path("log");
+        self.run(&self.config(), "log", arguments, &[])
+    }
+
+    pub(crate) fn start_in(&self, environment: &[(&str, &str)]) -> Process {
+        self.run(&self.config(), "log", &[], environment)
+    }
+
+    /// A second manager with this configuration and a log of its own.
+    pub(crate) fn start_from(&self, name: &str) -> Process {
+        self.run(&self.path(name), &format!("{name}.log"), &[], &[])
+    }
+
+    fn run(
+        &self,
+        config: &Path,
+        log: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
+        let log = self.path(log);
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_podwright"))
             .args(["run", "--config"])
-            .arg(self.config())
+            .arg(config)
             .args(arguments)
             .env_remove("LISTEN_ADDRESS")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

@@ -2,8 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 #![expect(clippy::print_stderr, reason = "a failed test shows the manager's log")]
 
+mod browser;
 mod house;
 mod pages;
+mod prometheus;
 mod reload;
+mod sessions;
 mod signals;
 mod single;
+mod traces;

@@ -21,13 +21,14 @@ use super::settings::RelaySettings;
 use super::shutdown::Shutdown;
 use super::trace_relay::{LastWords, TraceRelay};
 use super::turn::{Rhythm, Sight, Turn};
+use super::visit::{Lingering, Visit};
 use super::voice::Voice;
 use crate::cache::CacheStore;
 use crate::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, Remarks, Stop,
 };
 use crate::ids::Offset;
-use crate::outcome::{Infra, InfraKind, Outcome};
+use crate::outcome::{Infra, InfraKind, Outcome, TimeLimit};
 use crate::source::{
     Appended, Conclusion, Directive, Finished, JobSource, Reply, SourceError, SourceErrorKind,
 };
@@ -70,6 +71,11 @@ pub(super) struct Follower<'a> {
     interrupted: bool,
     waiting_since: Option<Instant>,
     waiting_for: String,
+    /// When the oldest byte came that the source does not have.
+    unstored: Option<Instant>,
+    /// Who may look into it.
+    visit: Option<Visit>,
+    lingering: Lingering,
 }
 
 /// After how many rejected traces the verdict goes without a checksum. GitLab Runner sends the whole
@@ -106,6 +112,9 @@ impl<'a> Follower<'a> {
             interrupted: false,
             waiting_since: None,
             waiting_for: String::new(),
+            unstored: None,
+            visit: None,
+            lingering: Lingering::No,
         }
     }
 
@@ -113,6 +122,11 @@ impl<'a> Follower<'a> {
     pub(super) fn with_cache(mut self, store: Option<Arc<dyn CacheStore>>) -> Self {
         self.asks = Asks::new(store);
         self
+    }
+
+    /// People may look into the job; it does not end while they do, within reason.
+    pub(super) fn visited(&mut self, visit: Visit) {
+        self.visit = Some(visit);
     }
 
     /// Follows the job to its end.
@@ -135,6 +149,7 @@ impl<'a> Follower<'a> {
                     Ok(())
                 }
                 event = self.handle.event(), if !ended => self.on_event(event).await,
+                () = self.lingering.over() => Ok(()),
                 () = sleep_until(wake) => Ok(()),
             };
             if let Err(followed) = result {
@@ -156,12 +171,16 @@ impl<'a> Follower<'a> {
         {
             return Err(self.concluded(false));
         }
+        let lingers = self.lingering.deadline(now);
+        if let Some(until) = lingers {
+            wake = wake.min(until);
+        }
         if !self.courier.is_busy() {
             let sight = Sight {
                 waiting: self.relay.waiting(),
                 draining: self.is_draining(),
                 more: self.finishing && (self.end.is_none() || self.relay.needs_more()),
-                complete: self.relay.is_complete(),
+                complete: self.relay.is_complete() && lingers.is_none(),
             };
             match self.rhythm.turn(now, sight) {
                 Turn::Send => {
@@ -171,7 +190,7 @@ impl<'a> Follower<'a> {
                 }
                 Turn::Touch => self.courier.touch(),
                 Turn::Finish => self.report(),
-                Turn::Wait(until) => wake = until,
+                Turn::Wait(until) => wake = lingers.map_or(until, |linger| until.min(linger)),
             }
         }
         if let Some(since) = self.waiting_since {
@@ -220,10 +239,12 @@ impl<'a> Follower<'a> {
                 self.waiting_since = None;
                 self.tell(&JobUpdate::Running);
             }
+            JobEvent::Reached(milestone) => self.tell(&JobUpdate::Reached(milestone)),
             JobEvent::StageStarted { name } => self.tell(&JobUpdate::StageStarted { name }),
             JobEvent::StageFinished(report) => self.tell(&JobUpdate::StageFinished(report)),
             JobEvent::Trace { offset, bytes } => {
                 self.waiting_since = None;
+                self.unstored.get_or_insert_with(Instant::now);
                 if self.relay.receive(offset, bytes) {
                     if let Some((expected, _)) = &mut self.asked {
                         *expected = self.relay.own_next();
@@ -267,10 +288,14 @@ impl<'a> Follower<'a> {
             self.relay.end_lost(at, after, LastWords::Placed);
             end.trace = None;
         } else if let Some(own) = end.trace {
-            let after = match end.explained {
+            let mut after = match end.explained {
                 true => Bytes::new(),
                 false => self.voice.verdict(&end.outcome),
             };
+            let out_of_time = matches!(end.outcome, Outcome::TimedOut(TimeLimit::Job(_)));
+            if !out_of_time && let Some(words) = self.linger() {
+                after = [words, after].concat().into();
+            }
             if !after.is_empty() {
                 self.note_last_words(own.length, after.clone(), &end.outcome).await?;
             }
@@ -289,6 +314,21 @@ impl<'a> Follower<'a> {
         }
         self.end = Some(end);
         Ok(())
+    }
+
+    /// The job is over. If somebody is inside, it waits for them, and says so: the result.
+    fn linger(&mut self) -> Option<Bytes> {
+        // One that was stopped does not wait: who stopped it wants it to end.
+        let visit = self.visit.as_ref().filter(|_| !self.interrupted && !self.cancelled)?;
+        if visit.visitors.count() == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let rest = visit.deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
+        let patience = visit.patience.min(rest);
+        info!(?patience, "the job is over; waiting for a terminal to be closed");
+        self.lingering = Lingering::Until(visit.visitors.clone(), now + patience);
+        Some(self.voice.visited(patience))
     }
 
     /// Says in the trace what a slow job waits for, once, if nothing else is in it yet.
@@ -361,7 +401,12 @@ impl<'a> Follower<'a> {
                         self.backoff.reset();
                         self.undelivered_since = None;
                         let (chunks, from) = (piece.chunks, piece.from);
-                        self.tell(&JobUpdate::TraceStored { chunks, from });
+                        let lag = self.unstored.take().map_or(Duration::ZERO, |at| now - at);
+                        if self.relay.waiting() > 0 {
+                            // Came since then at the earliest; a little too good for what is left.
+                            self.unstored = Some(now);
+                        }
+                        self.tell(&JobUpdate::TraceStored { chunks, from, lag });
                         self.on_reply(reply).await?;
                     }
                     Ok(Appended::Elsewhere { has, reply }) => {
@@ -425,6 +470,7 @@ impl<'a> Follower<'a> {
             Directive::Continue => Ok(()),
             Directive::Abort => Err(Followed::Aborted),
             Directive::Cancel => {
+                self.lingering.end();
                 if !self.cancelled && self.end.is_none() {
                     info!("job cancelled");
                     self.cancelled = true;
@@ -438,6 +484,7 @@ impl<'a> Follower<'a> {
     /// The manager is to stop its jobs before it ends.
     async fn interrupt(&mut self) -> Result<(), Followed> {
         self.interrupted = true;
+        self.lingering.end();
         if self.end.is_some() {
             return Ok(());
         }

@@ -14,12 +14,14 @@ use super::observer::{JobFacts, JobLabel, JobUpdate, Observer, Release};
 use super::runner::Runner;
 use super::secrets::{self, NoStore, Unresolved};
 use super::shutdown::{Shutdown, StopLevel};
+use super::visit::Visit;
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
 use crate::ids::JobId;
 use crate::job::{Image, Job};
 use crate::outcome::{Infra, InfraKind, Outcome};
 use crate::plan::{HeaderLine, Plan};
 use crate::planner::{self, PlanError, PlanLookup, PlanSettings, Transfers};
+use crate::session::{SessionKey, Visitors};
 use crate::source::{Directive, Offer, QueueFacts, Reply, SourceError, SourceErrorKind, Ticket};
 
 /// How long an executor that does not answer is asked to take a job before the job is failed.
@@ -40,6 +42,8 @@ pub(super) struct JobTask {
     pub(super) shutdown: Shutdown,
     /// Numbers of the runner's jobs (group 0) and of its projects' (group: project + 1).
     pub(super) numbers: Numbers,
+    /// When the job's time is over; `None`: not known, it was adopted.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl JobTask {
@@ -58,12 +62,18 @@ impl JobTask {
         info!(name = job.name, project = job.project.path, url = job.url, "job received");
         let _release = Release { observer: Arc::clone(&self.observer), label: &label };
         self.observer.update(&label, &JobUpdate::Received);
+        self.deadline = began.checked_add(job.timeout);
 
         // Held until the job is over: a directory or name made of them is this job's alone.
         let slot = self.numbers.take(0);
         let project_slot = self.numbers.take(job.project.id.saturating_add(1));
         let reserved = match self.plan(&mut job, &ticket, &slot, &project_slot, received).await {
-            Ok(plan) => self.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await,
+            Ok(plan) => {
+                let key = self.session(&ticket);
+                let session = key.as_ref().map(|key| key.id.as_str());
+                let request = JobRequest { job: &job, plan: &plan, ticket: &ticket, session };
+                self.reserve(request).await
+            }
             Err(why) => Err(why),
         };
         let mut handle = match reserved {
@@ -183,6 +193,24 @@ impl JobTask {
         }
     }
 
+    fn session(&self, ticket: &Ticket) -> Option<SessionKey> {
+        self.runner.sessions.as_ref()?;
+        self.runner.source.session(ticket)
+    }
+
+    /// Lets people in, if somebody serves them, until the result is dropped.
+    fn receive(&self, handle: &dyn JobHandle) -> Option<(Visit, Box<dyn Send + Sync>)> {
+        let sessions = self.runner.sessions.as_ref()?;
+        let key = self.runner.source.session(&handle.ticket())?;
+        let visit = Visit {
+            visitors: Visitors::new(),
+            patience: sessions.patience(),
+            deadline: self.deadline,
+        };
+        let open = sessions.open(handle.id(), key, handle.door()?, visit.visitors.clone());
+        Some((visit, open))
+    }
+
     async fn start_and_follow(
         &mut self,
         label: &JobLabel,
@@ -206,16 +234,19 @@ impl JobTask {
                 return;
             }
         }
-        let followed = Follower::new(
+        let (visit, _open) = self.receive(handle).unzip();
+        let mut follower = Follower::new(
             handle,
             Arc::clone(&self.runner.source),
             &*self.observer,
             label,
             &self.runner.relay,
         )
-        .with_cache(self.runner.cache.clone())
-        .run(&mut self.shutdown)
-        .await;
+        .with_cache(self.runner.cache.clone());
+        if let Some(visit) = visit {
+            follower.visited(visit);
+        }
+        let followed = follower.run(&mut self.shutdown).await;
         match followed {
             Followed::Concluded { outcome, delivered: true } => {
                 info!(?outcome, seconds = began.elapsed().as_secs(), "job finished");
@@ -332,7 +363,8 @@ impl JobTask {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
-            let again = JobRequest { job: request.job, plan: request.plan, ticket: request.ticket };
+            let JobRequest { job, plan, ticket, session } = request;
+            let again = JobRequest { job, plan, ticket, session };
             let error = match self.runner.executor.reserve(again).await {
                 Ok(handle) => return Ok(handle),
                 Err(error) => error,

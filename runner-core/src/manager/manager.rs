@@ -320,6 +320,7 @@ impl Floor {
             runner: Arc::clone(runner),
             observer: Arc::clone(&self.observer),
             shutdown: self.shutdown.clone(),
+            deadline: None,
         }
     }
 

@@ -33,6 +33,7 @@ mod settings;
 mod shutdown;
 mod trace_relay;
 mod turn;
+mod visit;
 mod voice;
 
 pub use manager::Manager;

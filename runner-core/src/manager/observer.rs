@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use std::sync::Arc;
 
+use crate::executor::Milestone;
 use crate::ids::{JobId, Offset, SourceId};
 use crate::outcome::{Outcome, StageReport};
 use crate::source::QueueFacts;
@@ -58,6 +59,8 @@ pub enum JobUpdate {
         /// For what.
         reason: String,
     },
+    /// Its start has come this far.
+    Reached(Milestone),
     /// Its own program speaks.
     Running,
     /// A stage began.
@@ -73,6 +76,8 @@ pub enum JobUpdate {
         chunks: Vec<Bytes>,
         /// Where they begin.
         from: Offset,
+        /// How long the oldest byte among them was in this manager's hands.
+        lag: Duration,
     },
     /// The source has the verdict, or will never take it.
     Concluded {
@@ -151,6 +156,17 @@ pub trait Observer: Send + Sync + 'static {
 
     /// Something happened between a runner and its source. Default: nobody wants to know.
     fn runner(&self, _runner: RunnerLabel<'_>, _update: &RunnerUpdate) {}
+}
+
+/// Several, in this order.
+impl Observer for Vec<Arc<dyn Observer>> {
+    fn update(&self, job: &JobLabel, update: &JobUpdate) {
+        self.iter().for_each(|observer| observer.update(job, update));
+    }
+
+    fn runner(&self, runner: RunnerLabel<'_>, update: &RunnerUpdate) {
+        self.iter().for_each(|observer| observer.runner(runner, update));
+    }
 }
 
 /// Does not want to know.

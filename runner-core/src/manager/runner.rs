@@ -9,6 +9,7 @@ use crate::cache::CacheStore;
 use crate::executor::Executor;
 use crate::planner::PlanSettings;
 use crate::secrets::SecretStore;
+use crate::session::Sessions;
 use crate::source::JobSource;
 
 /// One source of jobs and the executor that runs them: what a `[[runners]]` entry is to GitLab Runner.
@@ -27,6 +28,8 @@ pub struct Runner {
     pub secrets: Option<Arc<dyn SecretStore>>,
     /// Where their caches go. `None`: into the cache directory of their pod only.
     pub cache: Option<Arc<dyn CacheStore>>,
+    /// Who lets people look into them. `None`: nobody.
+    pub sessions: Option<Arc<dyn Sessions>>,
     /// How they are planned.
     pub plan: PlanSettings,
     /// How their traces are relayed.
@@ -77,6 +80,7 @@ impl Runner {
             artifacts: None,
             secrets: None,
             cache: None,
+            sessions: None,
             plan: PlanSettings::default(),
             relay: RelaySettings::default(),
             limit: 0,

@@ -4,6 +4,7 @@
 //! stream for runner messages (`00`) where the trace has time stamps.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,6 +25,12 @@ impl Voice {
     /// What a slow job waits for.
     pub(super) fn waiting(self, place: &str, reason: &str) -> Bytes {
         self.lines("\x1b[0K", 'O', &format!("Waiting for {place} to run: {reason}"))
+    }
+
+    /// That the job is over, and waits for somebody who looks into it.
+    pub(super) fn visited(self, patience: Duration) -> Bytes {
+        let text = format!("Terminal is connected, will time out in {}s...", patience.as_secs());
+        self.lines("\x1b[0K", 'O', &text)
     }
 
     /// How a job ended that cannot say so itself.

@@ -20,6 +20,7 @@
 
 mod codec;
 mod frame;
+mod terminal;
 
 pub use codec::{AgentCodec, FrameError, MAX_CONTROL, MAX_FRAME, MAX_TRACE, ManagerCodec};
 pub use frame::{
@@ -27,3 +28,4 @@ pub use frame::{
     MOST_ASKS, ManagerFrame, OutputFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode,
     WIRE_VERSION, Want, Welcome,
 };
+pub use terminal::{MAX_TERMINAL_FRAME, TerminalCodec, TerminalError, TerminalFrame, TerminalSize};

@@ -3,13 +3,15 @@
 mod identity;
 mod lenient;
 mod model;
+mod ports;
 mod requests;
 mod to_job;
 
 use std::time::Duration;
 
 use runner_core::job::Job;
-use runner_core::source::QueueFacts;
+use runner_core::session::SessionPort;
+use runner_core::source::{QueueFacts, TraceContext};
 
 pub use identity::Identity;
 use model::Payload;
@@ -25,6 +27,8 @@ pub struct Received {
     pub debug_trace: bool,
     /// What GitLab says about its queue.
     pub queue: QueueFacts,
+    /// Ports that people may reach through a session.
+    pub ports: Vec<SessionPort>,
 }
 
 /// Why a payload could not be read.
@@ -65,7 +69,8 @@ pub fn parse(bytes: &[u8]) -> Result<Received, PayloadError> {
     let identity =
         Identity { id: runner_core::ids::JobId(payload.id), token: payload.token.clone() };
     let queue = queue(&payload);
-    Ok(Received { identity, job: to_job::job(payload), debug_trace, queue })
+    let ports = ports::ports(&payload);
+    Ok(Received { identity, job: to_job::job(payload), debug_trace, queue, ports })
 }
 
 fn queue(payload: &Payload) -> QueueFacts {
@@ -77,6 +82,7 @@ fn queue(payload: &Payload) -> QueueFacts {
         project_jobs_running: info.project_jobs_running_on_instance_runners_count.clone(),
         size: info.queue_size,
         depth: info.queue_depth,
+        trace: TraceContext::parse(&payload.tracing.trace_id, &payload.tracing.span_parent_id),
     }
 }
 
@@ -86,6 +92,26 @@ mod tests {
     use rstest::rstest;
 
     use super::parse;
+
+    #[test]
+    fn the_trace_that_a_job_is_part_of_is_known() {
+        let payload = |tracing: serde_json::Value| {
+            let payload = serde_json::json!({ "id": 1, "token": "t", "tracing": tracing });
+            parse(payload.to_string().as_bytes()).unwrap().queue.trace
+        };
+        let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let found = payload(serde_json::json!({ "trace_id": trace, "span_parent_id": parent }));
+        assert_eq!(format!("{:x}", found.unwrap().trace), trace);
+        assert_eq!(found.unwrap().parent, 0x00f0_67aa_0ba9_02b7);
+        for nothing in [
+            serde_json::Value::Null,
+            serde_json::json!({ "trace_id": "0".repeat(32), "span_parent_id": parent }),
+            serde_json::json!({ "trace_id": trace, "span_parent_id": "+0f067aa0ba902b7" }),
+            serde_json::json!("nonsense"),
+        ] {
+            assert_eq!(payload(nothing), None);
+        }
+    }
 
     const JOB: &str = include_str!("../../fixtures/job.json");
 

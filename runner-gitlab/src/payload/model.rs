@@ -17,6 +17,8 @@ pub(super) struct Payload {
     pub(super) token: Secret,
     #[serde(default, deserialize_with = "flag")]
     pub(super) allow_git_fetch: bool,
+    #[serde(default, deserialize_with = "forgiving")]
+    pub(super) tracing: Tracing,
     #[serde(default, deserialize_with = "or_empty")]
     pub(super) job_info: JobInfo,
     #[serde(default, deserialize_with = "or_empty")]
@@ -167,8 +169,20 @@ impl Image {
 }
 
 #[derive(Debug, Default, Deserialize)]
+pub(super) struct Tracing {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) trace_id: String,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) span_parent_id: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Port {
     pub(super) number: u16,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) name: String,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) protocol: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

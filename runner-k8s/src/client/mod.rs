@@ -6,6 +6,8 @@
 
 mod build;
 mod count;
+mod streams;
 
 pub use build::{ClientError, Clients};
 pub use count::{RequestCounts, RequestKind};
+pub use streams::StreamCounts;

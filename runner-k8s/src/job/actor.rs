@@ -14,14 +14,16 @@ use runner_core::outcome::InfraKind;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use super::door::Whereabouts;
 use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
 use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
+use super::milestones::Milestones;
 use super::shared::Shared;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
@@ -65,6 +67,7 @@ pub(super) struct Actor {
     pub(super) hub: PodHub,
     pub(super) pod: String,
     pub(super) uid: String,
+    pub(super) current: watch::Sender<Option<Whereabouts>>,
     pub(super) watch: PodWatch,
     pub(super) commands: mpsc::Receiver<Command>,
     /// Bounded by what the manager asked for (trace), by the number of stages and of the pod's
@@ -76,6 +79,9 @@ pub(super) struct Actor {
     pub(super) connecting: Option<BoxFuture<'static, Result<Box<dyn AgentLink>, LinkError>>>,
     pub(super) generation: u64,
     pub(super) unseen: Option<Instant>,
+    pub(super) milestones: Milestones,
+    /// When a stream was lost; `None`: there is one, or was none yet.
+    pub(super) lost: Option<Instant>,
     /// Whether the watch has said its last word.
     pub(super) gone: bool,
     pub(super) inputs: VecDeque<Input>,
@@ -147,6 +153,8 @@ impl Actor {
                 self.connecting = None;
                 Next::Input(match opened {
                     Ok(link) => {
+                        let gap = self.lost.take().map(|lost| lost.elapsed());
+                        self.shared.streams.open(gap);
                         self.link = Some(link);
                         Input::Linked
                     }
@@ -158,8 +166,17 @@ impl Actor {
                 })
             }
             frame = heard(&mut self.link) => Next::Input(match frame {
-                Ok(frame) => Input::Frame(frame),
+                Ok(frame) => {
+                    if let AgentFrame::Trace { bytes, .. } = &frame {
+                        self.shared.streams.receive(bytes.len());
+                    }
+                    Input::Frame(frame)
+                }
                 Err(message) => {
+                    if !self.machine.is_ended() {
+                        self.shared.streams.lose();
+                        self.lost = Some(Instant::now());
+                    }
                     (self.link, self.listeners) = (None, Listeners::default());
                     debug!(pod = self.pod, message, "the stream to the job ended");
                     Input::Unlinked(message)
@@ -175,6 +192,9 @@ impl Actor {
             PodSight::Unseen => {}
             PodSight::Seen(pod) => {
                 self.unseen = None;
+                for milestone in self.milestones.look(&pod) {
+                    self.tell(JobEvent::Reached(milestone));
+                }
                 self.take_in(Input::Pod(sight(&pod))).await;
             }
             PodSight::Gone(last) => {
@@ -356,6 +376,12 @@ impl Actor {
         };
         (self.pod, self.uid) = (name, created.uid().to_owned());
         self.watch = self.hub.follow(&self.uid);
+        self.current.send_replace(Some(Whereabouts {
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            uid: self.uid.clone(),
+            hub: self.hub.clone(),
+        }));
         (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
         // What the watch has already seen of it is not said again.
         self.watch.mark_changed();

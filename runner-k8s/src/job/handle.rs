@@ -11,6 +11,7 @@ use runner_core::executor::{
 };
 use runner_core::ids::{JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome};
+use runner_core::session::Door;
 use runner_core::source::Ticket;
 use runner_core::wire::AnswerFrame;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -18,9 +19,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::actor::{Actor, Command, Told};
+use super::door::{PodDoor, Whereabouts};
 use super::launch::Launched;
 use super::listen::Listeners;
 use super::machine::{Machine, Terms};
+use super::milestones::Milestones;
 use super::shared::{Held, Shared};
 use crate::classify::executor_error;
 use crate::record::{Claimed, Place, RecordPhase, StoredRemarks};
@@ -40,6 +43,8 @@ pub struct KubernetesJob {
     id: JobId,
     ticket: Ticket,
     pod: String,
+    /// The pod of now, for those who look into the job.
+    current: watch::Sender<Option<Whereabouts>>,
     remarks: Remarks,
     phase: JobPhase,
     /// What was found of the pod when the job was adopted.
@@ -74,6 +79,7 @@ impl KubernetesJob {
             ticket: body.ticket.clone(),
             pod: body.pod.clone(),
             place_of_pod: body.place.clone(),
+            current: watch::Sender::new(None),
             remarks: body.remarks.to_remarks(),
             phase: if started { JobPhase::Started } else { JobPhase::Reserved },
             found,
@@ -103,6 +109,14 @@ impl KubernetesJob {
             // A channel without a sender keeps its last value: gone is gone.
             _ => (String::new(), watch::channel(PodSight::Gone(None)).1),
         };
+        if !uid.is_empty() {
+            self.current.send_replace(Some(Whereabouts {
+                namespace: self.shared.namespace(self.place_of_pod.as_ref()).to_owned(),
+                pod: self.pod.clone(),
+                uid: uid.clone(),
+                hub: hub.clone(),
+            }));
+        }
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (events, told) = mpsc::unbounded_channel();
         let actor = Actor {
@@ -112,6 +126,7 @@ impl KubernetesJob {
             namespace: self.shared.namespace(self.place_of_pod.as_ref()).to_owned(),
             hub,
             pod: self.pod.clone(),
+            current: self.current.clone(),
             uid,
             watch,
             commands: receiver,
@@ -121,6 +136,8 @@ impl KubernetesJob {
             connecting: None,
             generation: 0,
             unseen: None,
+            milestones: Milestones::default(),
+            lost: None,
             gone: false,
             inputs: VecDeque::new(),
         };
@@ -191,6 +208,10 @@ impl JobHandle for KubernetesJob {
 
     fn remarks(&self) -> Remarks {
         self.remarks.clone()
+    }
+
+    fn door(&self) -> Option<Arc<dyn Door>> {
+        Some(Arc::new(PodDoor::new(Arc::clone(&self.shared), self.current.subscribe())))
     }
 
     async fn start(&mut self) -> Result<(), ExecutorError> {

@@ -268,7 +268,7 @@ impl Machine {
         self.actions.push(Action::Emit(event));
     }
 
-    fn is_ended(&self) -> bool {
+    pub(super) fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended { .. })
     }
 

@@ -12,6 +12,7 @@
 //! ([`crate::pod`]) nor what their states mean ([`crate::classify`]).
 
 mod actor;
+mod door;
 mod handle;
 mod launch;
 mod link;
@@ -19,8 +20,10 @@ mod listen;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod milestones;
 mod shared;
 
+pub(crate) use door::{PodDoor, Whereabouts};
 pub use handle::KubernetesJob;
 pub(crate) use launch::Launched;
 pub use link::{AgentLink, Connect, ExecConnector, LinkError};

@@ -18,7 +18,7 @@ use tracing::debug;
 use super::launch::{KnownAbilities, Launched, Launcher};
 use super::link::Connect;
 use crate::classify::executor_error;
-use crate::client::Clients;
+use crate::client::{Clients, StreamCounts};
 use crate::names::{
     JOB_LABEL, MANAGER_LABEL, RunnerIdentity, SOURCE_LABEL, WARM_LABEL, source_hash,
 };
@@ -49,6 +49,7 @@ pub(crate) struct Shared {
     /// The jobs that this process has in its hands.
     pub(crate) held: HeldJobs,
     pub(crate) launcher: OnceCell<Launcher>,
+    pub(crate) streams: StreamCounts,
     /// Pods that keep room for jobs, with the task that looks after them.
     pub(crate) pause: Option<Pause>,
     /// Pods that are ready before their job is there.

@@ -32,6 +32,9 @@ pub struct RecordBody {
     /// Where its pod is, if not in the record's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Names its session, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// Secrets beside this one, or beside the pod.
     #[serde(default)]
     pub others: Vec<String>,

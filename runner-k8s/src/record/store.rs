@@ -18,7 +18,8 @@ use super::claim::{ClaimError, Claimed, Found};
 use super::content::{Content, OtherSecret, gzip};
 use super::place::create_namespace;
 use crate::names::{
-    JOB_LABEL, MANAGED_LABEL, MANAGER_LABEL, ROLE_LABEL, SOURCE_LABEL, manager_hash, source_hash,
+    JOB_LABEL, MANAGED_LABEL, MANAGER_LABEL, ROLE_LABEL, SESSION_LABEL, SOURCE_LABEL, manager_hash,
+    session_hash, source_hash,
 };
 
 const BODY: &str = "record";
@@ -82,6 +83,10 @@ impl RecordStore {
         }
         let mut metadata = self.metadata(name.to_owned(), body.job, ROLE);
         label(&mut metadata, &body.claim.manager);
+        if let Some(session) = &body.session {
+            let labels = metadata.labels.get_or_insert_default();
+            labels.insert(SESSION_LABEL.to_owned(), session_hash(session));
+        }
         let mut secret =
             KubeSecret { metadata, type_: Some("Opaque".into()), ..KubeSecret::default() };
         let claimed = loop {
@@ -188,6 +193,22 @@ impl RecordStore {
                 None => return Ok(out),
             }
         }
+    }
+
+    /// The record of this session's job; `None`: there is none.
+    ///
+    /// # Errors
+    /// When they cannot be listed or read.
+    pub async fn of_session(&self, session: &str) -> Result<Option<Found>, kube::Error> {
+        let source = source_hash(&self.source);
+        let hash = session_hash(session);
+        let selector =
+            format!("{SOURCE_LABEL}={source},{ROLE_LABEL}={ROLE},{SESSION_LABEL}={hash}");
+        let list = self.api.list_metadata(&ListParams::default().labels(&selector)).await?;
+        let name = list.items.into_iter().find_map(|record| record.metadata.name);
+        let Some(name) = name else { return Ok(None) };
+        let found = self.get(&name).await?;
+        Ok(found.filter(|found| found.body.session.as_deref() == Some(session)))
     }
 
     /// Reads a record; `None`: there is none, or it is not one of this source's.

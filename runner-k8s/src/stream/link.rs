@@ -24,9 +24,9 @@ pub const READ_AHEAD: usize = 128 * 1024;
 /// say is some hundred bytes long. One frame can exceed it.
 pub const WRITE_BEHIND: usize = 64 * 1024;
 
-/// One command's stdin and stdout. Dropping it closes the connection.
+/// One command's stdin and stdout, as bytes. Dropping it closes the connection.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     shared: Arc<Shared>,
     driver: AbortOnDropHandle<()>,
 }
@@ -95,7 +95,10 @@ impl State {
 
 impl Link {
     /// Runs a command and connects to it.
-    pub(super) async fn open(
+    ///
+    /// # Errors
+    /// When there is no stream; [`OpenError::suggests`] says whether to try the other transport.
+    pub async fn open(
         client: &kube::Client,
         target: &ExecTarget,
         transport: Transport,
@@ -119,7 +122,10 @@ impl Link {
     }
 
     /// The next bytes of stdout. Cancel safe. After the last of them, the end.
-    pub(super) async fn recv(&mut self) -> Result<Bytes, SessionEnd> {
+    ///
+    /// # Errors
+    /// The end.
+    pub async fn recv(&mut self) -> Result<Bytes, SessionEnd> {
         poll_fn(|cx| {
             let mut state = self.shared.state.lock();
             if let Some(bytes) = state.take() {
@@ -140,7 +146,10 @@ impl Link {
     }
 
     /// Queues bytes for stdin as a whole. Cancel safe.
-    pub(super) async fn send(&mut self, bytes: Bytes) -> Result<(), SessionEnd> {
+    ///
+    /// # Errors
+    /// The end.
+    pub async fn send(&mut self, bytes: Bytes) -> Result<(), SessionEnd> {
         poll_fn(|cx| {
             let mut state = self.shared.state.lock();
             if let Some(end) = &state.end {
@@ -163,14 +172,14 @@ impl Link {
 
     /// Lets the command read the end of its stdin, once all that was sent is through. By
     /// `v4.channel.k8s.io` there is no way to say that, and nothing happens.
-    pub(super) fn end_input(&mut self) {
+    pub fn end_input(&mut self) {
         let mut state = self.shared.state.lock();
         state.wish = state.wish.max(Wish::EndInput);
         self.shared.driver.wake();
     }
 
     /// Sends what is queued, says good-bye and waits for the end; the driver has a deadline for it.
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         self.shared.state.lock().wish = Wish::Close;
         self.shared.driver.wake();
         // The driver ends with the connection; that it was cancelled (the runtime stops) or

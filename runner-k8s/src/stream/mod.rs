@@ -32,6 +32,6 @@ pub mod websocket;
 pub use error::{LostError, OpenError, OpenErrorKind, SessionEnd, Silence, StderrTail};
 #[doc(hidden)]
 pub use frames::FrameDecoder;
-pub use link::{READ_AHEAD, WRITE_BEHIND};
+pub use link::{Link as ByteLink, READ_AHEAD, WRITE_BEHIND};
 pub use session::{Session, open};
 pub use target::{ExecTarget, Patience, Transport};

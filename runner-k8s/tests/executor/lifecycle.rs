@@ -70,7 +70,7 @@ async fn k8s_52_a_lost_answer_to_a_create_neither_fails_nor_doubles_the_job() {
     cluster.fault(Method::POST, "pods", Fault::LoseAnswer);
     let (job, ticket) = (job(), ticket());
     let plan = planned(&job);
-    let request = || JobRequest { job: &job, plan: &plan, ticket: &ticket };
+    let request = || JobRequest { job: &job, plan: &plan, ticket: &ticket, session: None };
     let error = executor.reserve(request()).await.err().unwrap();
     assert_eq!(error.kind, ExecutorErrorKind::Unavailable);
     let mut handle = executor.reserve(request()).await.unwrap();
@@ -162,8 +162,10 @@ async fn nothing_secret_stands_in_the_pod() {
         password: Secret::new("registrypassword"),
     }];
     let (plan, ticket) = (planned(&job), ticket());
-    let mut handle =
-        executor.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await.unwrap();
+    let mut handle = executor
+        .reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket, session: None })
+        .await
+        .unwrap();
     handle.start().await.unwrap();
     let pod = cluster.only("pods");
     for secret in ["hunter2", "registrypassword", "job-token-secret"] {
@@ -207,7 +209,9 @@ async fn k8s_10_a_job_without_any_image_is_refused_before_anything_is_written() 
     let (mut job, ticket) = (job(), ticket());
     job.image = None;
     let plan = planned(&job);
-    let error = executor.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await;
+    let error = executor
+        .reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket, session: None })
+        .await;
     let ExecutorErrorKind::Refused(Outcome::Infra(infra)) = error.err().unwrap().kind else {
         panic!("not refused");
     };

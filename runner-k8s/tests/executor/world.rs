@@ -221,7 +221,10 @@ pub(crate) fn ticket() -> Ticket {
 pub(crate) async fn reserve(executor: &KubernetesExecutor) -> Box<dyn JobHandle> {
     let (job, ticket) = (job(), ticket());
     let plan = planned(&job);
-    executor.reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket }).await.unwrap()
+    executor
+        .reserve(JobRequest { job: &job, plan: &plan, ticket: &ticket, session: None })
+        .await
+        .unwrap()
 }
 
 /// The jobs that another manager left behind, as soon as it is taken for dead.

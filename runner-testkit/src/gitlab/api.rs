@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::artifacts::{self, UploadQuery};
 use super::http::{Call, Response, error, json as json_reply, reply};
-use super::job::{Access, Answer, Update};
+use super::job::{Access, Answer, SessionInfo, Update};
 use super::listener::Origin;
 use super::record::Rule;
 use super::script::Endpoint;
@@ -105,6 +105,7 @@ async fn request_job(inner: &Arc<Inner>, call: &Call) -> Response {
         set(&mut nothing, "X-GitLab-Last-Update", &now);
         return nothing;
     };
+    inner.with_job(id, |job| job.session = SessionInfo::of(&body));
     if can.two_phase {
         inner.tasks.spawn(await_acknowledgement(inner.clone(), id));
     }

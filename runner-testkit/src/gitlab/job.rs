@@ -109,6 +109,27 @@ impl Answer {
     }
 }
 
+/// What the runner offered for looking into a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Where.
+    pub url: String,
+    /// The only certificate to trust, PEM.
+    pub certificate: String,
+    /// The value of the `Authorization` header.
+    pub authorization: String,
+}
+
+impl SessionInfo {
+    /// `session` of a request for a job.
+    pub(super) fn of(request: &serde_json::Value) -> Option<Self> {
+        let session = &request["session"];
+        let text = |key: &str| session[key].as_str().map(str::to_owned);
+        let (url, certificate) = (text("url")?, text("certificate")?);
+        Some(Self { url, certificate, authorization: text("authorization")? })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) id: u64,
@@ -136,6 +157,7 @@ pub(super) struct Job {
     pub(super) handed_out_at: Option<Instant>,
     pub(super) running_at: Option<Instant>,
     pub(super) finished_at: Option<Instant>,
+    pub(super) session: Option<SessionInfo>,
     pub(super) changed: watch::Sender<()>,
 }
 
@@ -172,6 +194,7 @@ impl Job {
             handed_out_at: None,
             running_at: None,
             finished_at: None,
+            session: None,
             changed: watch::Sender::new(()),
         }
     }

@@ -91,7 +91,7 @@ mod state;
 mod tls;
 
 pub use builder::GitLabBuilder;
-pub use job::{JobState, StoredArtifact};
+pub use job::{JobState, SessionInfo, StoredArtifact};
 pub use record::{Request, Rule, Violation};
 pub use repo::{Repo, RepoBuilder};
 pub use script::{Endpoint, Script};

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::builder::GitLabBuilder;
-use super::job::{Job, JobState, StoredArtifact};
+use super::job::{Job, JobState, SessionInfo, StoredArtifact};
 use super::listener::{Listeners, Origin};
 use super::record::{Records, Request, Rule, Violation};
 use super::repo::{Repo, RepoBuilder};
@@ -354,6 +354,12 @@ impl JobRef {
     #[must_use]
     pub fn token(&self) -> String {
         self.read(|job| job.token.clone())
+    }
+
+    /// What its runner offered for looking into it.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionInfo> {
+        self.read(|job| job.session.clone())
     }
 
     /// What is stored of its trace.

@@ -17,7 +17,8 @@ pub(super) type Handle = Box<dyn JobHandle>;
 
 /// Writes a job down.
 pub(super) async fn reserved(executor: &Arc<dyn Executor>, work: &Work) -> Result<Handle, Finding> {
-    let request = JobRequest { job: &work.job, plan: &work.plan, ticket: &work.ticket };
+    let request =
+        JobRequest { job: &work.job, plan: &work.plan, ticket: &work.ticket, session: None };
     let handle = executor.reserve(request).await;
     let handle = handle.map_err(|error| broken(format!("`reserve` failed: {error}")))?;
     ensure!(handle.id() == work.job.id, "the handle is of job {}", handle.id());
