@@ -81,7 +81,8 @@ impl Installed {
                 "secret": "gitlab-runner",
                 "config": format!(
                     "[[runners]]\n  request_concurrency = 5\n  [runners.kubernetes]\n    image = {:?}\n    \
-                     poll_timeout = 120\n    [runners.kubernetes.pod_security_context]\n      \
+                     poll_timeout = 120\n    allow_privilege_escalation = false\n    \
+                     cap_drop = [\"ALL\"]\n    [runners.kubernetes.pod_security_context]\n      \
                      run_as_user = 1000\n      run_as_non_root = true\n      \
                      [runners.kubernetes.pod_security_context.seccomp_profile]\n        type = \"RuntimeDefault\"\n",
                     self.job_image,
