@@ -10,7 +10,9 @@
 #![expect(clippy::print_stderr, reason = "a test that was not run must say so")]
 
 mod cluster;
+mod examples;
 mod install;
+mod official;
 mod render;
 mod roles;
 mod schema;
