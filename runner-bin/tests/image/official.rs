@@ -200,3 +200,61 @@ async fn manager_77_a_restarted_container_keeps_its_system_id() {
     let _second = pod.start().await;
     assert_eq!(id(), before);
 }
+
+/// `runners.configOverride`: the file is the user's, and nothing is registered.
+#[tokio::test]
+async fn manager_74_a_whole_configuration_with_two_runners_and_a_token_of_the_environment() {
+    let Some(pod) = Pod::new().await else { return };
+    let token = pod.gitlab.runner_token().to_owned();
+    let runner = |name: &str, token: &str| {
+        format!(
+            "[[runners]]\nname = \"{name}\"\nurl = \"{}\"\ntoken = \"{token}\"\nexecutor = \"kubernetes\"\n\
+             [runners.kubernetes]\nkubeconfig = \"/configmaps/kubeconfig\"\nnamespace = \"{}\"\n\
+             image = \"debian:test\"\nhelper_image = \"debian:test\"\n",
+            pod.gitlab.url(),
+            pod.cluster.namespace(),
+        )
+    };
+    let text = format!("concurrent = 2\n{}{}", runner("one", "$TOKEN"), runner("two", "glrt-gone"));
+    pod.configmap("config.toml", &text);
+    pod.configmap("register-the-runner", "exit 0");
+    let mut running = pod.container(CHART).env("TOKEN", &token).start();
+    pod.polled(&running).await;
+    assert_eq!(pod.job().await.state, JobState::Success);
+    // The hook of the chart: what it writes has no token that was not in the file before.
+    let done = running.exec(&["/entrypoint", "unregister", "--all-runners"]).await;
+    assert_eq!(done.code, Some(0), "{}", done.out);
+    let text = std::fs::read_to_string(pod.path("home/config.toml")).unwrap();
+    assert!(!text.contains(&token), "{text}");
+    running.signal("QUIT");
+    assert_eq!(running.end().await, Some(0), "{}", running.log());
+}
+
+#[tokio::test]
+async fn manager_75_two_pods_are_two_managers_and_no_job_is_taken_twice() {
+    const JOBS: usize = 12;
+    let Some(pod) = Pod::new().await else { return };
+    let second = pod.path("home-2");
+    std::fs::create_dir(&second).unwrap();
+    std::fs::set_permissions(&second, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let first = pod.start().await;
+    let other = pod.container_in(CHART, &second).start();
+    other.says("Starting").await;
+    let id = |home: &str| std::fs::read_to_string(pod.path(home).join(".runner_system_id"));
+    assert_ne!(id("home").unwrap(), id("home-2").unwrap());
+
+    let jobs: Vec<_> = (0..JOBS)
+        .map(|number| {
+            pod.gitlab.enqueue(JobSpec::new(format!("job {number}")).script(["echo once"]))
+        })
+        .collect();
+    for job in &jobs {
+        let end = job.wait_finished(PATIENCE).await.unwrap();
+        assert_eq!(end.state, JobState::Success);
+        let trace = String::from_utf8_lossy(&end.trace).into_owned();
+        assert_eq!(trace.matches("O once\n").count(), 1, "{trace}");
+    }
+    let took = |log: String| log.matches("job received").count();
+    assert_eq!(took(first.log()) + took(other.log()), JOBS);
+    assert_eq!(pod.gitlab.violations(), []);
+}

@@ -50,8 +50,11 @@ async fn the_manager_runs_jobs_as_any_user_with_nothing_to_write_to() {
 }
 
 /// As `helper`: any user, a read-only root, everything that it writes in volumes.
+#[rstest::rstest]
+#[case::root(0)]
+#[case::any(4711)]
 #[tokio::test]
-async fn the_helper_clones_over_http_with_submodules_and_lfs_installed() {
+async fn manager_82_the_helper_clones_over_http_and_has_submodules_and_lfs(#[case] uid: u32) {
     let Some(image) = Image::named("podwright") else { return };
     let gitlab = GitLab::start().await.unwrap();
     let repo = gitlab.repo("group/app").commit("first", [("README", "hello\n")]).create();
@@ -67,7 +70,7 @@ async fn the_helper_clones_over_http_with_submodules_and_lfs_installed() {
     );
     let builds = tempfile::tempdir().unwrap();
     std::fs::set_permissions(builds.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let container = image.container(4711, 0).args(&["/sh", "-c", &script]);
+    let container = image.container(uid, 0).args(&["/sh", "-c", &script]);
     let done = container.mount_writable(builds.path(), "/builds").run().await;
     assert_eq!(done.code, Some(0), "{}", done.out);
     assert!(done.out.contains("hello\n") && done.out.contains("git-lfs/"), "{}", done.out);

@@ -91,7 +91,12 @@ impl Pod {
 
     /// The container as the chart's Deployment describes it.
     pub(crate) fn container(&self, user: User) -> Container {
-        let home = match user.uid {
+        self.container_in(user, &self.path("home"))
+    }
+
+    /// One of another pod: with another emptyDir.
+    pub(crate) fn container_in(&self, user: User, home: &Path) -> Container {
+        let at = match user.uid {
             0 => "/etc/gitlab-runner",
             _ => "/home/gitlab-runner/.gitlab-runner",
         };
@@ -106,7 +111,7 @@ impl Pod {
             .env("SESSION_SERVER_ADDRESS", "")
             .mount(&self.path("configmaps"), "/configmaps")
             .mount(&self.path("secrets"), "/secrets")
-            .mount_writable(&self.path("home"), home)
+            .mount_writable(home, at)
             .empty("/tmp")
     }
 
