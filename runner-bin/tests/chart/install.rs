@@ -1,7 +1,6 @@
 //! The chart on a real cluster: accepted, installed, upgraded while jobs run.
 //!
 //! `PODWRIGHT_E2E_MANAGER_IMAGE`: Podwright's image as the cluster knows it. `PODWRIGHT_E2E_IMAGE`: an image of jobs.
-#![expect(clippy::print_stderr, reason = "measured times are worth to be seen")]
 
 use std::time::Duration;
 

@@ -2,7 +2,6 @@
 //! is not used), with our image, on a real cluster.
 //!
 //! `PODWRIGHT_E2E_OFFICIAL_IMAGE`: the image's target `official-chart`, as the cluster knows it.
-#![expect(clippy::print_stderr, reason = "measured times are worth to be seen")]
 
 use runner_testkit::gitlab::{GitLab, JobSpec, JobState};
 use serde_json::{Value, json};
