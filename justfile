@@ -41,7 +41,7 @@ test-image:
 
 # The chart against helm and Kubernetes' types; `just chart update` writes the committed renderings anew.
 chart update="":
-    PODWRIGHT_UPDATE_RENDERED={{ update }} .ci/run chart
+    {{ if update == "update" { "PODWRIGHT_UPDATE_RENDERED=1" } else { "" } }} .ci/run chart
 
 # Everything that CI runs.
 ci:

@@ -47,13 +47,25 @@ fn the_role_is_in_the_jobs_namespace() {
     assert_eq!(of_kind(&everything, "Role")["metadata"]["namespace"], "ci-jobs");
     let subject = &of_kind(&everything, "RoleBinding")["subjects"][0];
     assert_eq!((&subject["name"], &subject["namespace"]), (&"runner".into(), &"ci".into()));
-    assert!(!everything.iter().any(|object| object["kind"] == "ClusterRole"));
-    assert!(rendered("override").iter().any(|object| object["kind"] == "ClusterRole"));
+    let cluster = of_kind(&everything, "ClusterRole");
+    assert_eq!(cluster["metadata"]["name"], "pool-ci-priority-class");
+    assert!(!rendered("default").iter().any(|object| object["kind"] == "ClusterRole"));
 }
 
 #[test]
 fn a_rule_without_a_key_means_what_it_does_in_the_official_chart() {
     let objects = rendered("openshift");
-    let rights = rights(of_kind(&objects, "Role"));
+    let rights = rights(of_kind(&objects, "ClusterRole"));
     assert!(rights.contains("/pods/exec *"), "{rights:?}");
+}
+
+/// Nobody's secrets but the jobs' records can be read.
+#[test]
+fn a_namespace_for_each_job_lets_the_manager_read_no_secret_elsewhere() {
+    let objects = rendered("override");
+    let everywhere = rights(of_kind(&objects, "ClusterRole"));
+    assert!(everywhere.contains("/namespaces create"), "{everywhere:?}");
+    let secrets: Vec<_> = everywhere.iter().filter(|right| right.contains("/secrets ")).collect();
+    assert_eq!(secrets, ["/secrets create", "/secrets update"]);
+    assert!(rights(of_kind(&objects, "Role")).contains("/secrets get"));
 }

@@ -123,10 +123,6 @@ fn no_secret_stands_outside_of_secrets() {
     &["--set", "gitlabUrl=https://g,runners.secret=s,sessionServer.enabled=true"],
     "set publicIP or advertiseAddress",
 )]
-#[case::namespaces_are_not_in_a_namespace(
-    &["--set", "gitlabUrl=https://g,runners.secret=s,rbac.features.namespacePerJob=true"],
-    "needs rbac.clusterWideAccess",
-)]
 fn wrong_values_are_refused(#[case] values: &[&str], #[case] words: &str) {
     let Some(program) = crate::variable("PODWRIGHT_HELM") else { return };
     let said = helm(&program, "pool", "ci", values).unwrap_err();
