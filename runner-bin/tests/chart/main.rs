@@ -10,6 +10,7 @@
 #![expect(clippy::print_stderr, reason = "a test that was not run must say so")]
 
 mod cluster;
+mod enough;
 mod examples;
 mod install;
 mod official;
