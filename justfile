@@ -31,6 +31,18 @@ fuzz target seconds="60":
 deny:
     cargo deny check bans licenses sources
 
+# A container image as a tar file, without a registry and without a Docker engine: just image [--target official-chart] [--arch arm64] …
+image *args:
+    deploy/image/build {{ args }}
+
+# Images of dev programs, and their tests with runc (needs root).
+test-image:
+    .ci/run image
+
+# The chart against helm and Kubernetes' types; `just chart update` writes the committed renderings anew.
+chart update="":
+    {{ if update == "update" { "PODWRIGHT_UPDATE_RENDERED=1" } else { "" } }} .ci/run chart
+
 # Everything that CI runs.
 ci:
     .ci/run

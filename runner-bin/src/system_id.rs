@@ -24,12 +24,16 @@ pub(crate) fn of(config: &Path) -> anyhow::Result<String> {
             return Err(error).with_context(|| format!("cannot read {}", file.display()));
         }
     }
-    let id = machine_id().map_or_else(random, |machine| of_machine(&machine));
+    let machine = machine_id();
+    let id = machine.as_deref().map_or_else(random, of_machine);
     let options =
         std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&file);
     if let Err(error) = options.and_then(|mut file| file.write_all(id.as_bytes())) {
-        // In a container with a read-only file system it is made anew at each start.
-        warn!(%error, file = %file.display(), "the system id cannot be kept");
+        // In a container with a read-only file system it is made anew at each start; one that follows from the machine
+        // (in our chart: from the pod's uid) comes out the same.
+        if machine.is_none() {
+            warn!(%error, file = %file.display(), "the system id cannot be kept");
+        }
     }
     Ok(id)
 }

@@ -306,6 +306,22 @@ async fn manager_45_an_outage_is_no_reason_to_fail_and_is_said_clearly() {
 }
 
 #[tokio::test]
+async fn manager_71_the_official_charts_probe_outlives_an_outage_and_any_log_level() {
+    let desk = Desk::new().await;
+    desk.write(&[("one", desk.gitlab.runner_token())]);
+    desk.run(&["verify", "--url="], &[("LOG_LEVEL", "error")]).await.ok("is valid");
+    desk.gitlab.go_away().await;
+    desk.run(&["verify", "--url="], &[]).await.ok("GitLab did not answer");
+    desk.run(&["verify", "--url="], &[]).await.ok("is valid");
+    desk.gitlab.come_back().unwrap();
+    desk.write(&[("one", desk.gitlab.runner_token()), ("two", "glrt-gone")]);
+    desk.run(&["verify", "--url="], &[]).await.fails("Failed to verify runners");
+    desk.write(&[]);
+    let nobody = desk.run(&["verify", "--url="], &[]).await;
+    assert!(!nobody.log.contains("is valid"), "{}", nobody.log);
+}
+
+#[tokio::test]
 async fn manager_46_verify_with_an_empty_url_means_all_runners_whatever_the_environment_says() {
     let desk = Desk::new().await;
     desk.write(&[("one", desk.gitlab.runner_token()), ("two", "glrt-gone")]);

@@ -1,0 +1,71 @@
+//! The role of the chart.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::render::rendered;
+use crate::values::of_kind;
+
+/// `group/resource verb`, one for each.
+pub(crate) fn rights(role: &Value) -> BTreeSet<String> {
+    let list = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let mut out = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for group in list(&rule["apiGroups"]) {
+            for resource in list(&rule["resources"]) {
+                for verb in list(&rule["verbs"]) {
+                    out.insert(format!("{group}/{resource} {verb}"));
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn the_role_names_each_right_and_none_is_for_everything() {
+    for name in ["default", "everything"] {
+        let objects = rendered(name);
+        for right in rights(of_kind(&objects, "Role")) {
+            assert!(!right.contains('*'), "{name}: {right}");
+        }
+    }
+    let objects = rendered("default");
+    let rights = rights(of_kind(&objects, "Role"));
+    for dangerous in ["escalate", "bind", "impersonate", "deletecollection", "rolebindings"] {
+        assert!(!rights.iter().any(|right| right.contains(dangerous)), "{rights:?}");
+    }
+}
+
+/// Rights stand where the jobs are, and nowhere else unless that is asked for.
+#[test]
+fn the_role_is_in_the_jobs_namespace() {
+    let everything = rendered("everything");
+    assert_eq!(of_kind(&everything, "Role")["metadata"]["namespace"], "ci-jobs");
+    let subject = &of_kind(&everything, "RoleBinding")["subjects"][0];
+    assert_eq!((&subject["name"], &subject["namespace"]), (&"runner".into(), &"ci".into()));
+    let cluster = of_kind(&everything, "ClusterRole");
+    assert_eq!(cluster["metadata"]["name"], "pool-ci-priority-class");
+    assert!(!rendered("default").iter().any(|object| object["kind"] == "ClusterRole"));
+}
+
+#[test]
+fn a_rule_without_a_key_means_what_it_does_in_the_official_chart() {
+    let objects = rendered("openshift");
+    let rights = rights(of_kind(&objects, "ClusterRole"));
+    assert!(rights.contains("/pods/exec *"), "{rights:?}");
+}
+
+/// Nobody's secrets but the jobs' records can be read.
+#[test]
+fn a_namespace_for_each_job_lets_the_manager_read_no_secret_elsewhere() {
+    let objects = rendered("override");
+    let everywhere = rights(of_kind(&objects, "ClusterRole"));
+    assert!(everywhere.contains("/namespaces create"), "{everywhere:?}");
+    let secrets: Vec<_> = everywhere.iter().filter(|right| right.contains("/secrets ")).collect();
+    assert_eq!(secrets, ["/secrets create", "/secrets update"]);
+    assert!(rights(of_kind(&objects, "Role")).contains("/secrets get"));
+}
