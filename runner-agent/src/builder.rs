@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -29,13 +30,50 @@ const ACKNOWLEDGE_EVERY: u64 = 32 * 1024;
 /// How long after KILL an end is waited for.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
-type Connection = Framed<UnixStream, LinkCodec<FromServe>>;
+type Connection<S> = Framed<S, LinkCodec<FromServe>>;
+
+/// Where the build container comes in.
+pub trait Door {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin;
+
+    /// Waits for one connection, after which nobody else can even try until the next call. The
+    /// result has user and group of the other side. Cancel safe.
+    ///
+    /// # Errors
+    /// When nobody can come in.
+    fn open(&mut self) -> impl Future<Output = io::Result<(Self::Stream, (u32, u32))>>;
+}
+
+/// The door of a pod: a unix socket, which is there only while somebody is waited for.
+#[derive(Debug)]
+pub struct SocketDoor(pub PathBuf);
+
+impl Door for SocketDoor {
+    type Stream = UnixStream;
+
+    async fn open(&mut self) -> io::Result<(UnixStream, (u32, u32))> {
+        let socket = &self.0;
+        match std::fs::remove_file(socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(socket)?;
+        // The build container may run as any user.
+        std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+        let (stream, _) = listener.accept().await?;
+        std::fs::remove_file(socket)?;
+        drop(listener);
+        let user = stream.peer_cred()?;
+        Ok((stream, (user.uid(), user.gid())))
+    }
+}
 
 /// The build container, as the supervisor sees it.
-pub struct Builder {
-    socket: PathBuf,
+pub struct Builder<D: Door> {
+    door: D,
     control: Rc<Control>,
-    connection: Option<Connection>,
+    connection: Option<Connection<D::Stream>>,
     /// User and group of `serve`, by the socket's credentials.
     user: Option<(u32, u32)>,
     /// The run that `serve` knew of when it connected.
@@ -66,11 +104,11 @@ impl From<LinkError> for Broken {
     }
 }
 
-impl Builder {
-    /// For the socket at this path; nobody listens yet.
-    pub fn new(socket: PathBuf, control: Rc<Control>) -> Self {
+impl<D: Door> Builder<D> {
+    /// For a build container that comes in by this door; nobody waits there yet.
+    pub fn new(door: D, control: Rc<Control>) -> Self {
         Self {
-            socket,
+            door,
             control,
             connection: None,
             user: None,
@@ -111,21 +149,7 @@ impl Builder {
     /// Lets one connection in that may come in.
     async fn accept(&mut self) -> io::Result<()> {
         loop {
-            match std::fs::remove_file(&self.socket) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let listener = UnixListener::bind(&self.socket)?;
-            // The build container may run as any user.
-            std::fs::set_permissions(
-                &self.socket,
-                std::os::unix::fs::PermissionsExt::from_mode(0o666),
-            )?;
-            let (stream, _) = listener.accept().await?;
-            // From here on nobody else can even try.
-            std::fs::remove_file(&self.socket)?;
-            drop(listener);
-            let user = stream.peer_cred()?;
+            let (stream, user) = self.door.open().await?;
             let mut connection = Framed::new(stream, LinkCodec::from_serve());
             let Ok(Some(Ok(Piece::Word(FromServe::Hello { token, run })))) =
                 timeout(HELLO, connection.next()).await
@@ -156,7 +180,7 @@ impl Builder {
             let welcome = ToServe::Welcome { token, from };
             if connection.send(Piece::Word(welcome)).await.is_ok() {
                 self.connection = Some(connection);
-                self.user = Some((user.uid(), user.gid()));
+                self.user = Some(user);
                 self.known_run = run.map(|run| run.run);
                 return Ok(());
             }

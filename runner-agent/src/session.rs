@@ -11,6 +11,7 @@ use runner_core::wire::{
     AgentCodec, AgentFrame, Beat, FrameError, Hello, MAX_TRACE, ManagerFrame, RefusalReason,
     Refused, StageFrame, WIRE_VERSION, Welcome,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -30,15 +31,35 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Most sessions at once. A manager has one; a few more are half-open leftovers.
 const MOST_SESSIONS: usize = 16;
 
+/// Where managers come in.
+pub trait Callers {
+    /// A connection with a manager.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Waits for the next one. Cancel safe.
+    ///
+    /// # Errors
+    /// When this one did not come about; the next may.
+    fn next(&mut self) -> impl Future<Output = io::Result<Self::Stream>>;
+}
+
+impl Callers for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&mut self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
 /// Serves managers for as long as it is polled.
-pub async fn serve_managers(listener: UnixListener, control: Rc<Control>) {
+pub async fn serve_managers(mut callers: impl Callers, control: Rc<Control>) {
     // Owns the sessions; they end with the supervisor.
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
-            accepted = listener.accept(), if sessions.len() < MOST_SESSIONS => {
-                if let Ok((stream, _)) = accepted {
+            accepted = callers.next(), if sessions.len() < MOST_SESSIONS => {
+                if let Ok(stream) = accepted {
                     let control = Rc::clone(&control);
                     sessions.spawn_local(async move {
                         // Whatever ends a session, the manager opens another one.
@@ -50,8 +71,8 @@ pub async fn serve_managers(listener: UnixListener, control: Rc<Control>) {
     }
 }
 
-struct Session<'a> {
-    framed: Framed<UnixStream, AgentCodec>,
+struct Session<'a, S> {
+    framed: Framed<S, AgentCodec>,
     control: &'a Control,
     progress: watch::Receiver<Progress>,
     spool: SpoolReader,
@@ -65,8 +86,8 @@ struct Session<'a> {
     buffer: BytesMut,
 }
 
-impl<'a> Session<'a> {
-    async fn run(stream: UnixStream, control: &'a Control) -> Result<(), FrameError> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
+    async fn run(stream: S, control: &'a Control) -> Result<(), FrameError> {
         let mut framed = Framed::new(stream, AgentCodec);
         let hello = match timeout(HELLO, framed.next()).await {
             Ok(Some(Ok(ManagerFrame::Hello(hello)))) => hello,
@@ -239,7 +260,7 @@ fn objection(
 }
 
 async fn refuse(
-    mut framed: Framed<UnixStream, AgentCodec>,
+    mut framed: Framed<impl AsyncWrite + Unpin, AgentCodec>,
     reason: RefusalReason,
     message: &str,
 ) -> Result<(), FrameError> {
