@@ -43,8 +43,7 @@ fn wall() -> Option<(i64, i64)> {
 }
 
 #[repr(C)]
-#[expect(missing_docs, reason = "C's")]
-pub struct TimeSpec {
+pub(crate) struct TimeSpec {
     seconds: i64,
     nanoseconds: i64,
 }
@@ -55,7 +54,7 @@ pub struct TimeSpec {
 /// As C's: `buffer` must be good for `length` bytes.
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "the only way to make hash maps and tokio's select! repeatable")]
-pub unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
+pub(crate) unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     // SAFETY: the caller promises that the buffer is good for so many bytes; they are written
     // before they are read.
     let bytes = unsafe {
@@ -87,7 +86,7 @@ pub unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) 
 /// As C's: `time` must be good to write to.
 #[unsafe(no_mangle)]
 #[expect(unsafe_code, reason = "the only way to a wall clock that is paused")]
-pub unsafe extern "C" fn clock_gettime(clock: i32, time: *mut TimeSpec) -> i32 {
+pub(crate) unsafe extern "C" fn clock_gettime(clock: i32, time: *mut TimeSpec) -> i32 {
     const REALTIME: i32 = 0;
     let fixed = (clock == REALTIME).then(wall).flatten();
     let (seconds, nanoseconds) = match fixed {

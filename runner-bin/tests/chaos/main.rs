@@ -26,6 +26,26 @@ use runner_testkit::chaos::{Schedule, shrink};
 /// Jobs and most faults of a run.
 const JOBS: usize = 20;
 const FAULTS: usize = 40;
+
+/// The schedule of a seed, which somebody who looks for a cause may make smaller.
+fn schedule(seed: u64) -> Schedule {
+    let size = |name, default: usize| number(name).map_or(default, |size| size as usize);
+    Schedule::new(seed, size("CHAOS_JOBS", JOBS), size("CHAOS_FAULTS", FAULTS))
+}
+
+/// Managers' logs on standard error, where wanted.
+fn log() {
+    if let Ok(filter) = std::env::var("CHAOS_LOG") {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        // Somebody else of this process may have been first.
+        drop(
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .try_init(),
+        );
+    }
+}
 /// Runs of the ordinary test.
 const RUNS: u64 = 500;
 
@@ -73,6 +93,7 @@ fn report(schedule: &Schedule, broken: &[String]) -> String {
 
 #[test]
 fn whatever_goes_wrong_every_job_ends_once_with_its_verdict_and_its_log() {
+    log();
     let first = number("CHAOS_SEED").unwrap_or(1);
     let runs = number("CHAOS_RUNS").unwrap_or(RUNS);
     let next = AtomicU64::new(first);
@@ -86,8 +107,8 @@ fn whatever_goes_wrong_every_job_ends_once_with_its_verdict_and_its_log() {
                     if seed >= first + runs || failed.load(Ordering::Relaxed) != u64::MAX {
                         return;
                     }
-                    let schedule = Schedule::new(seed, JOBS, FAULTS);
-                    let (broken, _) = try_once(&schedule);
+                    let plan = schedule(seed);
+                    let (broken, _) = try_once(&plan);
                     if !broken.is_empty() {
                         println!("seed {seed}: {broken:#?}");
                         failed.fetch_min(seed, Ordering::Relaxed);
@@ -98,16 +119,16 @@ fn whatever_goes_wrong_every_job_ends_once_with_its_verdict_and_its_log() {
     });
     let failed = failed.into_inner();
     if failed != u64::MAX {
-        let schedule = Schedule::new(failed, JOBS, FAULTS);
-        let (broken, _) = try_once(&schedule);
-        panic!("{}", report(&schedule, &broken));
+        let plan = schedule(failed);
+        let (broken, _) = try_once(&plan);
+        panic!("{}", report(&plan, &broken));
     }
 }
 
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in [3, 11] {
-        let schedule = Schedule::new(seed, JOBS, FAULTS);
-        assert_eq!(try_once(&schedule).1, try_once(&schedule).1, "seed {seed}");
+        let plan = schedule(seed);
+        assert_eq!(try_once(&plan).1, try_once(&plan).1, "seed {seed}");
     }
 }

@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use hyper::rt;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use runner_core::executor::Executor as _;
 use runner_core::manager::{Manager, Runner, StopHandle, StopLevel};
 use runner_core::source::JobSource as _;
 use runner_k8s::client::Clients;

@@ -107,13 +107,15 @@ impl Node {
                             biased;
                             () = killed => {}
                             code = play(start, pods, truths) => {
-                                drop(done.send(code));
+                                // The container may be killed at this very moment.
+                                let _ = done.send(code);
                             }
                         }
                     }
                     Call::Exec(io, done) => {
                         relay(io, &pods).await;
-                        drop(done.send(0));
+                        // The same of the stream.
+                        let _ = done.send(0);
                     }
                 }
             });
