@@ -1,24 +1,27 @@
 //! The executor itself.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use kube::api::{WatchEvent, WatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
-use runner_core::ids::Epoch;
+use runner_core::ids::{Epoch, JobId};
 use runner_core::outcome::{Infra, Outcome};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::availability;
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts};
 use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
+use crate::orphans::{LonelyPod, Orphans};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, View};
 use crate::record::{
@@ -38,6 +41,7 @@ const FIRST_LIST: Duration = Duration::from_secs(30);
 pub struct KubernetesExecutor {
     shared: Arc<Shared>,
     estate: Arc<Mutex<Estate>>,
+    orphans: Arc<Mutex<Orphans>>,
 }
 
 impl KubernetesExecutor {
@@ -87,7 +91,7 @@ impl KubernetesExecutor {
             held: HeldJobs::default(),
             launcher: OnceCell::new(),
         };
-        Self { shared: Arc::new(shared), estate: Arc::default() }
+        Self { shared: Arc::new(shared), estate: Arc::default(), orphans: Arc::default() }
     }
 
     /// How many requests were made.
@@ -142,10 +146,15 @@ impl Executor for KubernetesExecutor {
         let shared = &self.shared;
         let mark = shared.presence().mark();
         let view = self.view().await?;
-        let names = self
+        // Before the records: a record is written before its pod.
+        let pods = self.pods().await;
+        let (names, recorded) = self
             .left_behind(&view)
             .await
             .map_err(|error| executor_error(error, "list the job records"))?;
+        if let Some(pods) = pods {
+            self.remove_orphans(pods, &recorded).await;
+        }
         let mine = self.estate.lock().divide(names, &view, &shared.runner.manager, Instant::now());
         let handles = self.claim_all(mine).await?;
         self.estate.lock().mark = mark;
@@ -155,7 +164,7 @@ impl Executor for KubernetesExecutor {
     async fn abandoned(&self) {
         let (mark, again) = {
             let estate = self.estate.lock();
-            (estate.mark, estate.again)
+            (estate.mark, estate.again.into_iter().chain(self.orphans.lock().next()).min())
         };
         let postponed = async {
             match again {
@@ -187,21 +196,57 @@ impl KubernetesExecutor {
         })
     }
 
-    /// The records that nobody looks after.
-    async fn left_behind(&self, view: &View) -> kube::Result<Vec<String>> {
+    /// All pods of this source's jobs; `None`: they cannot be listed now, which can wait.
+    async fn pods(&self) -> Option<Vec<LonelyPod>> {
+        let source = source_hash(&self.shared.runner.source);
+        let all = ListParams::default().labels(&format!("{SOURCE_LABEL}={source},{JOB_LABEL}"));
+        let pods = match self.shared.pods().list_metadata(&all).await {
+            Ok(pods) => pods,
+            Err(error) => {
+                debug!(%error, "could not look for pods without a job");
+                return None;
+            }
+        };
+        let lonely = |metadata: ObjectMeta| {
+            let job = metadata.labels?.get(JOB_LABEL)?.parse().ok()?;
+            metadata.deletion_timestamp.is_none().then_some(())?;
+            Some(LonelyPod { name: metadata.name?, uid: metadata.uid?, job: JobId(job) })
+        };
+        Some(pods.items.into_iter().filter_map(|pod| lonely(pod.metadata)).collect())
+    }
+
+    /// Removes pods whose record is gone for good.
+    async fn remove_orphans(&self, pods: Vec<LonelyPod>, recorded: &BTreeSet<JobId>) {
+        let due = self.orphans.lock().observe(pods, recorded, Instant::now());
+        for LonelyPod { name, uid, job } in due {
+            warn!(%job, pod = name, "this pod belongs to no job any more; removing it");
+            if let Err(error) = self.shared.delete_pod(&name, Some(&uid)).await {
+                debug!(pod = name, %error, "it could not be removed; it will be tried again");
+            }
+        }
+    }
+
+    /// The records that nobody looks after, and all jobs that have one.
+    async fn left_behind(&self, view: &View) -> kube::Result<(Vec<String>, BTreeSet<JobId>)> {
         let me = manager_hash(&self.shared.runner.manager);
         let living = match view {
             View::Seen(living) => living.hashes(),
             View::Blind | View::Unknown => std::iter::once(me.clone()).collect(),
         };
         let held = &self.shared.held;
-        self.shared
+        let mut recorded = BTreeSet::new();
+        let names = self
+            .shared
             .store
-            .find(|job, manager| match manager == me {
-                true => !held.contains(job),
-                false => !living.contains(manager),
+            .find(|job, manager| {
+                recorded.insert(job);
+                match manager == me {
+                    true => !held.contains(job),
+                    false => !living.contains(manager),
+                }
             })
-            .await
+            .await?;
+        Ok((names, recorded))
     }
 
     async fn claim_all(

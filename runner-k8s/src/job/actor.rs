@@ -59,6 +59,8 @@ pub(super) struct Actor {
     pub(super) machine: Machine,
     pub(super) pod: String,
     pub(super) uid: String,
+    /// The same for the handle.
+    pub(super) known: Arc<parking_lot::Mutex<String>>,
     pub(super) watch: PodWatch,
     pub(super) commands: mpsc::Receiver<Command>,
     /// Bounded by what the manager asked for (trace), by the number of stages and of the pod's
@@ -292,6 +294,7 @@ impl Actor {
             ));
         };
         (self.pod, self.uid) = (name, created.uid().to_owned());
+        self.known.lock().clone_from(&self.uid);
         self.watch = self.shared.hub().follow(&self.uid);
         (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
         // What the watch has already seen of it is not said again.

@@ -1,6 +1,6 @@
 //! The handle that the manager holds.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,7 +134,7 @@ impl Shared {
 /// The jobs that have a handle in this process. A record of this manager whose job has none was
 /// dropped by accident and may be adopted again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HeldJobs(Arc<parking_lot::Mutex<BTreeSet<JobId>>>);
+pub(crate) struct HeldJobs(Arc<parking_lot::Mutex<BTreeMap<JobId, usize>>>);
 
 /// Keeps a job in [`HeldJobs`].
 #[derive(Debug)]
@@ -146,18 +146,25 @@ pub(crate) struct Held {
 impl HeldJobs {
     /// Holds a job, from before its record is written or claimed.
     pub(crate) fn hold(&self, job: JobId) -> Held {
-        self.0.lock().insert(job);
+        // Counted: a job that the source took back and gave out again has two handles for a moment.
+        *self.0.lock().entry(job).or_default() += 1;
         Held { jobs: self.clone(), job }
     }
 
     pub(crate) fn contains(&self, job: JobId) -> bool {
-        self.0.lock().contains(&job)
+        self.0.lock().contains_key(&job)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.jobs.0.lock().remove(&self.job);
+        let mut jobs = self.jobs.0.lock();
+        if let Some(count) = jobs.get_mut(&self.job) {
+            *count -= 1;
+            if *count == 0 {
+                jobs.remove(&self.job);
+            }
+        }
     }
 }
 
@@ -186,6 +193,8 @@ struct Running {
     given: Offset,
     generation: u64,
     ended: bool,
+    /// The pod's, which changes when it is replaced. Empty: there was none.
+    uid: Arc<parking_lot::Mutex<String>>,
 }
 
 impl KubernetesJob {
@@ -232,7 +241,9 @@ impl KubernetesJob {
         };
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (events, told) = mpsc::unbounded_channel();
+        let known = Arc::new(parking_lot::Mutex::new(uid.clone()));
         let actor = Actor {
+            known: Arc::clone(&known),
             shared: Arc::clone(&self.shared),
             claimed: Arc::clone(&self.claimed),
             machine: Machine::new(now, terms),
@@ -255,6 +266,7 @@ impl KubernetesJob {
             given: Offset::ZERO,
             generation: 0,
             ended: false,
+            uid: known,
         });
     }
 
@@ -397,8 +409,19 @@ impl JobHandle for KubernetesJob {
         let claimed = self.claimed.lock().await;
         if !self.pod_gone {
             let pod = claimed.body().pod.clone();
+            let uid = self.running.as_ref().map(|running| running.uid.lock().clone());
+            let uid = uid.filter(|uid| !uid.is_empty());
+            if uid.is_none() {
+                // A pod of this name may be that of somebody who has the job now, e.g. because the
+                // source took it back and gave it out again.
+                self.shared
+                    .store
+                    .confirm(&claimed)
+                    .await
+                    .map_err(|error| error.into_executor_error("look at the job's record"))?;
+            }
             self.shared
-                .delete_pod(&pod, None)
+                .delete_pod(&pod, uid.as_deref())
                 .await
                 .map_err(|error| executor_error(error, "delete the job's pod"))?;
             self.pod_gone = true;

@@ -146,7 +146,7 @@ impl RecordStore {
     /// When they cannot be listed.
     pub async fn find(
         &self,
-        wanted: impl Fn(JobId, &str) -> bool,
+        mut wanted: impl FnMut(JobId, &str) -> bool,
     ) -> Result<Vec<String>, kube::Error> {
         let selector = format!("{SOURCE_LABEL}={},{ROLE_LABEL}={ROLE}", source_hash(&self.source));
         let mut page = ListParams::default().labels(&selector).limit(PAGE);
@@ -272,11 +272,28 @@ impl RecordStore {
         }
     }
 
+    /// Whether a record is still this manager's.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when another claim has come since. A record that is gone is no error:
+    /// nobody has the job then.
+    pub async fn confirm(&self, claimed: &Claimed) -> Result<(), ClaimError> {
+        match self.current(claimed).await {
+            Ok(_) => Ok(()),
+            Err(ClaimError::Taken(who)) if who.starts_with("nobody") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Deletes a record and the Secrets beside it. Nothing left is no error.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another manager has claimed it since.
     pub async fn delete(&self, claimed: &Claimed) -> Result<(), ClaimError> {
+        if !claimed.body().others.is_empty() {
+            // Their names are those of any claim of this job.
+            self.confirm(claimed).await?;
+        }
         for other in &claimed.body().others {
             gone(self.api.delete(other, &DeleteParams::default()).await.err())?;
         }
