@@ -187,6 +187,12 @@ impl TraceRelay {
     pub(super) fn rewind(&mut self, has: Offset) -> bool {
         self.is_known = true;
         if self.own_lost {
+            let here = self.stored..=self.stored + self.waiting_bytes;
+            if self.last_words == LastWords::Placed && here.contains(&has.0) {
+                // It has a part of what waits: an answer was lost. The rest cannot be had again.
+                self.stored(has.0 - self.stored);
+                return false;
+            }
             return self.settle_for(has.0);
         }
         let end = self.own_end.map(|own| own + (self.before.len() + self.after.len()) as u64);
@@ -397,6 +403,22 @@ mod tests {
         assert_eq!(flat(relay.piece()), (5002, b"st\n".to_vec()));
         relay.stored(3);
         assert!(relay.is_complete());
+    }
+
+    #[test]
+    fn a_lost_answer_to_the_last_words_moves_nothing() {
+        let mut relay = TraceRelay::new(Bytes::new());
+        relay.receive(Offset(0), Bytes::from_static(b"abcdef"));
+        relay.end_lost(Offset(6), Bytes::from_static(b"lost\n"), LastWords::Placed);
+        // The source stored a part of the piece, and then all of it.
+        assert!(!relay.rewind(Offset(4)));
+        assert_eq!(
+            flat(relay.piece()),
+            (4, b"eflost\n".to_vec()),
+            "what waits cannot be had again"
+        );
+        assert!(!relay.rewind(Offset(11)));
+        assert!(relay.piece().is_none() && relay.is_complete());
     }
 
     #[test]
