@@ -116,7 +116,7 @@ impl Executor for KubernetesExecutor {
         // Known before the job is accepted: a cluster that does not answer is no place for it.
         self.shared.launcher().await?;
         // Before the record: a record of nobody is taken.
-        self.view().await?;
+        let view = self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
         let Prepared { names, content, built, remarks: _ } = prepared;
         availability::wait(&self.shared.clients.api, settings).await.map_err(refused)?;
@@ -135,8 +135,15 @@ impl Executor for KubernetesExecutor {
             remarks: StoredRemarks::default(),
         };
         let held = self.shared.held.hold(job.id);
+        let is_held = |manager: &str| match &view {
+            // One is this handle.
+            _ if manager == runner.manager => self.shared.held.count(job.id) > 1,
+            View::Seen(living) => living.contains(manager),
+            View::Blind | View::Unknown => false,
+        };
+        let environment = &built.secret_environment;
         let claimed = store
-            .create(&names.record, &body, &content, &built.pod, &built.secret_environment)
+            .create(&names.record, &body, &content, &built.pod, environment, is_held)
             .await
             .map_err(|error| error.into_executor_error("write the job down"))?;
         Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), held, claimed, None)))

@@ -14,7 +14,7 @@ use runner_core::outcome::InfraKind;
 use runner_core::wire::{AgentFrame, AnswerFrame, ManagerFrame};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::handle::Shared;
 use super::launch::Launched;
@@ -190,12 +190,14 @@ impl Actor {
     }
 
     async fn take_in(&mut self, input: Input) {
+        trace!(pod = self.pod, ?input);
         for action in self.machine.handle(Instant::now(), input) {
             self.perform(action).await;
         }
     }
 
     async fn perform(&mut self, action: Action) {
+        trace!(pod = self.pod, ?action);
         match action {
             Action::Link => {
                 let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());

@@ -151,6 +151,11 @@ impl HeldJobs {
         Held { jobs: self.clone(), job }
     }
 
+    /// How many handles a job has.
+    pub(crate) fn count(&self, job: JobId) -> usize {
+        self.0.lock().get(&job).copied().unwrap_or_default()
+    }
+
     pub(crate) fn contains(&self, job: JobId) -> bool {
         self.0.lock().contains_key(&job)
     }

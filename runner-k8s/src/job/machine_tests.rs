@@ -454,6 +454,16 @@ fn a_trace_that_is_wanted_again_after_an_unexplained_failure_is_waited_for_in_pe
 }
 
 #[test]
+fn a_trace_that_is_wanted_again_is_not_looked_for_in_a_pod_that_is_gone() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"ab"));
+    bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Exited(0), b"ab"))));
+    bench.is(Input::Gone(None));
+    let actions = bench.is(Input::Follow { from: Some(Offset::ZERO), until: ALL });
+    assert_eq!(ended(&actions).unwrap().trace, None);
+}
+
+#[test]
 fn a_trace_of_a_cancelled_job_that_is_wanted_again_is_still_to_be_had() {
     let mut bench = Bench::following();
     bench.is(Input::Stop(Stop::Cancel));

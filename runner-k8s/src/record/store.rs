@@ -58,8 +58,13 @@ impl RecordStore {
     /// An answer may have been lost, and a manager may have died after it: a record of the same job
     /// that was never started is taken over.
     ///
+    /// `is_held`: whether a manager lives and has the job in its hands. A source that was not told in
+    /// time that a job runs gives it out again; then two know of it, and only one of their tickets is
+    /// good. Which one the source alone can say, to whom it was given first: so the second waits.
+    ///
     /// # Errors
-    /// [`ClaimError::Taken`] when another manager has started the job.
+    /// [`ClaimError::Taken`] when another manager has started the job, [`ClaimError::Contested`]
+    /// when somebody has it who must find out first whether the source still wants that.
     pub async fn create(
         &self,
         name: &str,
@@ -67,6 +72,7 @@ impl RecordStore {
         content: &Content,
         pod: &Value,
         environment: &[(String, Secret)],
+        is_held: impl Fn(&str) -> bool,
     ) -> Result<Claimed, ClaimError> {
         let mut data: BTreeMap<_, _> =
             content.inside().into_iter().map(|(key, value)| (key, bytes(&value))).collect();
@@ -107,6 +113,11 @@ impl RecordStore {
             let Some(found) = self.read(there) else { return Err(ClaimError::Foreign) };
             let known = &found.body;
             let ours = known.claim.manager == body.claim.manager;
+            // Our own, of a try whose answer was lost, unless the source gave the job out twice.
+            let again = ours && known.ticket == body.ticket;
+            if !again && is_held(&known.claim.manager) {
+                return Err(ClaimError::Contested(known.claim.manager.clone()));
+            }
             if !ours && known.phase == RecordPhase::Started {
                 return Err(ClaimError::Taken(known.claim.manager.clone()));
             }

@@ -18,6 +18,7 @@ use runner_core::source::{
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tracing::trace;
 
 use super::schedule::JobPlan;
 
@@ -389,6 +390,7 @@ impl MemorySource {
         let (id, given): (u64, u32) = (id.parse().ok()?, given.parse().ok()?);
         let job = state.jobs.get_mut(&JobId(id))?;
         let told = (job.given == given && !job.is_over()).then(|| act(job));
+        trace!(id, given, current = job.given, over = job.is_over(), heard = told.is_some());
         let changes = state.changes.clone();
         drop(state);
         changes.send_modify(|count| *count += 1);

@@ -49,7 +49,12 @@ impl Machine {
     }
 
     pub(super) fn on_gone(&mut self, last: Option<Sighting>) {
-        if self.is_ended() || matches!(self.state, State::Relaunching) {
+        if self.is_ended() {
+            // Should the trace be wanted again, there is nobody to ask.
+            self.sighting.helper_over = true;
+            return;
+        }
+        if matches!(self.state, State::Relaunching) {
             return;
         }
         let seen = last.unwrap_or_else(|| self.sighting.clone());
