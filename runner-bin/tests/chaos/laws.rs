@@ -11,6 +11,10 @@ use crate::run::{Harm, Outcome as End};
 
 /// A manager's own words are not longer than this.
 const WORDS: usize = 2000;
+/// So close to its time limit a job may end either way: its build container takes its time too.
+const CLOSE: Duration = Duration::from_secs(5);
+/// Shorter output may be found by chance.
+const TELLING: usize = 300;
 /// An agent that has a verdict has told it to the kubelet before this time has passed.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -50,7 +54,8 @@ fn verdict(
 ) {
     let offered: BTreeSet<String> =
         job.verdicts.iter().map(|(outcome, _)| format!("{outcome:?}")).collect();
-    if offered.len() > 1 {
+    // Who adopts a job whose node was lost after its verdict was offered cannot know of that.
+    if offered.len() > 1 && harms.is_empty() {
         say(format!("{} verdicts: {offered:?}", offered.len()));
     }
     let Some((outcome, at)) = &job.verdict else {
@@ -71,7 +76,7 @@ fn verdict(
             let fatal = |harm: &&Harm| !harm.survivable && harm.at >= concluded - MOMENT;
             let destroyed = harms.iter().find(fatal).is_some_and(|harm| harm.at <= *at);
             let held = concluded + Duration::from_secs(3600) > *at;
-            let excused = infra && (destroyed || !held || died(harms));
+            let excused = infra && (destroyed || !held || !harms.is_empty());
             if verdict.outcome != *outcome && !excused {
                 say(format!(
                     "the agent came to {:?} at {:?}, the source was told {outcome:?} at {:?}; {harms:?}",
@@ -90,11 +95,6 @@ fn verdict(
     }
 }
 
-/// A container cannot be killed more often than it is started again.
-fn died(harms: &[Harm]) -> bool {
-    !harms.is_empty()
-}
-
 /// Whether what the agent came to follows from what the job does.
 fn own(
     plan: &JobPlan,
@@ -108,6 +108,9 @@ fn own(
         return;
     }
     let takes = plan.script.takes();
+    if takes.abs_diff(plan.timeout) < CLOSE {
+        return;
+    }
     let expected = if takes > plan.timeout {
         Outcome::TimedOut(TimeLimit::Job(plan.timeout))
     } else {
@@ -126,8 +129,9 @@ fn own(
         let length = script.beats.iter().map(|beat| beat.bytes).sum();
         let output = text(script.seed, 0, length);
         let kept = without_stamps(&truth.spool);
-        if count(&kept, &output) != 1 && !output.is_empty() {
-            say(format!("the script's {length} bytes are not in its trace once"));
+        let found = count(&kept, &output);
+        if found != 1 && length >= TELLING {
+            say(format!("the script's {length} bytes are in its trace {found} times"));
         }
     }
 }
