@@ -21,6 +21,8 @@ thread_local! {
 /// Fixes this thread. To be called before anything else happens on it.
 pub(crate) fn fix(seed: u64) {
     SEED.set(Some(seed));
+    // It takes its seed from the thread's number too. Used for the jitter of retries.
+    fastrand::seed(seed);
 }
 
 /// The wall clock follows the runtime's from now on.

@@ -32,7 +32,6 @@ const TIDY: Duration = Duration::from_secs(40 * 60);
 #[derive(Clone, Debug)]
 pub(crate) struct Harm {
     pub(crate) at: Instant,
-    pub(crate) what: String,
     /// The pod's supervisor may go on after it.
     pub(crate) survivable: bool,
 }
@@ -63,6 +62,7 @@ struct World {
     later: Vec<(Instant, Mend)>,
 }
 
+#[derive(PartialEq, Eq)]
 enum Mend {
     Line(String),
     Streams,
@@ -226,7 +226,8 @@ impl World {
     }
 
     fn harm(&mut self, job: JobId, fault: &Fault, survivable: bool) {
-        let harm = Harm { at: Instant::now(), what: format!("{fault:?}"), survivable };
+        tracing::info!(%job, ?fault, "harmed");
+        let harm = Harm { at: Instant::now(), survivable };
         self.harms.entry(job).or_default().push(harm);
     }
 
@@ -296,6 +297,8 @@ impl World {
                 self.cluster.refuse_pods(Some("no pods today"));
                 self.later(*time, Mend::Webhook);
             }
+            // There is one node: it is lost already.
+            Fault::LoseNode(_) if self.later.iter().any(|(_, mend)| *mend == Mend::Node) => {}
             Fault::LoseNode(time) => {
                 self.harm_all(fault);
                 self.cluster.lose_node();
