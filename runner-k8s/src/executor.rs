@@ -28,7 +28,7 @@ use crate::record::{
     Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
 use crate::settings::KubernetesSettings;
-use crate::watch::PodSight;
+use crate::watch::{PodSight, PodView};
 
 /// How much longer than all deadlines of its plan a job may take before it is given up. Its own
 /// deadlines are in the pod; this is for a cluster that does not answer any more.
@@ -317,6 +317,19 @@ impl KubernetesExecutor {
     async fn what_became_of(&self, record: &Found) -> Result<Option<PodSight>, ExecutorError> {
         if let Some(pod) = self.shared.hub().find(&record.body.pod) {
             return Ok(Some(PodSight::Seen(pod)));
+        }
+        // The watch may be behind, e.g. because it was cut off while the pod was made: what it does
+        // not have is not gone.
+        let there = self.shared.pods().get_opt(&record.body.pod).await;
+        let there = there.map_err(|error| executor_error(error, "ask for a job's pod"))?;
+        let number = record.body.job.to_string();
+        let is_its = |pod: &PodView| {
+            let labels = pod.metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(JOB_LABEL)) == Some(&number)
+        };
+        if let Some(mut pod) = there.filter(is_its) {
+            pod.strip();
+            return Ok(Some(PodSight::Seen(Arc::new(pod))));
         }
         if record.body.phase == RecordPhase::Started {
             return Ok(Some(PodSight::Gone(None)));

@@ -186,10 +186,14 @@ fn trace(job: &MemoryJob, truth: &Truth, harms: &[Harm], say: &mut impl FnMut(St
     let common = has[before..].iter().zip(own).take_while(|(a, b)| a == b).count();
     let after = has.len() - before - common;
     if before > WORDS || after > WORDS {
+        let excerpt =
+            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
         say(format!(
-            "the source's trace ({} bytes) goes apart from the pod's ({} bytes) at {common}",
+            "the source's trace ({} bytes) goes apart from the pod's ({} bytes) at {common}: {:?} {:?}",
             has.len(),
-            own.len()
+            own.len(),
+            excerpt(has),
+            excerpt(own),
         ));
         return;
     }
