@@ -193,7 +193,9 @@ impl TraceRelay {
                 self.stored(has.0 - self.stored);
                 return false;
             }
-            return self.settle_for(has.0);
+            let moved = self.settle_for(has.0);
+            self.settle_at(has.0);
+            return moved;
         }
         let end = self.own_end.map(|own| own + (self.before.len() + self.after.len()) as u64);
         let has = match end {
@@ -236,9 +238,6 @@ impl TraceRelay {
             self.own_end = Some(has.saturating_sub(before));
         }
         self.last_words = LastWords::Placed;
-        if self.stored + self.waiting_bytes != has {
-            self.settle_at(has);
-        }
         moved
     }
 
@@ -419,6 +418,16 @@ mod tests {
         );
         assert!(!relay.rewind(Offset(11)));
         assert!(relay.piece().is_none() && relay.is_complete());
+    }
+
+    #[test]
+    fn a_source_that_stands_where_guessed_last_words_would_end_gets_them_after_that() {
+        let mut relay = TraceRelay::new(Bytes::new());
+        relay.end_lost(Offset(0), Bytes::from_static(b"lost\n"), LastWords::Guessed);
+        assert!(relay.rewind(Offset(5)), "an earlier manager may have said as much");
+        assert_eq!(flat(relay.piece()), (5, b"lost\n".to_vec()));
+        relay.stored(5);
+        assert!(relay.is_complete());
     }
 
     #[test]

@@ -397,6 +397,11 @@ impl MemorySource {
         told
     }
 
+    /// The same about a job of which the source knows that it runs.
+    fn ask_running<T>(&self, of: &Ticket, act: impl FnOnce(&mut MemoryJob) -> T) -> Option<T> {
+        self.ask(of, |job| job.accepted.then(|| act(job))).flatten()
+    }
+
     fn hand_out(&self) -> Option<Offer> {
         let now = Instant::now();
         let mut state = self.queue.0.lock();
@@ -511,7 +516,7 @@ impl JobSource for MemorySource {
         chunks: Vec<Bytes>,
     ) -> Result<Appended, SourceError> {
         self.on_the_way().await?;
-        let told = self.ask(ticket, |job| {
+        let told = self.ask_running(ticket, |job| {
             let has = Offset(job.trace.len() as u64);
             // As GitLab: what does not begin where the trace ends is refused, and says where it ends.
             if from != has {
@@ -526,7 +531,11 @@ impl JobSource for MemorySource {
 
     async fn touch(&self, ticket: &Ticket) -> Result<Reply, SourceError> {
         self.on_the_way().await?;
-        let told = self.ask(ticket, |job| reply(job));
+        // For GitLab it is the same request as the one that accepts a job.
+        let told = self.ask(ticket, |job| {
+            job.accepted = true;
+            reply(job)
+        });
         self.way_back().await?;
         Ok(told.unwrap_or(NOT_WANTED))
     }
@@ -537,7 +546,7 @@ impl JobSource for MemorySource {
         conclusion: &Conclusion,
     ) -> Result<Finished, SourceError> {
         self.on_the_way().await?;
-        let told = self.ask(ticket, |job| {
+        let told = self.ask_running(ticket, |job| {
             job.verdicts.push((conclusion.outcome.clone(), conclusion.trace));
             let has = TraceSummary::of(&job.trace);
             if job.rejections > 0 && conclusion.trace.is_some() {
