@@ -171,15 +171,23 @@ impl World {
             }
             Mend::Streams => self.cluster.stall_streams(false),
             Mend::Node => self.cluster.restore_node(),
+            // A node that is lost has no room until it is back.
+            Mend::Schedulable if self.is_node_lost() => {}
             Mend::Schedulable => self.cluster.set_schedulable(true),
             Mend::Quota => self.cluster.set_pod_quota("ci", None),
             Mend::Webhook => self.cluster.refuse_pods(None),
         }
     }
 
+    fn is_node_lost(&self) -> bool {
+        self.later.iter().any(|(_, mend)| *mend == Mend::Node)
+    }
+
     /// Everything works again, and somebody is there to do what is left.
     fn heal(&mut self) {
-        for (_, mend) in std::mem::take(&mut self.later) {
+        let (node, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.later).into_iter().partition(|(_, mend)| *mend == Mend::Node);
+        for (_, mend) in node.into_iter().chain(rest) {
             self.mend(&mend);
         }
         self.managers.iter().for_each(|manager| manager.line.mend());
@@ -195,6 +203,8 @@ impl World {
     /// Waits until nothing is left, within bounds.
     async fn tidy(&self) -> Leftovers {
         let give_up = Instant::now() + TIDY;
+        // Whoever was killed at the very end is given up first.
+        sleep(Duration::from_secs(60)).await;
         loop {
             let left = self.cluster.leftovers();
             // Each manager shows one; those of killed ones are removed by the others in time.
@@ -301,7 +311,7 @@ impl World {
                 self.later(*time, Mend::Webhook);
             }
             // There is one node: it is lost already.
-            Fault::LoseNode(_) if self.later.iter().any(|(_, mend)| *mend == Mend::Node) => {}
+            Fault::LoseNode(_) if self.is_node_lost() => {}
             Fault::LoseNode(time) => {
                 self.harm_all(fault);
                 self.cluster.lose_node();
