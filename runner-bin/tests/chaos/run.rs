@@ -10,7 +10,7 @@ use runner_core::ids::JobId;
 use runner_k8s::names::JOB_LABEL;
 use runner_testkit::chaos::{Fault, MemoryJob, Part, Queue, Schedule};
 use runner_testkit::cluster::{
-    Cluster, ClusterSettings, ImageSpec, Isolation, Leftovers, RequestFilter,
+    Cluster, ClusterSettings, ImageSpec, Isolation, Leftovers, Pull, RequestFilter,
 };
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -72,8 +72,20 @@ enum Mend {
     Webhook,
 }
 
+/// How a cluster differs from the usual one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// How pulls of the jobs' image go.
+    pub(crate) pull: Option<Pull>,
+}
+
 /// Runs a schedule on this thread, which is used for nothing else.
 pub(crate) fn run(schedule: &Schedule, work_dir: &std::path::Path) -> Outcome {
+    run_with(schedule, work_dir, &Setup::default())
+}
+
+/// The same on a cluster that differs.
+pub(crate) fn run_with(schedule: &Schedule, work_dir: &std::path::Path, setup: &Setup) -> Outcome {
     fixed::fix(schedule.seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -83,12 +95,12 @@ pub(crate) fn run(schedule: &Schedule, work_dir: &std::path::Path) -> Outcome {
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         fixed::fix_clock();
-        World::run(schedule, work_dir).await
+        World::run(schedule, work_dir, setup).await
     })
 }
 
 impl World {
-    async fn run(schedule: &Schedule, work_dir: &std::path::Path) -> Outcome {
+    async fn run(schedule: &Schedule, work_dir: &std::path::Path, setup: &Setup) -> Outcome {
         let begin = Instant::now();
         let truths: Truths = Rc::new(RefCell::default());
         let (node, image) = Node::new(Rc::clone(&truths));
@@ -100,7 +112,8 @@ impl World {
         };
         let cluster = Cluster::in_memory(settings).expect("the directory can be made");
         cluster.register_image("helper:1", image.clone());
-        cluster.register_image("build:1", image);
+        let pull = setup.pull.clone().unwrap_or(image.pull.clone());
+        cluster.register_image("build:1", ImageSpec { pull, ..image });
         cluster.register_image("agent:1", ImageSpec::volume(work_dir));
         let queue = Queue::new(&schedule.jobs);
         let mut world = World {

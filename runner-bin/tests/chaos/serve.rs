@@ -133,7 +133,14 @@ impl Serve {
         let Some(status) = run.status.filter(|_| !run.told) else { return Ok(()) };
         run.told = true;
         let (id, length) = (run.id, run.window.end());
-        connection.send(Piece::Word(FromServe::Exited { run: id, status, length })).await
+        connection
+            .send(Piece::Word(FromServe::Exited {
+                run: id,
+                status,
+                length,
+                usage: runner_agent::usage::Usage::default(),
+            }))
+            .await
     }
 }
 

@@ -452,20 +452,14 @@ fn offer(plan: &JobPlan) -> Job {
         ..Project::default()
     };
     Job {
-        id: plan.id,
         name: format!("job {}", plan.id),
         project,
-        sources: None,
-        variables: Vec::new(),
         steps,
         image: Some(Image { name: "build:1".into(), ..Image::default() }),
-        services: Vec::new(),
-        artifacts: Vec::new(),
-        dependencies: Vec::new(),
-        registries: Vec::new(),
         timeout: plan.timeout,
         features: SourceFeatures::default(),
         url: Some(format!("https://source.example/jobs/{}", plan.id)),
+        ..Job::empty(plan.id)
     }
 }
 
