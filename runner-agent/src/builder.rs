@@ -1,13 +1,14 @@
 //! The supervisor's end of the link to the build container.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -29,15 +30,75 @@ const ACKNOWLEDGE_EVERY: u64 = 32 * 1024;
 /// How long after KILL an end is waited for.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
-type Connection = Framed<UnixStream, LinkCodec<FromServe>>;
+type Connection<S> = Framed<S, LinkCodec<FromServe>>;
+
+/// Where the build container comes in.
+pub trait Door {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin;
+
+    /// Waits for one connection, after which nobody else can even try until the next call. The
+    /// result has user and group of the other side. Cancel safe.
+    ///
+    /// # Errors
+    /// When nobody can come in.
+    fn open(&mut self) -> impl Future<Output = io::Result<(Self::Stream, (u32, u32))>>;
+}
+
+/// The door of a pod: a unix socket, which is there only while somebody is waited for.
+#[derive(Debug)]
+pub struct SocketDoor {
+    socket: PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl SocketDoor {
+    /// Listens at this path before anybody needs it, so that the build container can come as soon as
+    /// it runs.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub fn listen(socket: PathBuf) -> io::Result<Self> {
+        let mut door = Self { socket, listener: None };
+        door.listener = Some(door.bind()?);
+        Ok(door)
+    }
+
+    fn bind(&self) -> io::Result<UnixListener> {
+        match std::fs::remove_file(&self.socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&self.socket)?;
+        // The build container may run as any user.
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&self.socket, everybody)?;
+        Ok(listener)
+    }
+}
+
+impl Door for SocketDoor {
+    type Stream = UnixStream;
+
+    async fn open(&mut self) -> io::Result<(UnixStream, (u32, u32))> {
+        let listener = match self.listener.take() {
+            Some(listener) => listener,
+            None => self.bind()?,
+        };
+        // Kept until somebody has come: this future may be dropped while it waits.
+        let (stream, _) = self.listener.insert(listener).accept().await?;
+        self.listener = None;
+        std::fs::remove_file(&self.socket)?;
+        let user = stream.peer_cred()?;
+        Ok((stream, (user.uid(), user.gid())))
+    }
+}
 
 /// The build container, as the supervisor sees it.
-pub struct Builder {
-    socket: PathBuf,
-    /// Bound before anybody needs it, so that the build container can come as soon as it runs.
-    listener: Option<UnixListener>,
+pub struct Builder<D: Door> {
+    door: D,
     control: Rc<Control>,
-    connection: Option<Connection>,
+    connection: Option<Connection<D::Stream>>,
     /// User and group of `serve`, by the socket's credentials.
     user: Option<(u32, u32)>,
     /// The run that `serve` knew of when it connected.
@@ -68,27 +129,11 @@ impl From<LinkError> for Broken {
     }
 }
 
-impl Builder {
-    /// Listens at this path.
-    ///
-    /// # Errors
-    /// When that is not possible.
-    pub fn listen(socket: &Path) -> io::Result<UnixListener> {
-        match std::fs::remove_file(socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(socket)?;
-        // The build container may run as any user.
-        std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
-        Ok(listener)
-    }
-
-    /// For the socket at this path, on which somebody may listen already.
-    pub fn new(socket: PathBuf, listener: Option<UnixListener>, control: Rc<Control>) -> Self {
+impl<D: Door> Builder<D> {
+    /// For a build container that comes in by this door; nobody waits there yet.
+    pub fn new(door: D, control: Rc<Control>) -> Self {
         Self {
-            socket,
-            listener,
+            door,
             control,
             connection: None,
             user: None,
@@ -134,16 +179,7 @@ impl Builder {
     /// Lets one connection in that may come in.
     async fn accept(&mut self) -> io::Result<()> {
         loop {
-            if self.listener.is_none() {
-                self.listener = Some(Self::listen(&self.socket)?);
-            }
-            // Kept until somebody has come: this future may be dropped while it waits.
-            let Some(listener) = &self.listener else { continue };
-            let (stream, _) = listener.accept().await?;
-            self.listener = None;
-            // From here on nobody else can even try.
-            std::fs::remove_file(&self.socket)?;
-            let user = stream.peer_cred()?;
+            let (stream, user) = self.door.open().await?;
             let mut connection = Framed::new(stream, LinkCodec::from_serve());
             let Ok(Some(Ok(Piece::Word(FromServe::Hello { token, run })))) =
                 timeout(HELLO, connection.next()).await
@@ -174,7 +210,7 @@ impl Builder {
             let welcome = ToServe::Welcome { token, from };
             if connection.send(Piece::Word(welcome)).await.is_ok() {
                 self.connection = Some(connection);
-                self.user = Some((user.uid(), user.gid()));
+                self.user = Some(user);
                 self.known_run = run.map(|run| run.run);
                 return Ok(());
             }

@@ -24,19 +24,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub async fn relay(
     socket: &Path,
     input: impl AsyncRead + Unpin,
-    mut output: impl AsyncWrite + Unpin,
+    output: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
     let Some(stream) = connect(socket).await else {
-        let refused = Refused {
-            reason: RefusalReason::NotReady,
-            message: "the supervisor does not listen (yet)".to_owned(),
-        };
-        let mut bytes = BytesMut::new();
-        AgentCodec.encode(AgentFrame::Refused(refused), &mut bytes).map_err(io::Error::other)?;
-        output.write_all(&bytes).await?;
-        return output.flush().await;
+        return not_ready(output).await;
     };
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
+    pass_on(read, write, input, output).await
+}
+
+/// Passes bytes between a relay's standard streams and a connection to the supervisor.
+///
+/// # Errors
+/// When a stream fails.
+pub async fn pass_on(
+    read: impl AsyncRead + Unpin,
+    mut write: impl AsyncWrite + Unpin,
+    input: impl AsyncRead + Unpin,
+    mut output: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
     let mut input = tokio::io::BufReader::with_capacity(16 * 1024, input);
     let mut read = tokio::io::BufReader::with_capacity(64 * 1024, read);
     tokio::select! {
@@ -44,6 +50,21 @@ pub async fn relay(
         result = copy_buf(&mut read, &mut output) => { result?; }
         result = copy_buf(&mut input, &mut write) => { result?; }
     }
+    output.flush().await
+}
+
+/// What a relay says when there is no supervisor.
+///
+/// # Errors
+/// When the stream fails.
+pub async fn not_ready(mut output: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let refused = Refused {
+        reason: RefusalReason::NotReady,
+        message: "the supervisor does not listen (yet)".to_owned(),
+    };
+    let mut bytes = BytesMut::new();
+    AgentCodec.encode(AgentFrame::Refused(refused), &mut bytes).map_err(io::Error::other)?;
+    output.write_all(&bytes).await?;
     output.flush().await
 }
 

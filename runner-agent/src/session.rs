@@ -11,6 +11,7 @@ use runner_core::wire::{
     AgentCodec, AgentFrame, Beat, FrameError, Hello, MAX_TRACE, ManagerFrame, RefusalReason,
     Refused, StageFrame, WIRE_VERSION, Welcome,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,27 +32,51 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Most sessions at once. A manager has one; a few more are half-open leftovers.
 const MOST_SESSIONS: usize = 16;
 
-/// Serves managers for as long as it is polled. `first`: the one that brought the plan.
-pub async fn serve_managers(
-    listener: UnixListener,
-    first: Option<ManagerStream>,
-    control: Rc<Control>,
-) {
+/// Where managers come in.
+pub trait Callers {
+    /// A connection with a manager.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    /// Waits for the next one. Cancel safe.
+    ///
+    /// # Errors
+    /// When this one did not come about; the next may.
+    fn next(&mut self) -> impl Future<Output = io::Result<Framed<Self::Stream, AgentCodec>>>;
+}
+
+/// The way in of a pod: a unix socket.
+#[derive(Debug)]
+pub struct ManagerSocket {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Who has come already: the one that brought the plan.
+    pub first: Option<ManagerStream>,
+}
+
+impl Callers for ManagerSocket {
+    type Stream = UnixStream;
+
+    async fn next(&mut self) -> io::Result<ManagerStream> {
+        match self.first.take() {
+            Some(first) => Ok(first),
+            None => Ok(Framed::new(self.listener.accept().await?.0, AgentCodec)),
+        }
+    }
+}
+
+/// Serves managers for as long as it is polled.
+pub async fn serve_managers(mut callers: impl Callers, control: Rc<Control>) {
     // Owns the sessions; they end with the supervisor.
     let mut sessions = JoinSet::new();
-    if let Some(stream) = first {
-        let control = Rc::clone(&control);
-        sessions.spawn_local(async move { drop(Session::run(stream, &control).await) });
-    }
     loop {
         tokio::select! {
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
-            accepted = listener.accept(), if sessions.len() < MOST_SESSIONS => {
-                if let Ok((stream, _)) = accepted {
+            accepted = callers.next(), if sessions.len() < MOST_SESSIONS => {
+                if let Ok(stream) = accepted {
                     let control = Rc::clone(&control);
                     sessions.spawn_local(async move {
                         // Whatever ends a session, the manager opens another one.
-                        let _ = Session::run(Framed::new(stream, AgentCodec), &control).await;
+                        let _ = Session::run(stream, &control).await;
                     });
                 }
             }
@@ -59,8 +84,8 @@ pub async fn serve_managers(
     }
 }
 
-struct Session<'a> {
-    framed: Framed<UnixStream, AgentCodec>,
+struct Session<'a, S> {
+    framed: Framed<S, AgentCodec>,
     control: &'a Control,
     progress: watch::Receiver<Progress>,
     spool: SpoolReader,
@@ -74,8 +99,11 @@ struct Session<'a> {
     buffer: BytesMut,
 }
 
-impl<'a> Session<'a> {
-    async fn run(mut framed: ManagerStream, control: &'a Control) -> Result<(), FrameError> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
+    async fn run(
+        mut framed: Framed<S, AgentCodec>,
+        control: &'a Control,
+    ) -> Result<(), FrameError> {
         let hello = match timeout(HELLO, framed.next()).await {
             Ok(Some(Ok(ManagerFrame::Hello(hello)))) => hello,
             Ok(Some(Ok(_))) => {
@@ -256,7 +284,7 @@ fn objection(
 }
 
 async fn refuse(
-    mut framed: Framed<UnixStream, AgentCodec>,
+    mut framed: Framed<impl AsyncWrite + Unpin, AgentCodec>,
     reason: RefusalReason,
     message: &str,
 ) -> Result<(), FrameError> {

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::builder::{Builder, Ending};
+use crate::builder::{Builder, Door, Ending, SocketDoor};
 use crate::clock::{in_words, now_ms};
 use crate::companions::BUILD;
 use crate::control::{Control, Wish};
@@ -34,7 +34,7 @@ use crate::journal::Running;
 use crate::link::{Order, RunId};
 use crate::process::{ExitStatus, Reaper, protect_memory, signal_group};
 use crate::recorder::Recorder;
-use crate::session::serve_managers;
+use crate::session::{Callers, ManagerSocket, serve_managers};
 use crate::stages::{Context, StageFailure, ownership};
 use crate::standing::Standing;
 use crate::summary::{self, Facts};
@@ -94,9 +94,8 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     protect_memory()?;
     ownership::share_with_group();
     fs::create_dir_all(&options.state)?;
-    let link = options.link.join(layout::SOCKET);
     // Before anything else: who comes now does not have to try again later.
-    let building = Builder::listen(&link)?;
+    let door = SocketDoor::listen(options.link.join(layout::SOCKET))?;
     let socket = options.state.join(layout::CONTROL);
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -115,7 +114,8 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
             return Ok(());
         }
     }
-    let plan = read_plan(options)?;
+    let directory = if options.wait.is_some() { &options.state } else { &options.plan };
+    let plan = read_plan(directory, options.root.as_deref())?;
     let recorder = Recorder::open(&options.state, &plan.log)?;
     let control = Control::new(&plan, recorder);
     let mut terminated = signal(SignalKind::terminate())?;
@@ -124,24 +124,58 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
             control.wish(Wish::Interrupt);
         }
     };
+    let surroundings = Surroundings {
+        door,
+        callers: ManagerSocket { listener, first },
+        termination_log: &options.termination_log,
+    };
+    tokio::select! {
+        result = supervise_in(surroundings, &plan, &control, &reaper) => Ok(result?),
+        () = interrupted => Ok(()),
+    }
+}
+
+/// What a supervisor has around it; in a pod these are sockets.
+#[derive(Debug)]
+pub struct Surroundings<'a, D, C> {
+    /// Where the build container comes in.
+    pub door: D,
+    /// Where managers come in.
+    pub callers: C,
+    /// Where the kubelet reads the last words.
+    pub termination_log: &'a Path,
+}
+
+/// Runs the job of this plan, or goes on where an earlier supervisor was killed, and keeps trace and
+/// verdict as [`supervise`] does. It installs nothing in its process, so that any number can run in
+/// one.
+///
+/// # Errors
+/// When trace or journal cannot be written.
+pub async fn supervise_in<D: Door, C: Callers>(
+    surroundings: Surroundings<'_, D, C>,
+    plan: &Plan,
+    control: &Rc<Control>,
+    reaper: &Reaper,
+) -> io::Result<()> {
+    let Surroundings { door, callers, termination_log } = surroundings;
     let job = async {
         let known = control.recorder.borrow().state().verdict.clone();
         let verdict = match known {
             Some(verdict) => verdict,
             None => {
-                let builder = Builder::new(link, Some(building), Rc::clone(&control));
-                Supervisor::new(&plan, &control, &reaper, builder).run().await?
+                let builder = Builder::new(door, Rc::clone(control));
+                Supervisor::new(plan, control, reaper, builder).run().await?
             }
         };
         // The watch on the pod shows it even to a manager that may not exec.
-        let _ = fs::write(&options.termination_log, last_words(&verdict));
+        let _ = fs::write(termination_log, last_words(&verdict));
         let _ = timeout(plan.hold, control.released()).await;
         Ok(())
     };
     tokio::select! {
         result = job => result,
-        () = serve_managers(listener, first, Rc::clone(&control)) => Ok(()),
-        () = interrupted => Ok(()),
+        () = serve_managers(callers, Rc::clone(control)) => Ok(()),
     }
 }
 
@@ -169,9 +203,12 @@ fn last_words(verdict: &Verdict) -> Vec<u8> {
     serde_json::to_vec(&short).unwrap_or_default()
 }
 
-fn read_plan(options: &SuperviseOptions) -> Result<Plan, SuperviseError> {
-    let failed = |source| SuperviseError::PlanFiles { path: options.plan.clone(), source };
-    let directory = if options.wait.is_some() { &options.state } else { &options.plan };
+/// Reads the plan in this directory; `root` is put before all its directories.
+///
+/// # Errors
+/// When there is none that can be used.
+pub fn read_plan(directory: &Path, root: Option<&str>) -> Result<Plan, SuperviseError> {
+    let failed = |source| SuperviseError::PlanFiles { path: directory.to_owned(), source };
     let bytes = read_items(directory).map_err(failed)?;
     let json = if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut json = Vec::new();
@@ -181,7 +218,7 @@ fn read_plan(options: &SuperviseOptions) -> Result<Plan, SuperviseError> {
         bytes
     };
     let plan = Plan::from_json(&json)?;
-    Ok(match &options.root {
+    Ok(match root {
         Some(root) => plan.relocated(root),
         None => plan,
     })
@@ -200,11 +237,11 @@ fn read_items(directory: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-struct Supervisor<'a> {
+struct Supervisor<'a, D: Door> {
     plan: &'a Plan,
     control: &'a Rc<Control>,
     reaper: &'a Reaper,
-    builder: Builder,
+    builder: Builder<D>,
     standing: Standing,
     deadline: Instant,
     wishes: watch::Receiver<Option<Wish>>,
@@ -232,8 +269,13 @@ enum Attempt {
     Lost(io::Error),
 }
 
-impl<'a> Supervisor<'a> {
-    fn new(plan: &'a Plan, control: &'a Rc<Control>, reaper: &'a Reaper, builder: Builder) -> Self {
+impl<'a, D: Door> Supervisor<'a, D> {
+    fn new(
+        plan: &'a Plan,
+        control: &'a Rc<Control>,
+        reaper: &'a Reaper,
+        builder: Builder<D>,
+    ) -> Self {
         let wishes = control.wishes();
         Self {
             plan,

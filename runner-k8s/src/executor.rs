@@ -1,21 +1,23 @@
 //! The executor itself.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use kube::api::{WatchEvent, WatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
-use runner_core::ids::Epoch;
+use runner_core::ids::{Epoch, JobId};
 use runner_core::outcome::{Infra, Outcome};
 use runner_core::session::Door;
 use runner_core::source::Ticket;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::availability;
 use crate::classify::executor_error;
@@ -24,6 +26,7 @@ use crate::job::{
     Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, PodDoor, Shared, Warm, Whereabouts,
 };
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
+use crate::orphans::{LonelyPod, Orphans};
 use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, View};
@@ -32,7 +35,7 @@ use crate::record::{
 };
 use crate::settings::{KubernetesSettings, WarmPods};
 use crate::warm::{Pool, WarmPool, first_shape};
-use crate::watch::{Hubs, PodSight};
+use crate::watch::{Hubs, PodSight, PodView};
 
 /// How much longer than all deadlines of its plan a job may take before it is given up. Its own
 /// deadlines are in the pod; this is for a cluster that does not answer any more.
@@ -48,6 +51,7 @@ const HEIRS: Duration = Duration::from_secs(10);
 pub struct KubernetesExecutor {
     shared: Arc<Shared>,
     estate: Arc<Mutex<Estate>>,
+    orphans: Arc<Mutex<Orphans>>,
 }
 
 impl KubernetesExecutor {
@@ -112,7 +116,7 @@ impl KubernetesExecutor {
             warm,
             streams: StreamCounts::default(),
         };
-        Self { shared: Arc::new(shared), estate: Arc::default() }
+        Self { shared: Arc::new(shared), estate: Arc::default(), orphans: Arc::default() }
     }
 
     /// How many pause pods there are to be, where the settings want any.
@@ -158,7 +162,7 @@ impl Executor for KubernetesExecutor {
         // Known before the job is accepted: a cluster that does not answer is no place for it.
         self.shared.launcher().await?;
         // Before the record: a record of nobody is taken.
-        self.view().await?;
+        let view = self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
         let Prepared { names, content, built, listens, shape, place, remarks: _ } = prepared;
         if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
@@ -184,8 +188,15 @@ impl Executor for KubernetesExecutor {
             remarks: StoredRemarks::default(),
         };
         let held = self.shared.held.hold(job.id);
+        let is_held = |manager: &str| match &view {
+            // One is this handle.
+            _ if manager == runner.manager => self.shared.held.count(job.id) > 1,
+            View::Seen(living) => living.contains(manager),
+            View::Blind | View::Unknown => false,
+        };
+        let environment = &built.secret_environment;
         let claimed = store
-            .create(&names.record, &body, &content, &built.pod, &built.secret_environment)
+            .create(&names.record, &body, &content, &built.pod, environment, is_held)
             .await
             .map_err(|error| error.into_executor_error("write the job down"))?;
         Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), held, claimed, None)))
@@ -195,11 +206,16 @@ impl Executor for KubernetesExecutor {
         let shared = &self.shared;
         let mark = shared.presence().mark();
         let view = self.view().await?;
-        let names = self
+        // Before the records: a record is written before its pod.
+        let pods = self.pods().await;
+        let (names, recorded) = self
             .left_behind(&view)
             .await
             .map_err(|error| executor_error(error, "list the job records"))?;
         self.keep_room(&view).await;
+        if let Some(pods) = pods {
+            self.remove_orphans(pods, &recorded).await;
+        }
         let mine = self.estate.lock().divide(names, &view, &shared.runner.manager, Instant::now());
         let handles = self.claim_all(mine).await?;
         self.keep_warm(&view).await;
@@ -210,7 +226,7 @@ impl Executor for KubernetesExecutor {
     async fn abandoned(&self) {
         let (mark, again) = {
             let estate = self.estate.lock();
-            (estate.mark, estate.again)
+            (estate.mark, estate.again.into_iter().chain(self.orphans.lock().next()).min())
         };
         let postponed = async {
             match again {
@@ -321,21 +337,59 @@ impl KubernetesExecutor {
         })
     }
 
-    /// The records that nobody looks after.
-    async fn left_behind(&self, view: &View) -> kube::Result<Vec<String>> {
+    /// All pods of this source's jobs; `None`: they cannot be listed now, which can wait.
+    async fn pods(&self) -> Option<Vec<LonelyPod>> {
+        let source = source_hash(&self.shared.runner.source);
+        let all = ListParams::default().labels(&format!("{SOURCE_LABEL}={source},{JOB_LABEL}"));
+        let pods = match self.shared.pods().list_metadata(&all).await {
+            Ok(pods) => pods,
+            Err(error) => {
+                debug!(%error, "could not look for pods without a job");
+                return None;
+            }
+        };
+        let lonely = |metadata: ObjectMeta| {
+            let job = metadata.labels?.get(JOB_LABEL)?.parse().ok()?;
+            metadata.deletion_timestamp.is_none().then_some(())?;
+            Some(LonelyPod { name: metadata.name?, uid: metadata.uid?, job: JobId(job) })
+        };
+        Some(pods.items.into_iter().filter_map(|pod| lonely(pod.metadata)).collect())
+    }
+
+    /// Removes pods whose record is gone for good.
+    async fn remove_orphans(&self, pods: Vec<LonelyPod>, recorded: &BTreeSet<JobId>) {
+        let due = self.orphans.lock().observe(pods, recorded, Instant::now());
+        for LonelyPod { name, uid, job } in due {
+            warn!(%job, pod = name, "this pod belongs to no job any more; removing it");
+            if let Err(error) =
+                self.shared.delete_pod(&self.shared.settings.namespace, &name, Some(&uid)).await
+            {
+                debug!(pod = name, %error, "it could not be removed; it will be tried again");
+            }
+        }
+    }
+
+    /// The records that nobody looks after, and all jobs that have one.
+    async fn left_behind(&self, view: &View) -> kube::Result<(Vec<String>, BTreeSet<JobId>)> {
         let me = manager_hash(&self.shared.runner.manager);
         let living = match view {
             View::Seen(living) => living.hashes(),
             View::Blind | View::Unknown => std::iter::once(me.clone()).collect(),
         };
         let held = &self.shared.held;
-        self.shared
+        let mut recorded = BTreeSet::new();
+        let names = self
+            .shared
             .store
-            .find(|job, manager| match manager == me {
-                true => !held.contains(job),
-                false => !living.contains(manager),
+            .find(|job, manager| {
+                recorded.insert(job);
+                match manager == me {
+                    true => !held.contains(job),
+                    false => !living.contains(manager),
+                }
             })
-            .await
+            .await?;
+        Ok((names, recorded))
     }
 
     async fn claim_all(
@@ -400,6 +454,19 @@ impl KubernetesExecutor {
         }
         if let Some(pod) = hub.find(&record.body.pod) {
             return Ok(Some(PodSight::Seen(pod)));
+        }
+        // The watch may be behind, e.g. because it was cut off while the pod was made: what it does
+        // not have is not gone.
+        let there = self.shared.pods().get_opt(&record.body.pod).await;
+        let there = there.map_err(|error| executor_error(error, "ask for a job's pod"))?;
+        let number = record.body.job.to_string();
+        let is_its = |pod: &PodView| {
+            let labels = pod.metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(JOB_LABEL)) == Some(&number)
+        };
+        if let Some(mut pod) = there.filter(is_its) {
+            pod.strip();
+            return Ok(Some(PodSight::Seen(Arc::new(pod))));
         }
         if record.body.phase == RecordPhase::Started {
             return Ok(Some(PodSight::Gone(None)));

@@ -14,6 +14,7 @@ mod credentials;
 mod executor;
 pub mod job;
 pub mod names;
+mod orphans;
 pub mod overwrites;
 pub mod pause;
 pub mod pod;

@@ -1,5 +1,6 @@
 //! Servers to test a job source or an executor against, and ways to hurt them.
 //!
+//! * [`chaos`]: seeded schedules of faults, and a source in memory.
 //! * [`gitlab`]: a stand-in for GitLab's side of the runner API.
 //! * [`cluster`]: a simulated Kubernetes cluster whose containers are local processes.
 //! * [`fault`]: a TCP proxy that breaks connections on purpose, for any server.
@@ -10,6 +11,7 @@
 //!
 //! Nothing here is needed at run time by the other crates.
 
+pub mod chaos;
 pub mod cluster;
 pub mod conformance;
 pub mod fault;

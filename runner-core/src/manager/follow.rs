@@ -64,6 +64,8 @@ pub(super) struct Follower<'a> {
     end: Option<JobEnd>,
     /// Since when the source has not taken the verdict.
     undelivered_since: Option<Instant>,
+    /// How often in a row the source said that it stands elsewhere.
+    elsewhere: u32,
     /// How often the source said that the trace is not the one described.
     rejections: u32,
     cancelled: bool,
@@ -81,6 +83,9 @@ pub(super) struct Follower<'a> {
 /// After how many rejected traces the verdict goes without a checksum. GitLab Runner sends the whole
 /// log again and again without end.
 const MOST_REJECTIONS: u32 = 3;
+
+/// After how many pieces in a row that the source wants elsewhere it is given time.
+const MOST_DETOURS: u32 = 2;
 
 impl<'a> Follower<'a> {
     pub(super) fn new(
@@ -107,6 +112,7 @@ impl<'a> Follower<'a> {
             finishing: false,
             end: None,
             undelivered_since: None,
+            elsewhere: 0,
             rejections: 0,
             cancelled: false,
             interrupted: false,
@@ -400,6 +406,7 @@ impl<'a> Follower<'a> {
                         self.rhythm.sent(now, bytes);
                         self.backoff.reset();
                         self.undelivered_since = None;
+                        self.elsewhere = 0;
                         let (chunks, from) = (piece.chunks, piece.from);
                         let lag = self.unstored.take().map_or(Duration::ZERO, |at| now - at);
                         if self.relay.waiting() > 0 {
@@ -411,8 +418,11 @@ impl<'a> Follower<'a> {
                     }
                     Ok(Appended::Elsewhere { has, reply }) => {
                         debug!(from = %piece.from, %has, "the source stands elsewhere");
-                        if piece.from == has {
-                            // It names the place that was offered: only time can help.
+                        self.elsewhere += 1;
+                        self.undelivered_since = None;
+                        if piece.from == has || self.elsewhere > MOST_DETOURS {
+                            // It names the place that was offered, or cannot make up its mind: only
+                            // time can help.
                             self.rhythm.pause(now, self.backoff.wait(None));
                         }
                         let moved = self.relay.rewind(has);

@@ -22,13 +22,10 @@ use crate::outcome::{Infra, InfraKind, Outcome};
 use crate::plan::{HeaderLine, Plan};
 use crate::planner::{self, PlanError, PlanLookup, PlanSettings, Transfers};
 use crate::session::{SessionKey, Visitors};
-use crate::source::{Directive, Offer, QueueFacts, Reply, SourceError, SourceErrorKind, Ticket};
+use crate::source::{Directive, Offer, QueueFacts, Reply, SourceError, Ticket};
 
 /// How long an executor that does not answer is asked to take a job before the job is failed.
 const START_PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// How long it is tried to tell the source that the job runs: longer than the minute after which
-/// GitLab gives a job that nobody acknowledged to somebody else, and then refuses this one.
-const ACCEPT_PATIENCE: Duration = Duration::from_secs(2 * 60);
 /// How long a job's secrets may take before the source is told that the job runs: it gives a job that
 /// nobody acknowledged for a minute to somebody else. Before that, a manager that dies loses nothing.
 const ACCEPT_WITHIN: Duration = Duration::from_secs(40);
@@ -112,8 +109,14 @@ impl JobTask {
                     return;
                 }
             },
-            // GitLab Runner runs the job all the same, and so must we: the source thinks we do.
-            Err(error) => warn!(%error, "could not accept the job; running it all the same"),
+            // GitLab Runner runs the job all the same. But a source that has not heard of it gives it
+            // to somebody else after a minute, and then it runs twice: without a yes nothing starts.
+            Err(error) => {
+                let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
+                error!(%error, url, "the source did not say for long that the job may run; it is left to it");
+                self.dispose(&label, &mut *handle, began).await;
+                return;
+            }
         }
         drop(job);
         self.start_and_follow(&label, &mut *handle, began).await;
@@ -124,14 +127,15 @@ impl JobTask {
     /// manager leaves, and the next one asks.
     ///
     /// # Errors
-    /// When the source does not answer for long, or refuses.
+    /// When the source has not said yes or no for as long as a verdict would be offered to it. What
+    /// looks like a refusal may be a proxy's; a source that does not want the job says so.
     async fn accept(&mut self, ticket: &Ticket) -> Result<Option<Reply>, SourceError> {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
-        let give_up = Instant::now() + ACCEPT_PATIENCE;
+        let give_up = Instant::now() + self.runner.relay.give_up;
         loop {
             let error = match self.runner.source.accept(ticket).await {
-                Err(error) if error.kind == SourceErrorKind::Unavailable => error,
-                decided => return decided.map(Some),
+                Ok(reply) => return Ok(Some(reply)),
+                Err(error) => error,
             };
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {

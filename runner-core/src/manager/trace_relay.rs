@@ -187,7 +187,15 @@ impl TraceRelay {
     pub(super) fn rewind(&mut self, has: Offset) -> bool {
         self.is_known = true;
         if self.own_lost {
-            return self.settle_for(has.0);
+            let here = self.stored..=self.stored + self.waiting_bytes;
+            if self.last_words == LastWords::Placed && here.contains(&has.0) {
+                // It has a part of what waits: an answer was lost. The rest cannot be had again.
+                self.stored(has.0 - self.stored);
+                return false;
+            }
+            let moved = self.settle_for(has.0);
+            self.settle_at(has.0);
+            return moved;
         }
         let end = self.own_end.map(|own| own + (self.before.len() + self.after.len()) as u64);
         let has = match end {
@@ -230,9 +238,6 @@ impl TraceRelay {
             self.own_end = Some(has.saturating_sub(before));
         }
         self.last_words = LastWords::Placed;
-        if self.stored + self.waiting_bytes != has {
-            self.settle_at(has);
-        }
         moved
     }
 
@@ -396,6 +401,32 @@ mod tests {
         assert!(!relay.rewind(Offset(5002)));
         assert_eq!(flat(relay.piece()), (5002, b"st\n".to_vec()));
         relay.stored(3);
+        assert!(relay.is_complete());
+    }
+
+    #[test]
+    fn a_lost_answer_to_the_last_words_moves_nothing() {
+        let mut relay = TraceRelay::new(Bytes::new());
+        relay.receive(Offset(0), Bytes::from_static(b"abcdef"));
+        relay.end_lost(Offset(6), Bytes::from_static(b"lost\n"), LastWords::Placed);
+        // The source stored a part of the piece, and then all of it.
+        assert!(!relay.rewind(Offset(4)));
+        assert_eq!(
+            flat(relay.piece()),
+            (4, b"eflost\n".to_vec()),
+            "what waits cannot be had again"
+        );
+        assert!(!relay.rewind(Offset(11)));
+        assert!(relay.piece().is_none() && relay.is_complete());
+    }
+
+    #[test]
+    fn a_source_that_stands_where_guessed_last_words_would_end_gets_them_after_that() {
+        let mut relay = TraceRelay::new(Bytes::new());
+        relay.end_lost(Offset(0), Bytes::from_static(b"lost\n"), LastWords::Guessed);
+        assert!(relay.rewind(Offset(5)), "an earlier manager may have said as much");
+        assert_eq!(flat(relay.piece()), (5, b"lost\n".to_vec()));
+        relay.stored(5);
         assert!(relay.is_complete());
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
@@ -86,11 +86,33 @@ impl Clients {
     ///
     /// # Errors
     /// When it does not give a client.
-    pub fn from_config(mut config: Config) -> Result<Self, ClientError> {
+    pub fn from_config(config: Config) -> Result<Self, ClientError> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT));
+        http.set_keepalive(Some(KEEPALIVE));
+        http.set_keepalive_interval(Some(KEEPALIVE / 3));
+        #[cfg(target_os = "linux")]
+        http.set_tcp_user_timeout(Some(2 * KEEPALIVE));
+        let https = config
+            .rustls_https_connector_with_connector(http)
+            .map_err(|error| ClientError::Config(Box::new(error)))?;
+        Self::from_connector(config, https)
+    }
+
+    /// Connects by kube's own configuration, over connections of somebody else's making.
+    ///
+    /// # Errors
+    /// When the configuration does not give a client.
+    pub fn from_connector<C>(mut config: Config, connector: C) -> Result<Self, ClientError>
+    where
+        C: Connect + Clone + Send + Sync + 'static,
+    {
         config.default_retry = false;
         let requests = RequestCounts::default();
-        let api = client(&config, &requests, Some(ANSWER))?;
-        let stream = client(&config, &requests, None)?;
+        let api = client(&config, connector.clone(), &requests, Some(ANSWER))?;
+        let stream = client(&config, connector, &requests, None)?;
         Ok(Self { api, stream, requests })
     }
 
@@ -100,22 +122,17 @@ impl Clients {
     }
 }
 
-fn client(
+fn client<C>(
     config: &Config,
+    connector: C,
     requests: &RequestCounts,
     answer: Option<Duration>,
-) -> Result<Client, ClientError> {
+) -> Result<Client, ClientError>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
     let failed = |error| ClientError::Config(Box::new(error));
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_connect_timeout(Some(CONNECT));
-    http.set_keepalive(Some(KEEPALIVE));
-    http.set_keepalive_interval(Some(KEEPALIVE / 3));
-    #[cfg(target_os = "linux")]
-    http.set_tcp_user_timeout(Some(2 * KEEPALIVE));
-    let https = config.rustls_https_connector_with_connector(http).map_err(failed)?;
-    let hyper: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new()).build(https);
+    let hyper: HyperClient<_, Body> = HyperClient::builder(TokioExecutor::new()).build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(failed)?)

@@ -16,7 +16,7 @@ use runner_core::wire::{
 };
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use super::door::Whereabouts;
 use super::launch::Launched;
@@ -219,12 +219,14 @@ impl Actor {
     }
 
     async fn take_in(&mut self, input: Input) {
+        trace!(pod = self.pod, ?input);
         for action in self.machine.handle(Instant::now(), input) {
             self.perform(action).await;
         }
     }
 
     async fn perform(&mut self, action: Action) {
+        trace!(pod = self.pod, ?action);
         match action {
             Action::Link => {
                 let shared = Arc::clone(&self.shared);

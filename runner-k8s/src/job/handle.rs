@@ -328,9 +328,19 @@ impl JobHandle for KubernetesJob {
         let claimed = self.claimed.lock().await;
         if !self.pod_gone {
             let pod = claimed.body().pod.clone();
+            // Of the pod that was followed. Without it, a pod of this name may be that of somebody who
+            // has the job now, e.g. because the source took it back and gave it out again.
+            let uid = self.current.borrow().as_ref().map(|place| place.uid.clone());
+            if uid.is_none() {
+                self.shared
+                    .store
+                    .confirm(&claimed)
+                    .await
+                    .map_err(|error| error.into_executor_error("look at the job's record"))?;
+            }
             let namespace = self.shared.namespace(self.place_of_pod.as_ref());
             self.shared
-                .delete_pod(namespace, &pod, None)
+                .delete_pod(namespace, &pod, uid.as_deref())
                 .await
                 .map_err(|error| executor_error(error, "delete the job's pod"))?;
             self.pod_gone = true;

@@ -480,6 +480,42 @@ fn a_source_that_wants_the_trace_again_gets_it_again() {
 }
 
 #[test]
+fn a_trace_that_is_wanted_again_after_an_unexplained_failure_is_waited_for_in_peace() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"ab"));
+    bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Signalled(11), b"ab"))));
+    assert!(ended(&bench.pass(3)).is_some());
+    bench.is(Input::Follow { from: Some(Offset::ZERO), until: ALL });
+    bench.is(Input::Linked);
+    let next = bench.machine.deadline().unwrap();
+    assert!(next > bench.now, "a deadline that is past starves everything else");
+    bench.welcome();
+    assert!(bench.is(trace(0, b"ab")).iter().any(|action| matches!(action, Action::Emit(_))));
+}
+
+#[test]
+fn a_trace_that_is_wanted_again_is_not_looked_for_in_a_pod_that_is_gone() {
+    let mut bench = Bench::following();
+    bench.is(trace(0, b"ab"));
+    bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Exited(0), b"ab"))));
+    bench.is(Input::Gone(None));
+    let actions = bench.is(Input::Follow { from: Some(Offset::ZERO), until: ALL });
+    assert_eq!(ended(&actions).unwrap().trace, None);
+}
+
+#[test]
+fn a_trace_of_a_cancelled_job_that_is_wanted_again_is_still_to_be_had() {
+    let mut bench = Bench::following();
+    bench.is(Input::Stop(Stop::Cancel));
+    bench.is(trace(0, b"ab"));
+    bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Cancelled, b"ab"))));
+    bench.pass(100);
+    bench.is(Input::Unlinked("closed".into()));
+    bench.is(Input::Follow { from: Some(Offset::ZERO), until: ALL });
+    assert!(!bench.pass(1).contains(&Action::DeletePod));
+}
+
+#[test]
 fn another_place_is_asked_for_without_a_new_stream_when_nothing_is_on_its_way() {
     let mut bench = Bench::new();
     bench.is(Input::Pod(running()));

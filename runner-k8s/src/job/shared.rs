@@ -1,6 +1,6 @@
 //! What all jobs of an executor share: settings, clients, watches, and what is known of the cluster.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -238,7 +238,7 @@ fn has_job(pod: &PodView) -> bool {
 /// The jobs that have a handle in this process. A record of this manager whose job has none was
 /// dropped by accident and may be adopted again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HeldJobs(Arc<watch::Sender<BTreeSet<JobId>>>);
+pub(crate) struct HeldJobs(Arc<watch::Sender<BTreeMap<JobId, usize>>>);
 
 /// Keeps a job in [`HeldJobs`].
 #[derive(Debug)]
@@ -250,18 +250,22 @@ pub(crate) struct Held {
 impl HeldJobs {
     /// Holds a job, from before its record is written or claimed.
     pub(crate) fn hold(&self, job: JobId) -> Held {
-        self.0.send_modify(|jobs| {
-            jobs.insert(job);
-        });
+        // Counted: a job that the source took back and gave out again has two handles for a moment.
+        self.0.send_modify(|jobs| *jobs.entry(job).or_default() += 1);
         Held { jobs: self.clone(), job }
     }
 
-    pub(crate) fn contains(&self, job: JobId) -> bool {
-        self.0.borrow().contains(&job)
+    /// How many handles a job has.
+    pub(crate) fn count(&self, job: JobId) -> usize {
+        self.0.borrow().get(&job).copied().unwrap_or_default()
     }
 
-    /// The jobs, as they come and go.
-    pub(crate) fn watch(&self) -> watch::Receiver<BTreeSet<JobId>> {
+    pub(crate) fn contains(&self, job: JobId) -> bool {
+        self.0.borrow().contains_key(&job)
+    }
+
+    /// The jobs with their numbers of handles, as they come and go.
+    pub(crate) fn watch(&self) -> watch::Receiver<BTreeMap<JobId, usize>> {
         self.0.subscribe()
     }
 }
@@ -269,7 +273,12 @@ impl HeldJobs {
 impl Drop for Held {
     fn drop(&mut self) {
         self.jobs.0.send_modify(|jobs| {
-            jobs.remove(&self.job);
+            if let Some(count) = jobs.get_mut(&self.job) {
+                *count -= 1;
+                if *count == 0 {
+                    jobs.remove(&self.job);
+                }
+            }
         });
     }
 }

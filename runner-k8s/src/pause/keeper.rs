@@ -1,6 +1,6 @@
 //! Keeps as many pause pods as the policies want.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(crate) struct PausePods {
 impl PausePods {
     /// Until it is aborted. `jobs`: how many this manager has. GitLab Runner counts workers that only
     /// ask for jobs, too (better).
-    pub(crate) async fn keep(self, mut jobs: watch::Receiver<BTreeSet<JobId>>) {
+    pub(crate) async fn keep(self, mut jobs: watch::Receiver<BTreeMap<JobId, usize>>) {
         let mut scaler = Scaler::new(self.autoscaler.clone());
         let (mut applied, mut beat) = (None, Instant::now());
         let mut not_before = Instant::now();

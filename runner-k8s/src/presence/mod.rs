@@ -105,7 +105,7 @@ impl Presence {
         }
     }
 
-    /// Takes the own sign away: whatever this manager still holds is for others.
+    /// Takes the own sign away, or what may become one: whatever this manager still holds is for others.
     pub(crate) async fn retire(&self, me: &str) {
         // Aborted and waited for, so that it does not show the sign again.
         let task = self.task.lock().take();
@@ -161,11 +161,10 @@ impl Watcher {
     }
 
     async fn show(&mut self) {
+        // Before the answer: a manager that retires meanwhile has to take back what it asked for.
+        self.state.lock().shown = Some(self.kind);
         match self.signs.show(self.kind).await {
-            Ok(()) => {
-                self.settled = true;
-                self.state.lock().shown = Some(self.kind);
-            }
+            Ok(()) => self.settled = true,
             Err(error) if refused(&error) && !self.settled => {
                 if self.kind == SignKind::Lease {
                     debug!(%error, "no leases for this role; a ConfigMap shows that the manager lives");

@@ -42,6 +42,10 @@ pub enum ClaimError {
     /// Another manager has it.
     #[error("the job record belongs to {0}")]
     Taken(String),
+    /// Somebody has it to whom the source gave it before. It will notice that it lost it, or it will
+    /// run it.
+    #[error("the job is still in the hands of {0}, to whom it was given before")]
+    Contested(String),
     /// Something else has its name.
     #[error("a Secret of the job record's name is something else; delete it")]
     Foreign,
@@ -58,7 +62,7 @@ impl ClaimError {
                 ExecutorErrorKind::Superseded,
                 format!("could not {doing}: {self}"),
             ),
-            Self::Foreign => ExecutorError::new(
+            Self::Foreign | Self::Contested(_) => ExecutorError::new(
                 ExecutorErrorKind::Unavailable,
                 format!("could not {doing}: {self}"),
             ),

@@ -60,8 +60,13 @@ impl RecordStore {
     /// An answer may have been lost, and a manager may have died after it: a record of the same job
     /// that was never started is taken over.
     ///
+    /// `is_held`: whether a manager lives and has the job in its hands. A source that was not told in
+    /// time that a job runs gives it out again; then two know of it, and only one of their tickets is
+    /// good. Which one the source alone can say, to whom it was given first: so the second waits.
+    ///
     /// # Errors
-    /// [`ClaimError::Taken`] when another manager has started the job.
+    /// [`ClaimError::Taken`] when another manager has started the job, [`ClaimError::Contested`]
+    /// when somebody has it who must find out first whether the source still wants that.
     pub async fn create(
         &self,
         name: &str,
@@ -69,6 +74,7 @@ impl RecordStore {
         content: &Content,
         pod: &Value,
         environment: &[(String, Secret)],
+        is_held: impl Fn(&str) -> bool,
     ) -> Result<Claimed, ClaimError> {
         // What the pod needs is beside it.
         let beside = inside(content, environment);
@@ -115,6 +121,11 @@ impl RecordStore {
             let Some(found) = self.read(there) else { return Err(ClaimError::Foreign) };
             let known = &found.body;
             let ours = known.claim.manager == body.claim.manager;
+            // Our own, of a try whose answer was lost, unless the source gave the job out twice.
+            let again = ours && known.ticket == body.ticket;
+            if !again && is_held(&known.claim.manager) {
+                return Err(ClaimError::Contested(known.claim.manager.clone()));
+            }
             if !ours && known.phase == RecordPhase::Started {
                 return Err(ClaimError::Taken(known.claim.manager.clone()));
             }
@@ -175,7 +186,7 @@ impl RecordStore {
     /// When they cannot be listed.
     pub async fn find(
         &self,
-        wanted: impl Fn(JobId, &str) -> bool,
+        mut wanted: impl FnMut(JobId, &str) -> bool,
     ) -> Result<Vec<String>, kube::Error> {
         let selector = format!("{SOURCE_LABEL}={},{ROLE_LABEL}={ROLE}", source_hash(&self.source));
         let mut page = ListParams::default().labels(&selector).limit(PAGE);
@@ -317,6 +328,19 @@ impl RecordStore {
         }
     }
 
+    /// Whether a record is still this manager's.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when another claim has come since. A record that is gone is no error:
+    /// nobody has the job then.
+    pub async fn confirm(&self, claimed: &Claimed) -> Result<(), ClaimError> {
+        match self.current(claimed).await {
+            Ok(_) => Ok(()),
+            Err(ClaimError::Taken(who)) if who.starts_with("nobody") => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Deletes a record and the Secrets beside it. Nothing left is no error.
     ///
     /// # Errors
@@ -325,6 +349,10 @@ impl RecordStore {
         let (body, beside) = (claimed.body(), self.beside(claimed.body()));
         // They go with a namespace of their own.
         let own = body.place.as_ref().is_some_and(|place| place.own);
+        if !body.others.is_empty() {
+            // Their names are those of any claim of this job.
+            self.confirm(claimed).await?;
+        }
         for other in body.others.iter().filter(|_| !own) {
             gone(beside.delete(other, &DeleteParams::default()).await.err())?;
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ use super::kinds::{
 };
 use super::kubelet::pod::PodOrder;
 use super::kubelet::{process, strays};
+use super::memory;
 use super::rbac::{Rule, Tokens, User};
 use super::selector::Selector;
 use super::server::{self, ServerOrder};
@@ -187,6 +189,40 @@ impl Cluster {
         })
     }
 
+    /// A cluster without sockets, processes and threads, in the runtime it is made in, whose time may
+    /// be paused. Containers of all images must be scripted ([`ImageSpec::scripted`],
+    /// [`ImageSpec::program`]), and it is reached by [`Cluster::connect`].
+    ///
+    /// # Errors
+    /// When there is no directory for it.
+    pub fn in_memory(settings: ClusterSettings) -> Result<Self, StartClusterError> {
+        let id = format!("{:016x}", unique());
+        let parent = settings.work_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = parent.join(format!("sim-{}", &id[..8]));
+        std::fs::create_dir_all(&dir)?;
+        let (token, admin_token) =
+            (format!("sim-{:016x}{:016x}", unique(), unique()), format!("admin-{:016x}", unique()));
+        let tokens = tokens(&settings, &token, &admin_token);
+        let shared = shared(settings, id, dir.clone(), tokens, Home::Memory);
+        Ok(Cluster {
+            shared: SharedRef(shared),
+            address: ([127, 0, 0, 1], 0).into(),
+            token,
+            admin_token,
+            orders: None,
+            thread: None,
+            own_dir: Some(dir),
+        })
+    }
+
+    /// A new connection to the API server of a cluster [in memory](Cluster::in_memory).
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub fn connect(&self) -> io::Result<DuplexStream> {
+        memory::connect(self.shared())
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         &self.shared.0
     }
@@ -320,7 +356,10 @@ impl Cluster {
                 })
                 .collect()
         };
-        let mut processes = strays::find(&self.shared().id);
+        let mut processes = match self.shared().in_memory {
+            true => Vec::new(),
+            false => strays::find(&self.shared().id),
+        };
         processes.sort_unstable();
         Leftovers {
             pods: names(&PODS),
@@ -451,6 +490,8 @@ impl Cluster {
         if let Some(orders) = &self.orders {
             // The server runs as long as this handle.
             let _ = orders.send(order);
+        } else {
+            memory::obey(self.shared(), order);
         }
     }
 
@@ -509,7 +550,11 @@ impl Drop for Cluster {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
-        strays::kill(&self.shared().id);
+        if self.shared().in_memory {
+            memory::end(self.shared());
+        } else {
+            strays::kill(&self.shared().id);
+        }
         if let Some(dir) = self.own_dir.take() {
             // What cannot be removed lies in a temporary directory.
             drop(std::fs::remove_dir_all(dir));
@@ -544,16 +589,37 @@ async fn prepare(
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
+    let shared = shared(settings, id, dir, tokens, Home::Thread { namespaces });
+    Ok((shared, listener, address))
+}
+
+/// Where a cluster lives.
+enum Home {
+    /// On a thread of its own, with processes.
+    Thread { namespaces: bool },
+    /// In its caller's runtime, without.
+    Memory,
+}
+
+fn shared(
+    settings: ClusterSettings,
+    id: String,
+    dir: PathBuf,
+    tokens: Tokens,
+    home: Home,
+) -> Arc<Shared> {
     let store = Store::new(settings.history);
     for namespace in ["default", settings.namespace.as_str()] {
         add_namespace(&store, namespace);
     }
     // Nothing is there yet that it could collide with.
     drop(store.create(&NODES, "", NODE, json!({})));
-    let shared = Arc::new(Shared {
+    Arc::new(Shared {
         id,
         dir,
-        namespaces,
+        namespaces: matches!(home, Home::Thread { namespaces: true }),
+        in_memory: matches!(home, Home::Memory),
+        away_until: Mutex::new(None),
         store,
         tokens: Mutex::new(tokens),
         faults: Faults::default(),
@@ -569,8 +635,7 @@ async fn prepare(
         node_lost: Mutex::new(false),
         tasks: TaskTracker::new(),
         settings,
-    });
-    Ok((shared, listener, address))
+    })
 }
 
 /// Ends every worker and, with them, every container.

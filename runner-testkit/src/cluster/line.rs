@@ -1,6 +1,6 @@
 //! A server connection that can be cut, stalled, or given only so many more bytes to send.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// The control side of one connection.
 #[derive(Debug, Default)]
@@ -62,7 +61,7 @@ impl Line {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<Line>>>,
+    open: Mutex<BTreeMap<u64, Arc<Line>>>,
 }
 
 impl Lines {
@@ -96,21 +95,24 @@ impl Lines {
     }
 }
 
+/// What a line carries: a socket, or a pipe in memory.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// The data side.
-#[derive(Debug)]
 pub(super) struct LineIo {
-    tcp: TcpStream,
+    wire: Box<dyn Wire>,
     pub(super) line: Arc<Line>,
     id: u64,
     lines: Arc<Lines>,
 }
 
 impl LineIo {
-    pub(super) fn new(tcp: TcpStream, lines: Arc<Lines>) -> Self {
+    pub(super) fn new(wire: impl Wire + 'static, lines: Arc<Lines>) -> Self {
         let line = Arc::new(Line::default());
         let id = lines.next.fetch_add(1, Ordering::Relaxed);
         lines.open.lock().insert(id, line.clone());
-        LineIo { tcp, line, id, lines }
+        LineIo { wire: Box::new(wire), line, id, lines }
     }
 }
 
@@ -140,7 +142,7 @@ impl AsyncRead for LineIo {
                 return Poll::Pending;
             }
         }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
+        Pin::new(&mut self.wire).poll_read(cx, buf)
     }
 }
 
@@ -168,7 +170,7 @@ impl AsyncWrite for LineIo {
             self.line.cut();
             return Poll::Ready(Err(gone()));
         }
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, &buf[..allowed]))?;
+        let written = ready!(Pin::new(&mut self.wire).poll_write(cx, &buf[..allowed]))?;
         if let Some(left) = &mut self.line.state.lock().budget {
             *left = left.saturating_sub(written as u64);
         }
@@ -176,10 +178,10 @@ impl AsyncWrite for LineIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.wire).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.wire).poll_shutdown(cx)
     }
 }

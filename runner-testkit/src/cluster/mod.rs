@@ -26,6 +26,7 @@ mod kinds;
 mod kubelet;
 mod line;
 mod logs;
+mod memory;
 mod rbac;
 mod refusal;
 mod route;
@@ -43,7 +44,7 @@ mod watch;
 pub use self::faults::{Fault, RandomDrops, RequestFilter};
 pub use self::handle::{Cluster, Leftovers, NoSuchPod, Requests, StartClusterError};
 pub use self::rbac::Rule;
-pub use self::scripted::{ScriptedExec, ScriptedIo};
+pub use self::scripted::{ScriptedExec, ScriptedIo, ScriptedProgram, ScriptedStart};
 pub use self::scripted_agent::scripted_agent;
 pub use self::settings::{ClusterSettings, ImageSpec, Isolation, Pull};
 

@@ -89,7 +89,8 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<tokio::net::TcpStr
     }
 }
 
-async fn connection(shared: Arc<Shared>, io: LineIo) {
+/// Serves one connection to its end.
+pub(super) async fn connection(shared: Arc<Shared>, io: LineIo) {
     let line = io.line.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, line) = (shared.clone(), line.clone());

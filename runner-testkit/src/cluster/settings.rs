@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::rbac::Rule;
-use super::scripted::ScriptedExec;
+use super::scripted::{ScriptedExec, ScriptedProgram};
 
 /// How containers are kept apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +99,9 @@ pub struct ImageSpec {
     pub pull: Pull,
     /// A stand-in for the programs in containers of this image. Default: none, programs are real.
     pub exec: Option<ScriptedExec>,
+    /// With [`ImageSpec::exec`]: a stand-in for the container's own program. Default: none, the
+    /// container runs until it is told to stop.
+    pub program: Option<ScriptedProgram>,
 }
 
 /// How a pull of an image goes. An image is on the node after its first successful pull.

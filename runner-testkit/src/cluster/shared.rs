@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::NODE;
@@ -51,6 +52,10 @@ pub(super) struct Shared {
     /// The text with which an admission webhook refuses pods.
     pub(super) admission: Mutex<Option<String>>,
     pub(super) node_lost: Mutex<bool>,
+    /// It lives in its caller's runtime and has no processes.
+    pub(super) in_memory: bool,
+    /// Until when the API server takes no connections, in memory.
+    pub(super) away_until: Mutex<Option<Instant>>,
     /// Every task of the cluster that is not a connection.
     pub(super) tasks: TaskTracker,
 }

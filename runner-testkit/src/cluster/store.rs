@@ -3,9 +3,9 @@
 //! Owns optimistic concurrency and the watch history. Who may change what, and whether an object is
 //! valid, is decided before.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -316,8 +316,10 @@ pub(super) fn now() -> String {
 /// A number that no other call in this process returns and that differs between processes.
 pub(super) fn unique() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed))
+    // Of the thread, so that a cluster in memory does the same whatever else runs beside it; the
+    // random state differs between threads.
+    thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
+    RandomState::new().hash_one(COUNT.replace(COUNT.get().wrapping_add(1)))
 }
 
 /// A UID in the form of a version 4 UUID.

@@ -49,7 +49,12 @@ impl Machine {
     }
 
     pub(super) fn on_gone(&mut self, last: Option<Sighting>) {
-        if self.is_ended() || matches!(self.state, State::Relaunching) {
+        if self.is_ended() {
+            // Should the trace be wanted again, there is nobody to ask.
+            self.sighting.helper_over = true;
+            return;
+        }
+        if matches!(self.state, State::Relaunching) {
             return;
         }
         let seen = last.unwrap_or_else(|| self.sighting.clone());
@@ -81,7 +86,8 @@ impl Machine {
 
     pub(super) fn unheard_stop(&self) -> Option<Instant> {
         let (_, since) = self.stop?;
-        (!self.is_welcome()).then_some(since + UNHEARD_STOP)
+        // A job that is over has heard it, or need not; its trace may be wanted again.
+        (!self.is_welcome() && self.verdict.is_none()).then_some(since + UNHEARD_STOP)
     }
 
     pub(super) fn on_tick(&mut self, now: Instant) {
@@ -109,6 +115,11 @@ impl Machine {
                 None => self.not_started(),
             };
             self.on_end(now, end);
+        }
+        if due(self.settle_until) {
+            // A time that is past would be the next deadline for ever, and nothing else would be
+            // heard, if the trace is wanted again.
+            self.settle_until = None;
         }
         if due(self.away_until) {
             let message = "the runner's helper container was killed and did not come back";

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::BoxFuture;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::scripted::ScriptedExec;
+use super::super::scripted::{ScriptedExec, ScriptedStart};
 use super::super::settings::ImageSpec;
 use super::super::shared::Shared;
 use super::super::store::{now, unique};
@@ -211,7 +212,7 @@ impl Container {
             }
         };
         if let Some(exec) = &image.exec {
-            return Ok(self.scripted(exec.clone(), program, id, restarts).await);
+            return Ok(self.scripted(exec.clone(), image, program, id, restarts).await);
         }
         let (env, working_dir) = (program.env.clone(), program.working_dir.clone());
         let plain = matches!(program.place, Place::Host);
@@ -272,18 +273,21 @@ impl Container {
         Ok(Some((end, stopped)))
     }
 
-    /// One run of a container that is no process: until it is told to end.
+    /// One run of a container that is no process: until its stand-in ends or it is told to.
     async fn scripted(
         &mut self,
         exec: ScriptedExec,
+        image: &ImageSpec,
         program: Program,
         id: &str,
         restarts: u32,
     ) -> Option<(End, bool)> {
         let started = now();
         let uid = self.pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-        let key = (uid, self.text("name").to_owned());
+        let key = (uid.clone(), self.text("name").to_owned());
         let log = Arc::new(Log::new());
+        let (terminate, terminated) = watch::channel(false);
+        let play = self.stand_in(image, &program, restarts, terminated);
         self.shared.running.lock().insert(
             key.clone(),
             Running {
@@ -294,26 +298,81 @@ impl Container {
                 plain: true,
                 log: log.clone(),
                 stdin: Arc::default(),
-                exec: Some(exec),
+                exec: Some((exec, uid)),
             },
         );
         self.report(State::Running { since: started.clone() }, id, restarts, false);
-        let order = self.orders.recv().await;
+        let end = self.until_end(play, &terminate).await;
         self.shared.running.lock().remove(&key);
         log.close();
-        let (exit_code, reason, stopped) = match order {
-            Some(Order::Stop(_)) => (0, "Completed", true),
-            Some(Order::Kill(reason)) => (137, reason, false),
-            Some(Order::Vanish) | None => return None,
-        };
+        let (exit_code, reason, stopped) = end?;
         let end = End {
             exit_code,
             reason: reason.into(),
-            message: String::new(),
+            message: self.termination_message(&log, exit_code),
             started: Some(started),
             finished: Some(now()),
         };
         Some((end, stopped))
+    }
+
+    fn stand_in(
+        &self,
+        image: &ImageSpec,
+        program: &Program,
+        restarts: u32,
+        terminated: watch::Receiver<bool>,
+    ) -> Option<BoxFuture<'static, i32>> {
+        let play = image.program.clone()?;
+        let text = |key: &str| self.pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+        let mounts = self.mounts(image).unwrap_or_default();
+        let start = ScriptedStart::new(
+            (text("uid"), text("name")),
+            self.text("name").to_owned(),
+            program.argv.clone(),
+            restarts,
+            terminated,
+            self.dir.join("termination-log"),
+            mounts.into_iter().map(|mount| (mount.path, mount.host)).collect(),
+        );
+        Some(Box::pin(async move { play.run(start).await }))
+    }
+
+    /// Exit code, reason and whether it was told to end; `None` when nothing is to be reported.
+    async fn until_end(
+        &mut self,
+        mut play: Option<BoxFuture<'static, i32>>,
+        terminate: &watch::Sender<bool>,
+    ) -> Option<(i32, &'static str, bool)> {
+        let mut kill_at: Option<Instant> = None;
+        let ended = |code: i32, stopped| {
+            Some((code, if code == 0 { "Completed" } else { "Error" }, stopped))
+        };
+        loop {
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => match order {
+                    Some(Order::Stop(_)) if play.is_none() => return ended(0, true),
+                    Some(Order::Stop(grace)) if grace.is_zero() => return ended(137, true),
+                    Some(Order::Stop(grace)) => {
+                        let at = Instant::now() + grace;
+                        kill_at = Some(kill_at.map_or(at, |known| known.min(at)));
+                        terminate.send_replace(true);
+                    }
+                    Some(Order::Kill(reason)) => return Some((137, reason, false)),
+                    Some(Order::Vanish) | None => return None,
+                },
+                code = async {
+                    match &mut play {
+                        Some(play) => play.await,
+                        None => std::future::pending().await,
+                    }
+                } => return ended(code, kill_at.is_some()),
+                () = async { sleep_until(kill_at.unwrap_or_else(Instant::now)).await }, if kill_at.is_some() => {
+                    return ended(137, true);
+                }
+            }
+        }
     }
 
     /// Follows a running program and the orders about it.

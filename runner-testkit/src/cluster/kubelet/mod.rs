@@ -41,8 +41,8 @@ pub(super) struct Running {
     pub(super) plain: bool,
     pub(super) log: Arc<log::Log>,
     pub(super) stdin: Stdin,
-    /// Set where there is no process.
-    pub(super) exec: Option<ScriptedExec>,
+    /// Set where there is no process, with the pod's UID.
+    pub(super) exec: Option<(ScriptedExec, String)>,
 }
 
 impl Running {

@@ -159,12 +159,12 @@ async fn executed(
     // Two pieces for each stream; a slow client holds back the program as a full pipe does.
     let (tx, output) = mpsc::channel(4);
     let (status_tx, status) = oneshot::channel();
-    if let Some(exec) = &running.exec {
+    if let Some((exec, pod)) = &running.exec {
         let (near, stdin) = tokio::io::duplex(4 << 10);
         let (stdout, far) = tokio::io::duplex(64 << 10);
-        let exec = exec.clone();
+        let (exec, pod) = (exec.clone(), pod.clone());
         tokio::spawn(async move {
-            let io = ScriptedIo { command: command.clone(), stdin, stdout };
+            let io = ScriptedIo { pod, command: command.clone(), stdin, stdout };
             let ((), code) = tokio::join!(pump(far, STDOUT, wanted.stdout, &tx), exec.run(io));
             // Nobody waits for the status of a stream that was dropped.
             drop(status_tx.send(ended(ExitStatus::from_raw(code << 8), &command, version)));

@@ -1,0 +1,146 @@
+//! Many managers, jobs and faults in one process and without time: the real managers, executors,
+//! HTTP clients, streams and agents over pipes, on the simulated API server and a source in memory.
+//!
+//! ```text
+//!   Queue ◄── Line ── Manager ── KubernetesExecutor ── HTTP over Line ──► Cluster (in memory)
+//!                                                                             │ exec, TERM, kill
+//!                                    Truth ◄── Witness ◄── supervise_in ◄── Node
+//! ```
+//!
+//! The same seed is the same run: see [`fixed`]. What must hold is in [`laws`].
+//!
+//! `CHAOS_SEED` and `CHAOS_RUNS` choose the runs (`just chaos SEED N`).
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
+
+mod faults;
+mod fixed;
+mod laws;
+mod manager;
+mod node;
+mod run;
+mod serve;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use runner_testkit::chaos::{Schedule, shrink};
+
+/// Jobs and most faults of a run of the ordinary test. A full run has 20 and 40 (`just chaos`).
+const JOBS: usize = 4;
+const FAULTS: usize = 16;
+
+/// The schedule of a seed, which somebody who looks for a cause may make smaller.
+fn schedule(seed: u64) -> Schedule {
+    let size = |name, default: usize| number(name).map_or(default, |size| size as usize);
+    Schedule::new(seed, size("CHAOS_JOBS", JOBS), size("CHAOS_FAULTS", FAULTS))
+}
+
+/// Managers' logs on standard error, where wanted.
+fn log() {
+    if let Ok(filter) = std::env::var("CHAOS_LOG") {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        // Somebody else of this process may have been first.
+        drop(
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .try_init(),
+        );
+    }
+}
+/// Runs of the ordinary test.
+const RUNS: u64 = 500;
+
+/// A directory for spools and volumes, in memory where there is such a place.
+fn work_dir() -> tempfile::TempDir {
+    let parent = Path::new("/dev/shm");
+    let parent = if parent.is_dir() { parent.to_owned() } else { std::env::temp_dir() };
+    tempfile::Builder::new().prefix("chaos-").tempdir_in(parent).unwrap()
+}
+
+/// Runs a schedule on a thread of its own. The result: what is broken, and what the run was like.
+fn try_once(schedule: &Schedule) -> (Vec<String>, String) {
+    let schedule = schedule.clone();
+    let dir = work_dir();
+    let path = dir.path().to_owned();
+    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(move || {
+        let end = run::run(&schedule, &path);
+        (laws::broken(&end), digest(&end))
+    });
+    thread.unwrap().join().unwrap_or_else(|_| (vec!["it panicked".into()], String::new()))
+}
+
+/// What a run was like, so that two runs can be compared.
+fn digest(end: &run::Outcome) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{:?}\n", end.took);
+    for job in &end.jobs {
+        let verdict = job.verdict.as_ref().map(|(outcome, at)| (outcome, *at - end.begin));
+        let trace = runner_core::outcome::TraceSummary::of(&job.trace);
+        let starts = end.truths.get(&job.plan.id).map_or(0, |truth| truth.starts);
+        let _ = writeln!(text, "{} {} {verdict:?} {trace:?} {starts}", job.plan.id, job.given);
+    }
+    text
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn report(schedule: &Schedule, broken: &[String]) -> String {
+    let small = shrink(schedule.clone(), 300, |smaller| !try_once(smaller).0.is_empty());
+    let still = try_once(&small).0;
+    format!(
+        "seed {}:\n  {}\nsmallest:\n{small:#?}\n  {}",
+        schedule.seed,
+        broken.join("\n  "),
+        still.join("\n  ")
+    )
+}
+
+#[test]
+fn whatever_goes_wrong_every_job_ends_once_with_its_verdict_and_its_log() {
+    log();
+    let first = number("CHAOS_SEED").unwrap_or(1);
+    let runs = number("CHAOS_RUNS").unwrap_or(RUNS);
+    let next = AtomicU64::new(first);
+    let failed = AtomicU64::new(u64::MAX);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + runs
+                        || (failed.load(Ordering::Relaxed) != u64::MAX
+                            && number("CHAOS_SHRINK") != Some(0))
+                    {
+                        return;
+                    }
+                    let plan = schedule(seed);
+                    let (broken, _) = try_once(&plan);
+                    if !broken.is_empty() {
+                        println!("seed {seed}:\n  {}", broken.join("\n  "));
+                        failed.fetch_min(seed, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    if failed != u64::MAX {
+        assert!(number("CHAOS_SHRINK") != Some(0), "seed {failed}");
+        let plan = schedule(failed);
+        let (broken, _) = try_once(&plan);
+        panic!("{}", report(&plan, &broken));
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [3, 11] {
+        let plan = schedule(seed);
+        assert_eq!(try_once(&plan).1, try_once(&plan).1, "seed {seed}");
+    }
+}
