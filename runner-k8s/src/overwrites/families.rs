@@ -2,6 +2,7 @@
 
 use super::scalars::not_admitted;
 use super::{OverwriteError, Overwrites};
+use crate::names::is_label_key;
 use crate::settings::{EFFECTS, Gate, Toleration};
 
 /// What the names end in that are keys of the settings, as variables of the manager's own
@@ -77,7 +78,12 @@ impl Overwrites<'_> {
 
     fn pair(&self, variable: &str, value: &str) -> Result<(String, String), OverwriteError> {
         match value.split_once('=') {
-            Some((key, text)) if !key.is_empty() => Ok((key.to_owned(), text.to_owned())),
+            Some((key, text)) if is_label_key(key) => Ok((key.to_owned(), text.to_owned())),
+            // The API server would refuse the pod, in its own words.
+            Some((key, _)) if !key.is_empty() => {
+                let problem = format!("has a key that is none of Kubernetes: {key:?}");
+                Err(self.refuse(variable, value, problem))
+            }
             _ => Err(self.refuse(variable, value, "has no form key=value")),
         }
     }

@@ -33,7 +33,7 @@ use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
 use crate::names::{Names, RunnerIdentity};
-use crate::settings::KubernetesSettings;
+use crate::settings::{KubernetesSettings, Misfit, Resources, misfit};
 
 pub use adapt::adapt;
 pub(crate) use budget::budget;
@@ -134,6 +134,8 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     let lookup = PlanLookup::new(plan);
     let image = images::build_image(settings, input.job, &lookup)?;
     let services = services::services(input, &lookup)?;
+    let own = [(BUILD, &settings.build), (HELPER, &settings.helper)];
+    fits(&own.into_iter().chain(services.resources()).collect::<Vec<_>>(), &settings.pod)?;
     let volumes = volumes::Volumes::new(input, &lookup)?;
 
     let mut containers =
@@ -196,6 +198,24 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
         secret_environment: services.secret_environment(),
         fallbacks: Fallbacks::after_first(policies),
     })
+}
+
+/// Containers must fit into what the pod as a whole may have.
+fn fits(containers: &[(&str, &Resources)], pod: &Resources) -> Result<(), PodError> {
+    let resources: Vec<_> = containers.iter().map(|(_, resources)| *resources).collect();
+    let Some(Misfit { resource, container, pod: (kind, most) }) = misfit(&resources, pod) else {
+        return Ok(());
+    };
+    let who = match container.and_then(|at| containers.get(at)) {
+        Some((name, _)) => format!("the {resource} limit of the container {name:?} is"),
+        None => format!("what the job's containers request of {resource} is together"),
+    };
+    Err(PodError(format!(
+        "{who} more than the whole pod may have: pod_{resource}_{kind} of this runner is {most:?} \
+         (KUBERNETES_POD_{}_{} may change it where the runner allows that)",
+        resource.to_uppercase(),
+        kind.to_uppercase()
+    )))
 }
 
 /// The length as JSON, without making it.

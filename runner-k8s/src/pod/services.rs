@@ -270,6 +270,11 @@ impl Services<'_> {
         self.list.iter().map(|service| service.container(input, volumes)).collect()
     }
 
+    /// Container names and resources.
+    pub(super) fn resources(&self) -> impl Iterator<Item = (&str, &Resources)> {
+        self.list.iter().map(|service| (service.name.as_str(), &service.resources))
+    }
+
     pub(super) fn pull_policies(&self, input: &PodInput<'_>) -> Result<Vec<PolicyList>, PodError> {
         let of = |service: &Service<'_>| Ok((service.name.clone(), service.policies(input)?));
         self.list.iter().map(of).collect()

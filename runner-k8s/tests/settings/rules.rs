@@ -277,8 +277,6 @@ fn k8s_05_other_values_are_not_expanded() {
     let toml = r#"
         namespace = "ci"
         service_account = "$TEAM"
-        node_selector = { a = "$TEAM" }
-        node_tolerations = { "$TEAM" = "" }
         image_pull_secrets = ["$TEAM"]
         host_aliases = [{ ip = "10.0.0.1", hostnames = ["a"] }]
         [[volumes.host_path]]
@@ -304,8 +302,6 @@ fn k8s_05_other_values_are_not_expanded() {
     let pod = pod(&job(), toml);
     for path in [
         "spec/serviceAccountName",
-        "spec/nodeSelector/a",
-        "spec/tolerations/0/key",
         "spec/imagePullSecrets/0/name",
         "spec/volumes/$TEAM/secret/secretName",
         "spec/volumes/$TEAM/secret/items/0/path",

@@ -17,7 +17,8 @@ fn texts(path: &str) -> &'static [&'static str] {
         return &["", ".*", "^ci-[a-z]+$"];
     }
     match key {
-        _ if key.starts_with("pod_") && key.ends_with("_limit") => &["", "64", "64Gi"],
+        "pod_cpu_limit" => &["", "64"],
+        "pod_memory_limit" => &["", "64Gi"],
         _ if key.starts_with("pod_cpu_request") => &["", "32"],
         _ if key.starts_with("pod_memory_request") => &["", "32Gi"],
         _ if key.ends_with("cpu_request") => &["", "100m", "0.5", "0"],
@@ -45,7 +46,12 @@ fn texts(path: &str) -> &'static [&'static str] {
         "path" if path.starts_with("volumes") => &["/export"],
         "path" => &["", "/healthz?a=b"],
         "items" => &["a/b", "c#"],
-        "operator" => &["Exists", "DoesNotExist"],
+        "operator" if path.contains("match_fields") => &["In", "NotIn"],
+        "operator" if path.contains("node_affinity") => &["In", "NotIn", "Exists", "Gt"],
+        "operator" => &["In", "NotIn", "Exists", "DoesNotExist"],
+        "values" if path.contains("match_fields") => &["node-#"],
+        "values" => &["1", "2"],
+        "match_label_keys" | "mismatch_label_keys" => &["team", "x.example/a#"],
         "topology_key" => &["kubernetes.io/hostname", "zone"],
         "key" if path.contains("match_fields") => &["metadata.name"],
         "key" => &["x.example/pool", "pool"],
