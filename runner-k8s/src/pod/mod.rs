@@ -117,6 +117,9 @@ const HONOR_ENTRYPOINT: &str = "FF_KUBERNETES_HONOR_ENTRYPOINT";
 /// The feature flag without which `pod_spec` has no effect.
 const PATCHES: &str = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
 
+/// The feature flag, on by default, that lets Kubernetes end pods that take too long.
+const DEADLINE: &str = "FF_USE_POD_ACTIVE_DEADLINE_SECONDS";
+
 /// Time after the plan's own deadlines until Kubernetes ends the pod: the agent must always be the
 /// first to notice, because only it can write a verdict.
 const DEADLINE_SLACK: Duration = Duration::from_secs(60);
@@ -147,7 +150,10 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     // pod's start and includes the wait.
     let active = plan.timeout + plan.hold + settings.poll_timeout + DEADLINE_SLACK;
     spec.insert("restartPolicy".into(), json!("Never"));
-    spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
+    // Without it nothing but the agent's own deadlines and the manager ends the pod.
+    if lookup.setting(DEADLINE) != Some("false") {
+        spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
+    }
     spec.insert("volumes".into(), Value::Array(volumes.declared));
     spec.insert("containers".into(), Value::Array(containers));
     scheduling(settings, &mut spec);

@@ -346,3 +346,12 @@ fn k8s_20_logins_for_registries_do_not_stand_in_the_pod_even_when_they_are_publi
     let path = "spec/containers/svc-0/env/DOCKER_AUTH_CONFIG/valueFrom/secretKeyRef/key";
     assert_eq!(at(&pod, path), Some(&json!("env.svc-0.0")));
 }
+
+#[test]
+fn k8s_82_k8s_85_the_pods_deadline_can_be_switched_off() {
+    let deadline = |value: &str| {
+        let job = job_with(&[("FF_USE_POD_ACTIVE_DEADLINE_SECONDS", value)]);
+        at(&pod(&job, ""), "spec/activeDeadlineSeconds").is_some()
+    };
+    assert!(deadline("true") && !deadline("false"));
+}
