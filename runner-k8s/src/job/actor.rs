@@ -247,7 +247,8 @@ impl Actor {
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(JobEvent::Ended(end)) => {
-                let end = warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, end).await;
+                let end =
+                    warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, end).await;
                 self.tell(JobEvent::Ended(end));
             }
             Action::Emit(event) => self.tell(event),

@@ -50,12 +50,15 @@ impl Overwrites<'_> {
         let mut out = Vec::new();
         for variable in &self.plan.variables {
             let name = variable.key.as_str();
+            if !name.starts_with(prefix) || name.ends_with(NO_ENTRY) {
+                continue;
+            }
             // The last one of a name is the one that counts.
             let counts = self
                 .lookup
                 .setting(name)
                 .is_some_and(|value| std::ptr::eq(value, variable.value.expose()));
-            if !name.starts_with(prefix) || name.ends_with(NO_ENTRY) || !counts {
+            if !counts {
                 continue;
             }
             if !gate.is_open() {

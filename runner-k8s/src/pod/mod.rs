@@ -14,6 +14,7 @@ mod adapt;
 mod budget;
 mod companions;
 mod containers;
+mod environment;
 mod fallbacks;
 mod images;
 mod metadata;
@@ -136,13 +137,16 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     let PodInput { settings, plan, .. } = *input;
     let lookup = PlanLookup::new(plan);
     let image = images::build_image(settings, input.job, &lookup)?;
-    let services = services::services(input, &lookup)?;
+    let environment = environment::environment(input, &lookup);
+    let mut services = services::services(input, &lookup, &environment)?;
     let own = [(BUILD, &settings.build), (HELPER, &settings.helper)];
     fits(&own.into_iter().chain(services.resources()).collect::<Vec<_>>(), &settings.pod)?;
     let volumes = volumes::Volumes::new(input, &lookup)?;
 
-    let mut containers =
-        vec![containers::helper(input, &volumes)?, containers::build(input, &volumes, &image)?];
+    let mut containers = vec![
+        containers::helper(input, &volumes, &lookup)?,
+        containers::build(input, &volumes, &image, &lookup, &environment)?,
+    ];
     containers.extend(services.containers(input, &volumes)?);
 
     let mut spec = Map::new();
