@@ -25,6 +25,10 @@ fn texts(path: &str) -> &'static [&'static str] {
         _ if key.ends_with("cpu_limit") => &["", "2", "1500m"],
         _ if key.ends_with("_request") => &["", "64Mi", "100M"],
         _ if key.ends_with("_limit") || key == "size_limit" => &["", "1Gi", "2G"],
+        "image" if path.starts_with("warm_pods") => &["debian:12"],
+        "periods" => &["* * * * *", "0 8-18 * * 1-5"],
+        "timezone" => &["", "UTC"],
+        "idle_time" | "max_age" => &["90s", "5m"],
         "image" | "helper_image" | "agent_image" => &["", "r.example:5000/a/b:1", "debian:$TAG"],
         "name" if path.starts_with("services") => &[
             "redis:7",
@@ -101,6 +105,7 @@ fn numbers(path: &str) -> &'static [i64] {
     match last(path) {
         "weight" => &[1, 50, 100],
         "port" => &[1, 8080, 65535],
+        "wait_for_services_timeout" => &[-1, 0, 30],
         "fs_group" | "run_as_group" | "run_as_user" | "supplemental_groups" => {
             &[0, 1000, 2_147_483_647]
         }
@@ -131,5 +136,5 @@ fn is_needed(path: &str) -> bool {
     ];
     let is_path_of_nfs = path.starts_with("volumes.nfs") && last(path) == "path";
     let is_command = path.starts_with("container_lifecycle") && last(path) == "command";
-    needed.contains(&last(path)) || is_path_of_nfs || is_command
+    needed.contains(&last(path)) || path == "warm_pods[].image" || is_path_of_nfs || is_command
 }
