@@ -139,6 +139,25 @@ pub fn is_protected_label(key: &str) -> bool {
         || domain == "podwright.dev"
 }
 
+/// Whether this can be the key of a label or an annotation: a name of at most 63 characters, perhaps
+/// after a domain and `/`.
+pub fn is_label_key(text: &str) -> bool {
+    let (domain, name) = match text.split_once('/') {
+        Some((domain, name)) => (Some(domain), name),
+        None => (None, text),
+    };
+    domain.is_none_or(is_dns_subdomain) && !name.is_empty() && is_label_value(name)
+}
+
+/// Whether this can be the value of a label.
+pub fn is_label_value(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    text.len() <= LONGEST
+        && text.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
+        && text.chars().next().is_none_or(edge)
+        && text.chars().next_back().is_none_or(edge)
+}
+
 /// Whether this can name a container or host (RFC 1123 label).
 pub fn is_dns_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

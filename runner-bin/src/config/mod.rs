@@ -55,4 +55,6 @@ pub(crate) fn empty() -> Reading {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_docs;
+#[cfg(test)]
 mod tests_kubernetes;

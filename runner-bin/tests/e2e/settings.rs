@@ -1,8 +1,11 @@
 //! Jobs that ask for what the runner's settings do not allow: the log says so, and nothing is made.
 
+use std::time::Duration;
+
 use rstest::rstest;
 use runner_k8s::RawSettings;
-use runner_testkit::gitlab::{Image, JobSpec};
+use runner_testkit::cluster::{ClusterSettings, Rule};
+use runner_testkit::gitlab::{GitLab, Image, JobSpec};
 
 use crate::world::{World, failure, success, text};
 
@@ -65,4 +68,59 @@ async fn k8s_22_a_job_at_its_ceiling_runs_and_its_log_says_what_it_has() {
     success(&end);
     let said = text(&end);
     assert!(said.contains("memory_limit is \"2048Mi\" (KUBERNETES_MEMORY_LIMIT)"), "{said}");
+}
+
+/// A volume that nobody has made keeps the pod from starting, and only events say so.
+async fn without_its_volume(says: Option<bool>, rules: Vec<Rule>) -> Option<(World, String)> {
+    let cluster = ClusterSettings { rules, ..ClusterSettings::default() };
+    let what = "to do without a Secret";
+    let mut world = World::simulated_with(what, GitLab::builder(), cluster).await?;
+    world.slow_start = Some(Duration::ZERO);
+    world.settings.poll_timeout = 2;
+    world.settings.print_pod_warning_events = says;
+    let volume = "[[volumes.secret]]\nname = \"nobody-made-it\"\nmount_path = \"/s\"";
+    let volumes: RawSettings = toml::from_str(volume).unwrap();
+    world.settings.volumes = volumes.volumes;
+    let end = world.run_one(plain()).await;
+    failure(&end, "runner_system_failure");
+    Some((world, text(&end)))
+}
+
+#[tokio::test]
+async fn k8s_81_warnings_of_kubernetes_are_said_once_when_a_pod_fails() {
+    let mut rules = Rule::least_privilege();
+    rules.push(Rule::core(&["events"], &["list"]));
+    let Some((world, said)) = without_its_volume(None, rules).await else { return };
+    let warnings: Vec<_> =
+        said.lines().filter(|line| line.contains("Kubernetes warned: FailedMount")).collect();
+    assert_eq!(warnings.len(), 1, "{said}");
+    assert!(warnings[0].contains("nobody-made-it"), "{said}");
+    assert!(said.contains("Waiting for"), "{said}");
+    assert_eq!(world.cluster().requests().of("list", "events"), 1);
+}
+
+#[tokio::test]
+async fn k8s_48_k8s_81_with_print_pod_warning_events_off_nothing_of_the_kind_is_said_or_asked() {
+    let rules = Rule::least_privilege();
+    let Some((world, said)) = without_its_volume(Some(false), rules).await else { return };
+    assert!(!said.contains("Kubernetes warned") && !said.contains("Waiting for"), "{said}");
+    assert!(said.contains("did not start in time"), "{said}");
+    assert_eq!(world.cluster().requests().of("list", "events"), 0);
+}
+
+#[tokio::test]
+async fn k8s_88_a_role_without_events_costs_the_warnings_and_nothing_else() {
+    let Some((_, said)) = without_its_volume(None, Rule::least_privilege()).await else { return };
+    assert!(
+        said.contains("did not start in time") && !said.contains("Kubernetes warned"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn k8s_81_a_job_that_fails_by_itself_has_no_warnings() {
+    let Some(world) = World::simulated("to count requests").await else { return };
+    let end = world.run_one(JobSpec::new("job").script(["exit 3"])).await;
+    assert_eq!(end.exit_code, Some(3));
+    assert_eq!(world.cluster().requests().of("list", "events"), 0);
 }

@@ -25,6 +25,7 @@ use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
 use super::milestones::Milestones;
 use super::shared::Shared;
+use super::warnings;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
 use crate::record::{Claimed, RecordPhase};
@@ -247,6 +248,11 @@ impl Actor {
             }
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
+            Action::Emit(JobEvent::Ended(end)) => {
+                let end =
+                    warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, end).await;
+                self.tell(JobEvent::Ended(end));
+            }
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
                 let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));

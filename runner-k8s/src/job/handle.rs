@@ -119,10 +119,12 @@ impl KubernetesJob {
         }
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (events, told) = mpsc::unbounded_channel();
+        let mut machine = Machine::new(now, terms);
+        machine.says_waits = self.shared.settings.print_pod_warning_events;
         let actor = Actor {
             shared: Arc::clone(&self.shared),
             claimed: Arc::clone(&self.claimed),
-            machine: Machine::new(now, terms),
+            machine,
             namespace: self.shared.namespace(self.place_of_pod.as_ref()).to_owned(),
             hub,
             pod: self.pod.clone(),

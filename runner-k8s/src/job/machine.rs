@@ -163,6 +163,8 @@ pub(super) struct Machine {
     said_running: bool,
     said_finishing: bool,
     waits_for: Option<String>,
+    /// Whether the job's log says what the pod waits for: `print_pod_warning_events`.
+    pub(super) says_waits: bool,
     start_patience: Duration,
     pulls: Pulls,
     /// What the agent has been told of other containers in this session.
@@ -195,6 +197,7 @@ impl Machine {
             said_running: false,
             said_finishing: false,
             waits_for: None,
+            says_waits: true,
             pulls: Pulls::default(),
             told: Vec::new(),
             stage: None,
@@ -297,7 +300,7 @@ impl Machine {
             self.waits_for = None;
         } else if self.sighting.waits_for.is_some() && self.sighting.waits_for != self.waits_for {
             self.waits_for.clone_from(&self.sighting.waits_for);
-            if let Some(reason) = self.waits_for.clone() {
+            if let Some(reason) = self.waits_for.clone().filter(|_| self.says_waits) {
                 self.emit(JobEvent::Waiting { reason });
             }
         }

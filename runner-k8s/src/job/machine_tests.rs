@@ -119,6 +119,14 @@ fn has_stop(actions: &[Action], mode: StopMode) -> bool {
 }
 
 #[test]
+fn k8s_48_what_a_pod_waits_for_is_not_said_when_the_settings_do_not_want_it() {
+    let mut bench = Bench::new();
+    bench.machine.says_waits = false;
+    let waiting = Sighting { waits_for: Some("a node".into()), ..Sighting::default() };
+    assert_eq!(bench.is(Input::Pod(waiting)), []);
+}
+
+#[test]
 fn the_agent_is_reached_as_soon_as_the_helper_runs() {
     let mut bench = Bench::new();
     let waiting = Sighting { waits_for: Some("a node".into()), ..Sighting::default() };

@@ -22,6 +22,7 @@ mod machine;
 mod machine_tests;
 mod milestones;
 mod shared;
+mod warnings;
 
 pub(crate) use door::{PodDoor, Whereabouts};
 pub use handle::KubernetesJob;

@@ -2,6 +2,7 @@
 
 use super::scalars::not_admitted;
 use super::{OverwriteError, Overwrites};
+use crate::names::is_label_key;
 use crate::settings::{EFFECTS, Gate, Toleration};
 
 /// What the names end in that are keys of the settings, as variables of the manager's own
@@ -49,12 +50,15 @@ impl Overwrites<'_> {
         let mut out = Vec::new();
         for variable in &self.plan.variables {
             let name = variable.key.as_str();
+            if !name.starts_with(prefix) || name.ends_with(NO_ENTRY) {
+                continue;
+            }
             // The last one of a name is the one that counts.
             let counts = self
                 .lookup
                 .setting(name)
                 .is_some_and(|value| std::ptr::eq(value, variable.value.expose()));
-            if !name.starts_with(prefix) || name.ends_with(NO_ENTRY) || !counts {
+            if !counts {
                 continue;
             }
             if !gate.is_open() {
@@ -77,7 +81,12 @@ impl Overwrites<'_> {
 
     fn pair(&self, variable: &str, value: &str) -> Result<(String, String), OverwriteError> {
         match value.split_once('=') {
-            Some((key, text)) if !key.is_empty() => Ok((key.to_owned(), text.to_owned())),
+            Some((key, text)) if is_label_key(key) => Ok((key.to_owned(), text.to_owned())),
+            // The API server would refuse the pod, in its own words.
+            Some((key, _)) if !key.is_empty() => {
+                let problem = format!("has a key that is none of Kubernetes: {key:?}");
+                Err(self.refuse(variable, value, problem))
+            }
             _ => Err(self.refuse(variable, value, "has no form key=value")),
         }
     }

@@ -8,25 +8,24 @@ use runner_core::plan::Plan;
 
 impl Overwrites<'_> {
     pub(super) fn resources(&mut self) -> Result<(), OverwriteError> {
-        for ceiling in self.settings.ceilings.clone() {
+        let ceilings = self.settings.ceilings.clone();
+        let mut changed = Vec::new();
+        for ceiling in &ceilings {
             let variable = ceiling.variable();
             let Some(value) = self.value(&variable)? else { continue };
             if ceiling.most.is_empty() {
-                self.without_effect(&variable, &most_key(&ceiling));
+                self.without_effect(&variable, &most_key(ceiling));
                 continue;
             }
             let resources = of(&mut self.settings, ceiling.consumer);
-            set(resources, &ceiling, &value)
+            set(resources, ceiling, &value)
                 .map_err(|problem| self.refuse(&variable, &value, problem))?;
             self.accepted(&variable, &ceiling.key, &value);
+            changed.push((ceiling, variable, value));
         }
-        for ceiling in self.settings.ceilings.clone() {
-            let variable = ceiling.variable();
-            if let Some(value) = self.value(&variable)?.filter(|_| !ceiling.most.is_empty()) {
-                let resources = of(&mut self.settings, ceiling.consumer);
-                fits(resources, &ceiling)
-                    .map_err(|problem| self.refuse(&variable, &value, problem))?;
-            }
+        for (ceiling, variable, value) in changed {
+            let resources = of(&mut self.settings, ceiling.consumer);
+            fits(resources, ceiling).map_err(|problem| self.refuse(&variable, &value, problem))?;
         }
         Ok(())
     }

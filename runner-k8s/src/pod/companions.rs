@@ -30,7 +30,8 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     let lookup = PlanLookup::new(input.plan);
     let entrypoint = starts_by_entrypoint(input, &lookup).then_some(input.settings.poll_timeout);
     let logs = input.plan.companions.logs;
-    let mut services: Vec<ServicePlan> = services(input, &lookup)?.plans()?;
+    // Only their own variables say what is to be checked.
+    let mut services: Vec<ServicePlan> = services(input, &lookup, &[])?.plans()?;
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
         ServicesWait::AtMost(limit) => Some(limit),

@@ -5,6 +5,7 @@ use runner_core::layout;
 use runner_core::planner::PlanLookup;
 use serde_json::{Map, Value, json};
 
+use super::environment::{Entry, plain};
 use super::images::{helper_image, policies};
 use super::user::security;
 use super::volumes::{self, Volumes};
@@ -92,9 +93,13 @@ fn put(out: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
     }
 }
 
-pub(super) fn helper(input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
+pub(super) fn helper(
+    input: &PodInput<'_>,
+    volumes: &Volumes,
+    lookup: &PlanLookup<'_>,
+) -> Result<Value, PodError> {
     let settings = input.settings;
-    let image = helper_image(settings, &PlanLookup::new(input.plan))?;
+    let image = helper_image(settings, lookup)?;
     let mut out = container(HELPER, &image, vec![layout::AGENT.into(), "supervise".into()]);
     put(&mut out, "imagePullPolicy", first(&helper_policies(input)));
     put_lifecycle(&mut out, input);
@@ -124,11 +129,12 @@ pub(super) fn build(
     input: &PodInput<'_>,
     volumes: &Volumes,
     image: &str,
+    lookup: &PlanLookup<'_>,
+    environment: &[Entry<'_>],
 ) -> Result<Value, PodError> {
     let settings = input.settings;
-    let lookup = PlanLookup::new(input.plan);
     let serve = vec![layout::AGENT.into(), "serve".into()];
-    let mut out = match starts_by_entrypoint(input, &lookup) {
+    let mut out = match starts_by_entrypoint(input, lookup) {
         false => container(BUILD, image, serve),
         true => {
             let mut out = container(BUILD, image, entrypoint(input).to_vec());
@@ -143,13 +149,12 @@ pub(super) fn build(
     let user = wanted.and_then(|image| image.user.as_deref());
     let context = security(&settings.build_security, user, settings)?;
     out.insert("securityContext".into(), Value::Object(context));
-    let environment: Vec<_> = lookup
-        .container_environment(&input.job.variables)
-        .into_iter()
+    let environment: Vec<_> = environment
+        .iter()
         // The agent hands the script all variables from the plan; what only looks public does
         // not have to stand in the pod.
-        .filter(|(key, value)| value.len() <= LONGEST_SHOWN && !is_secret(input, key, value))
-        .map(|(key, value)| json!({ "name": key, "value": escape(&value) }))
+        .filter(|entry| entry.value.len() <= LONGEST_SHOWN && !entry.is_secret)
+        .map(|entry| plain(entry.key, &entry.value))
         .collect();
     if !environment.is_empty() {
         out.insert("env".into(), Value::Array(environment));
@@ -186,23 +191,4 @@ pub(super) fn init(image: &Value, policy: &Value, security: &Value, resources: &
         json!([{ "name": volumes::AGENT, "mountPath": layout::BIN_DIR }]),
     );
     Value::Object(out)
-}
-
-/// Kubernetes replaces `$(NAME)` in values; `$$` is how to say `$`.
-pub(super) fn escape(value: &str) -> String {
-    value.replace('$', "$$")
-}
-
-/// Whether a variable is nobody's business who may read pods. It may have a masked value in it: a
-/// public variable may refer to a secret one. And logins for registries are secret however they are
-/// marked; GitLab Runner shows those of its own `environment` in every pod (better).
-pub(super) fn is_secret(input: &PodInput<'_>, key: &str, value: &str) -> bool {
-    if key == crate::credentials::VARIABLE {
-        return true;
-    }
-    let masks = &input.plan.log.masks;
-    masks.iter().any(|mask| {
-        let mask = mask.expose().trim();
-        !mask.is_empty() && value.contains(mask)
-    })
 }

@@ -14,6 +14,7 @@ mod adapt;
 mod budget;
 mod companions;
 mod containers;
+mod environment;
 mod fallbacks;
 mod images;
 mod metadata;
@@ -33,7 +34,7 @@ use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
 use crate::names::{Names, RunnerIdentity};
-use crate::settings::KubernetesSettings;
+use crate::settings::{KubernetesSettings, Misfit, Resources, misfit};
 
 pub use adapt::adapt;
 pub(crate) use budget::budget;
@@ -117,6 +118,9 @@ const HONOR_ENTRYPOINT: &str = "FF_KUBERNETES_HONOR_ENTRYPOINT";
 /// The feature flag without which `pod_spec` has no effect.
 const PATCHES: &str = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
 
+/// The feature flag, on by default, that lets Kubernetes end pods that take too long.
+const DEADLINE: &str = "FF_USE_POD_ACTIVE_DEADLINE_SECONDS";
+
 /// Time after the plan's own deadlines until Kubernetes ends the pod: the agent must always be the
 /// first to notice, because only it can write a verdict.
 const DEADLINE_SLACK: Duration = Duration::from_secs(60);
@@ -133,11 +137,16 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     let PodInput { settings, plan, .. } = *input;
     let lookup = PlanLookup::new(plan);
     let image = images::build_image(settings, input.job, &lookup)?;
-    let services = services::services(input, &lookup)?;
+    let environment = environment::environment(input, &lookup);
+    let mut services = services::services(input, &lookup, &environment)?;
+    let own = [(BUILD, &settings.build), (HELPER, &settings.helper)];
+    fits(&own.into_iter().chain(services.resources()).collect::<Vec<_>>(), &settings.pod)?;
     let volumes = volumes::Volumes::new(input, &lookup)?;
 
-    let mut containers =
-        vec![containers::helper(input, &volumes)?, containers::build(input, &volumes, &image)?];
+    let mut containers = vec![
+        containers::helper(input, &volumes, &lookup)?,
+        containers::build(input, &volumes, &image, &lookup, &environment)?,
+    ];
     containers.extend(services.containers(input, &volumes)?);
 
     let mut spec = Map::new();
@@ -145,7 +154,10 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     // pod's start and includes the wait.
     let active = plan.timeout + plan.hold + settings.poll_timeout + DEADLINE_SLACK;
     spec.insert("restartPolicy".into(), json!("Never"));
-    spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
+    // Without it nothing but the agent's own deadlines and the manager ends the pod.
+    if lookup.setting(DEADLINE) != Some("false") {
+        spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
+    }
     spec.insert("volumes".into(), Value::Array(volumes.declared));
     spec.insert("containers".into(), Value::Array(containers));
     scheduling(settings, &mut spec);
@@ -196,6 +208,24 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
         secret_environment: services.secret_environment(),
         fallbacks: Fallbacks::after_first(policies),
     })
+}
+
+/// Containers must fit into what the pod as a whole may have.
+fn fits(containers: &[(&str, &Resources)], pod: &Resources) -> Result<(), PodError> {
+    let resources: Vec<_> = containers.iter().map(|(_, resources)| *resources).collect();
+    let Some(Misfit { resource, container, pod: (kind, most) }) = misfit(&resources, pod) else {
+        return Ok(());
+    };
+    let who = match container.and_then(|at| containers.get(at)) {
+        Some((name, _)) => format!("the {resource} limit of the container {name:?} is"),
+        None => format!("what the job's containers request of {resource} is together"),
+    };
+    Err(PodError(format!(
+        "{who} more than the whole pod may have: pod_{resource}_{kind} of this runner is {most:?} \
+         (KUBERNETES_POD_{}_{} may change it where the runner allows that)",
+        resource.to_uppercase(),
+        kind.to_uppercase()
+    )))
 }
 
 /// The length as JSON, without making it.

@@ -9,7 +9,8 @@ use runner_core::planner::{PlanLookup, expand as expand_text};
 use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
-use super::containers::{escape, first, is_secret, put_lifecycle, put_resources};
+use super::containers::{first, put_lifecycle, put_resources};
+use super::environment::{Entry, Masks, is_login, plain};
 use super::images::{check_allowed, expand, policies};
 use super::user::security;
 use super::volumes::Volumes;
@@ -49,13 +50,14 @@ struct Service<'a> {
     of_job: &'a Image,
     /// Plain ones, and those whose value stands in the record: name and key there.
     resources: Resources,
-    plain: Vec<(String, String)>,
+    plain: Vec<Value>,
     secret: Vec<(String, String, Secret)>,
 }
 
 pub(super) fn services<'a>(
     input: &PodInput<'a>,
     lookup: &PlanLookup<'_>,
+    environment: &[Entry<'_>],
 ) -> Result<Services<'a>, PodError> {
     let mut list: Vec<Service<'a>> = Vec::new();
     // GitLab Runner lets an alias take the name of another container (better).
@@ -86,7 +88,7 @@ pub(super) fn services<'a>(
             .map_err(|error| PodError(format!("service {image:?}: {error}")))?;
         let (plain, secret) = (Vec::new(), Vec::new());
         let mut service = Service { name, image, aliases, of_job, resources, plain, secret };
-        service.environment(input, lookup)?;
+        service.environment(input, lookup, environment)?;
         list.push(service);
     }
     list.sort_by(|one, other| one.name.cmp(&other.name));
@@ -107,14 +109,11 @@ impl Service<'_> {
         &mut self,
         input: &PodInput<'_>,
         lookup: &PlanLookup<'_>,
+        environment: &[Entry<'_>],
     ) -> Result<(), PodError> {
-        let mut values: Vec<(String, String)> = lookup
-            .container_environment(&input.job.variables)
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.into_owned()))
-            .collect();
         let own: HashMap<&str, &Variable> =
             self.of_job.variables.iter().map(|v| (v.key.as_str(), v)).collect();
+        let mut values: HashMap<&str, String> = HashMap::new();
         for variable in &self.of_job.variables {
             let raw = variable.value.expose();
             let value = if variable.raw {
@@ -127,18 +126,25 @@ impl Service<'_> {
                 })
                 .map_err(|error| PodError(format!("variable {:?}: {error}", variable.key)))?
             };
-            match values.iter_mut().find(|(key, _)| *key == variable.key) {
-                Some((_, known)) => *known = value,
-                None => values.push((variable.key.clone(), value)),
+            values.insert(variable.key.as_str(), value);
+        }
+        let masks = Masks::of(input.plan);
+        let is_secret = |key: &str, value: &str| {
+            own.get(key).is_some_and(|variable| variable.masked)
+                || is_login(key)
+                || masks.are_in(value)
+        };
+        // A variable of its own takes the place of the job's.
+        for entry in environment {
+            match values.remove(entry.key) {
+                Some(value) => self.put(entry.key, &value, is_secret(entry.key, &value)),
+                None => self.put(entry.key, &entry.value, entry.is_secret),
             }
         }
-        for (key, value) in values {
-            let masked = own.get(key.as_str()).is_some_and(|variable| variable.masked);
-            if masked || is_secret(input, &key, &value) {
-                let place = format!("env.{}.{}", self.name, self.secret.len());
-                self.secret.push((key, place, Secret::new(value)));
-            } else {
-                self.plain.push((key, value));
+        for variable in &self.of_job.variables {
+            let key = variable.key.as_str();
+            if let Some(value) = values.remove(key) {
+                self.put(key, &value, is_secret(key, &value));
             }
         }
         Ok(())
@@ -151,10 +157,10 @@ impl Service<'_> {
         if !own(HEALTHCHECK) {
             return Ok(Vec::new());
         }
-        let plain = self.plain.iter().find(|(key, _)| key == HEALTHCHECK);
+        let plain = self.plain.iter().find(|entry| entry["name"] == HEALTHCHECK);
         let secret = || self.secret.iter().find(|(key, ..)| key == HEALTHCHECK);
         let value = match plain {
-            Some((_, value)) => value.as_str(),
+            Some(entry) => entry["value"].as_str().unwrap_or_default(),
             None => secret().map_or("", |(_, _, value)| value.expose()),
         };
         match value.trim().parse() {
@@ -176,11 +182,20 @@ impl Service<'_> {
         words.collect::<Vec<_>>().join("-")
     }
 
+    fn put(&mut self, key: &str, value: &str, is_secret: bool) {
+        if is_secret {
+            let place = format!("env.{}.{}", self.name, self.secret.len());
+            self.secret.push((key.to_owned(), place, Secret::new(value)));
+        } else {
+            self.plain.push(plain(key, value));
+        }
+    }
+
     fn policies(&self, input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
         policies(input.settings, &self.of_job.pull_policies, &self.name)
     }
 
-    fn container(&self, input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
+    fn container(&mut self, input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
         let mut out = Map::new();
         out.insert("name".into(), json!(self.name));
         out.insert("image".into(), json!(self.image));
@@ -193,9 +208,7 @@ impl Service<'_> {
                 out.insert(key.into(), json!(words));
             }
         }
-        let plain = self.plain.iter();
-        let mut env: Vec<_> =
-            plain.map(|(key, value)| json!({ "name": key, "value": escape(value) })).collect();
+        let mut env = std::mem::take(&mut self.plain);
         // The kubelet puts these in without looking for `$(NAME)`, so nothing is escaped.
         env.extend(self.secret.iter().map(|(key, place, _)| {
             json!({
@@ -263,11 +276,16 @@ impl Services<'_> {
     }
 
     pub(super) fn containers(
-        &self,
+        &mut self,
         input: &PodInput<'_>,
         volumes: &Volumes,
     ) -> Result<Vec<Value>, PodError> {
-        self.list.iter().map(|service| service.container(input, volumes)).collect()
+        self.list.iter_mut().map(|service| service.container(input, volumes)).collect()
+    }
+
+    /// Container names and resources.
+    pub(super) fn resources(&self) -> impl Iterator<Item = (&str, &Resources)> {
+        self.list.iter().map(|service| (service.name.as_str(), &service.resources))
     }
 
     pub(super) fn pull_policies(&self, input: &PodInput<'_>) -> Result<Vec<PolicyList>, PodError> {

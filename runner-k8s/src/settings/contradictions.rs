@@ -2,7 +2,7 @@
 //! mistake; what merely loses to another key is a warning.
 
 use super::mistakes::Mistakes;
-use super::raw::{OneOrMany, RawContainerSecurity, RawSettings};
+use super::raw::{OneOrMany, RawContainerSecurity, RawSettings, RawVolumes};
 
 pub(super) fn check(raw: &RawSettings, mistakes: &mut Mistakes) {
     connection(raw, mistakes);
@@ -21,6 +21,27 @@ pub(super) fn check(raw: &RawSettings, mistakes: &mut Mistakes) {
     ];
     for (key, own) in containers {
         escalation(raw, own, key, mistakes);
+    }
+    propagation(raw, mistakes);
+}
+
+/// The API server lets only privileged containers change the node's mounts, and every container
+/// mounts every volume.
+fn propagation(raw: &RawSettings, mistakes: &mut Mistakes) {
+    let own = [&raw.build_container_security_context, &raw.helper_container_security_context];
+    if own.iter().all(|own| own.privileged.or(raw.privileged) == Some(true)) {
+        return;
+    }
+    let RawVolumes { host_path, pvc, empty_dir, .. } = &raw.volumes;
+    let host_path = host_path.iter().map(|volume| &volume.mount_propagation).enumerate();
+    let pvc = pvc.iter().map(|volume| &volume.mount_propagation).enumerate();
+    let empty_dir = empty_dir.iter().map(|volume| &volume.mount_propagation).enumerate();
+    let all = host_path.map(|(at, word)| ("host_path", at, word));
+    let all = all.chain(pvc.map(|(at, word)| ("pvc", at, word)));
+    let all = all.chain(empty_dir.map(|(at, word)| ("empty_dir", at, word)));
+    for (kind, at, word) in all.filter(|(_, _, word)| *word == "Bidirectional") {
+        let key = format!("volumes.{kind}[{at}].mount_propagation");
+        mistakes.value(&key, word, "Bidirectional only with privileged = true for all containers");
     }
 }
 

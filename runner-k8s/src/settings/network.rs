@@ -54,9 +54,22 @@ pub(super) fn dns_policy(
     }
 }
 
+/// The API server takes no more: resolvers do not use them.
+const MOST_NAMESERVERS: usize = 3;
+
 /// `spec.dnsConfig`.
-pub(super) fn dns_config(raw: Option<&RawDnsConfig>) -> Option<Value> {
-    raw.filter(|raw| **raw != RawDnsConfig::default()).map(camel::object)
+pub(super) fn dns_config(raw: Option<&RawDnsConfig>, mistakes: &mut Mistakes) -> Option<Value> {
+    let raw = raw.filter(|raw| **raw != RawDnsConfig::default())?;
+    for server in raw.nameservers.iter().filter(|server| server.parse::<IpAddr>().is_err()) {
+        mistakes.value("dns_config.nameservers", server, "an IPv4 or IPv6 address");
+    }
+    if raw.nameservers.len() > MOST_NAMESERVERS {
+        mistakes.value("dns_config.nameservers", raw.nameservers.len(), "at most 3 of them");
+    }
+    for (at, option) in raw.options.iter().enumerate() {
+        mistakes.required(&format!("dns_config.options[{at}].name"), &option.name);
+    }
+    Some(camel::object(raw))
 }
 
 /// `lifecycle` of the main containers.

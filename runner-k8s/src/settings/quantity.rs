@@ -48,6 +48,12 @@ impl Quantity {
     }
 }
 
+impl std::iter::Sum for Quantity {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        Self(all.fold(0, |sum, one| sum.saturating_add(one.0)))
+    }
+}
+
 /// The power of ten that a suffix stands for.
 fn exponent(suffix: &str) -> Option<i64> {
     Some(match suffix {

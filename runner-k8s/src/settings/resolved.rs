@@ -15,13 +15,13 @@ use super::mistakes::{Mistakes, SettingsErrors, SettingsWarning};
 use super::network;
 use super::patches::{PodPatch, patches};
 use super::raw::RawSettings;
-use super::resources::{Ceiling, Consumer, Resources, resources};
+use super::resources::{Ceiling, Consumer, Resources, check_pod, resources};
 use super::scheduling::{Toleration, affinity, tolerations};
 use super::security;
 use super::services::{ServicesWait, services};
 use super::volumes::{Volume, volumes};
 use super::warm::{WarmPods, warm_pods};
-use super::{contradictions, without_effect};
+use super::{contradictions, metadata, without_effect};
 
 /// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
 /// logs wait.
@@ -144,6 +144,7 @@ impl KubernetesSettings {
         let mut ceilings = Vec::new();
         let [build, helper, service, pod] =
             Consumer::ALL.map(|consumer| resources(raw, consumer, &mut ceilings, &mut mistakes));
+        check_pod(&build, &helper, &pod, &mut mistakes);
         let pull_policies = policies(&mut mistakes, "pull_policy", raw.pull_policy.entries());
         let allowed = raw.allowed_pull_policies.iter().map(String::as_str).collect();
         let allowed_pull_policies = policies(&mut mistakes, "allowed_pull_policies", allowed);
@@ -212,7 +213,7 @@ impl KubernetesSettings {
                 raw.dns_config.as_ref(),
                 &mut mistakes,
             ),
-            dns_config: network::dns_config(raw.dns_config.as_ref()),
+            dns_config: network::dns_config(raw.dns_config.as_ref(), &mut mistakes),
             lifecycle: network::lifecycle(raw.container_lifecycle.as_ref(), &mut mistakes),
             pod_spec: patches(&raw.pod_spec, &mut mistakes),
             lease: seconds(raw.manager_lease_duration, LEASE),
@@ -234,6 +235,7 @@ impl KubernetesSettings {
             warm_pods: warm_pods(&raw.warm_pods, &mut mistakes),
             warnings: Vec::new(),
         };
+        metadata::check(raw, &mut mistakes);
         contradictions::check(raw, &mut mistakes);
         without_effect::warn(raw, &mut mistakes);
         let Mistakes { errors, warnings } = mistakes;

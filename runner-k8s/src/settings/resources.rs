@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Quantity;
 use super::mistakes::Mistakes;
 use super::raw::RawSettings;
 
@@ -142,8 +143,7 @@ pub(super) fn resources(
     }
     // The API server would refuse the pod of every job.
     for (resource, request) in &out.requests {
-        let more =
-            |limit: &&String| super::Quantity::parse(request) > super::Quantity::parse(limit);
+        let more = |limit: &&String| Quantity::parse(request) > Quantity::parse(limit);
         if let Some(limit) = out.limits.get(resource).filter(more) {
             let key = format!("{}{}_request", consumer.prefix(), resource.replace('-', "_"));
             let limit_key = format!("{}{}_limit", consumer.prefix(), resource.replace('-', "_"));
@@ -151,4 +151,71 @@ pub(super) fn resources(
         }
     }
     out
+}
+
+/// Something that does not fit into the pod's own resources, by the API server's rules. It refuses
+/// such a pod in words that name no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Misfit {
+    /// `cpu` or `memory`.
+    pub(crate) resource: &'static str,
+    /// Which container asks for too much; `None`: all of them together.
+    pub(crate) container: Option<usize>,
+    /// What it says of the pod, `limit` or `request`, and how much.
+    pub(crate) pod: (&'static str, String),
+}
+
+/// Looks for containers that do not fit into their pod.
+pub(crate) fn misfit(containers: &[&Resources], pod: &Resources) -> Option<Misfit> {
+    let size = |text: &String| Quantity::parse(text);
+    for resource in ["cpu", "memory"] {
+        let found = |container, kind, most: &String| {
+            Some(Misfit { resource, container, pod: (kind, most.clone()) })
+        };
+        if let Some(most) = pod.limits.get(resource) {
+            let too_much = |container: &&Resources| {
+                container.limits.get(resource).is_some_and(|limit| size(limit) > size(most))
+            };
+            if let Some(at) = containers.iter().position(too_much) {
+                return found(Some(at), "limit", most);
+            }
+        }
+        // A container that says only how much it may have is taken to ask for all of it.
+        let asked = |container: &&Resources| {
+            let request = container.requests.get(resource);
+            request.or_else(|| container.limits.get(resource)).and_then(size)
+        };
+        let all: Quantity = containers.iter().filter_map(asked).sum();
+        for (kind, map) in [("request", &pod.requests), ("limit", &pod.limits)] {
+            if let Some(most) = map.get(resource).filter(|most| Some(all) > size(most)) {
+                return found(None, kind, most);
+            }
+        }
+    }
+    None
+}
+
+/// Says at load what will not fit in any job: `build` and `helper` are always there.
+pub(super) fn check_pod(
+    build: &Resources,
+    helper: &Resources,
+    pod: &Resources,
+    mistakes: &mut Mistakes,
+) {
+    let Some(Misfit { resource, container, pod: (kind, most) }) = misfit(&[build, helper], pod)
+    else {
+        return;
+    };
+    match container {
+        Some(at) => {
+            let (prefix, own) = if at == 0 { ("", build) } else { ("helper_", helper) };
+            let value = own.limits.get(resource).cloned().unwrap_or_default();
+            let allowed = format!("at most pod_{resource}_limit, {most}");
+            mistakes.value(&format!("{prefix}{resource}_limit"), value, &allowed);
+        }
+        None => {
+            let allowed = format!("at least what build and helper request of {resource} together");
+            mistakes.value(&format!("pod_{resource}_{kind}"), most, &allowed);
+        }
+    }
 }

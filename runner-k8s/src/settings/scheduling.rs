@@ -9,6 +9,7 @@ use super::mistakes::Mistakes;
 use super::raw::{
     RawAffinity, RawLabelSelector, RawNodeTerm, RawPodAffinity, RawPodTerm, RawRequirement,
 };
+use crate::names::is_label_key;
 
 /// A taint that is tolerated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,14 @@ pub(super) fn tolerations(
         mistakes.word(&format!("node_tolerations.{taint:?}"), effect, EFFECTS);
     }
     raw.iter().map(|(taint, effect)| Toleration::new(taint, effect)).collect()
+}
+
+/// What a label's key looks like, in words.
+pub(super) const LABEL_KEY: &str =
+    "a label's key such as team or example.com/team: letters, digits, `-`, `_`, `.`";
+
+fn is_number(text: &str) -> bool {
+    text.parse::<i64>().is_ok()
 }
 
 const OF_LABELS: &[&str] = &["In", "NotIn", "Exists", "DoesNotExist"];
@@ -111,12 +120,37 @@ impl Check<'_> {
             self.mistakes.required(&format!("{path}.key"), &entry.key);
             self.mistakes.required(&format!("{path}.operator"), &entry.operator);
             self.mistakes.word(&format!("{path}.operator"), &entry.operator, operators);
+            if !operators.contains(&entry.operator.as_str()) {
+                continue;
+            }
+            let rule = match entry.operator.as_str() {
+                "In" | "NotIn" if entry.values.is_empty() => "needs at least one value",
+                "Exists" | "DoesNotExist" if !entry.values.is_empty() => "must have no values",
+                "Gt" | "Lt" if !matches!(entry.values.as_slice(), [one] if is_number(one)) => {
+                    "must be one number"
+                }
+                _ => continue,
+            };
+            let rule = format!("with operator {:?}: {rule}", entry.operator);
+            self.mistakes.rule(&format!("{path}.values"), &rule);
+        }
+    }
+
+    /// Nodes have one field that can be asked about, and only its value.
+    fn fields(&mut self, path: &str, list: &[RawRequirement]) {
+        self.requirements(path, list, &["In", "NotIn"]);
+        for (at, entry) in list.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            self.mistakes.word(&format!("{path}.key"), &entry.key, &["metadata.name"]);
+            if entry.values.len() > 1 {
+                self.mistakes.rule(&format!("{path}.values"), "must be one name of a node");
+            }
         }
     }
 
     fn node_term(&mut self, path: &str, term: &RawNodeTerm) {
         self.requirements(&format!("{path}.match_expressions"), &term.match_expressions, OF_NODES);
-        self.requirements(&format!("{path}.match_fields"), &term.match_fields, OF_NODES);
+        self.fields(&format!("{path}.match_fields"), &term.match_fields);
     }
 
     fn pods(&mut self, path: &str, side: &RawPodAffinity) {
@@ -136,6 +170,24 @@ impl Check<'_> {
         self.mistakes.required(&format!("{path}.topology_key"), &term.topology_key);
         self.selector(&format!("{path}.label_selector"), term.label_selector.as_ref());
         self.selector(&format!("{path}.namespace_selector"), term.namespace_selector.as_ref());
+        let keys = [
+            ("match_label_keys", &term.match_label_keys),
+            ("mismatch_label_keys", &term.mismatch_label_keys),
+        ];
+        for (name, list) in keys.into_iter().filter(|(_, list)| !list.is_empty()) {
+            let path = format!("{path}.{name}");
+            if term.label_selector.is_none() {
+                self.mistakes.rule(&path, "has a meaning only with label_selector");
+            }
+            for key in list.iter().filter(|key| !is_label_key(key)) {
+                self.mistakes.value(&path, key, LABEL_KEY);
+            }
+        }
+        let both = term.match_label_keys.iter().find(|key| term.mismatch_label_keys.contains(key));
+        if let Some(key) = both {
+            let allowed = "a key that match_label_keys does not have";
+            self.mistakes.value(&format!("{path}.mismatch_label_keys"), key, allowed);
+        }
     }
 
     fn selector(&mut self, path: &str, selector: Option<&RawLabelSelector>) {

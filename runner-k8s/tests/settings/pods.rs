@@ -52,7 +52,7 @@ fn without_nothing(value: Value) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn a_pod_of_any_sensible_settings_is_one_to_the_api_types(seed: u64) {
@@ -100,7 +100,7 @@ async fn a_pod_of_any_sensible_settings_passes_the_simulated_clusters_checks() {
     let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
     let client = kube::Client::try_from(config).unwrap();
     let namespace = cluster.namespace().to_owned();
-    for seed in 0..300 {
+    for seed in 0..150 {
         let change = |raw: &mut RawSettings| {
             raw.namespace.clone_from(&namespace);
             raw.namespace_per_job = false;

@@ -117,6 +117,80 @@ fn k8s_01_a_value_that_cannot_be_is_refused(
 }
 
 #[rstest]
+#[case("pod_labels = { \"a b\" = \"x\" }", "pod_labels", "a b", "a label's key")]
+#[case("pod_annotations = { \"/x\" = \"x\" }", "pod_annotations", "/x", "a label's key")]
+#[case("node_selector = { \"\" = \"x\" }", "node_selector", "", "a label's key")]
+#[case("node_selector = { a = \"$POOL\" }", "node_selector.\"a\"", "$POOL", "up to 63 letters")]
+#[case("node_tolerations = { \"=x\" = \"\" }", "node_tolerations", "=x", "key or key=value")]
+#[case("node_tolerations = { \"a=b c\" = \"\" }", "node_tolerations", "a=b c", "up to 63 letters")]
+#[case("dns_config = { nameservers = [\"dns\"] }", "dns_config.nameservers", "dns", "an IPv4 or")]
+#[case(
+    "dns_config = { nameservers = [\"1.1.1.1\", \"1.1.1.2\", \"1.1.1.3\", \"1.1.1.4\"] }",
+    "dns_config.nameservers",
+    "4",
+    "at most 3"
+)]
+#[case(
+    "dns_config = { options = [{ value = \"2\" }] }",
+    "dns_config.options[0].name",
+    "",
+    "must be set"
+)]
+#[case(
+    "memory_limit = \"2Gi\"\npod_memory_limit = \"1Gi\"",
+    "memory_limit",
+    "2Gi",
+    "at most pod_memory_limit, 1Gi"
+)]
+#[case(
+    "helper_cpu_limit = \"2\"\npod_cpu_limit = \"1\"",
+    "helper_cpu_limit",
+    "2",
+    "at most pod_cpu_limit, 1"
+)]
+#[case(
+    "cpu_request = \"1\"\nhelper_cpu_request = \"500m\"\npod_cpu_request = \"1\"",
+    "pod_cpu_request",
+    "1",
+    "at least what build and helper request of cpu together"
+)]
+#[case(
+    "memory_limit = \"1Gi\"\nhelper_memory_limit = \"1Gi\"\npod_memory_limit = \"1536Mi\"",
+    "pod_memory_limit",
+    "1536Mi",
+    "at least what build and helper request of memory together"
+)]
+fn k8s_01_what_the_api_server_would_refuse_in_every_job_is_refused_at_once(
+    #[case] toml: &str,
+    #[case] key: &str,
+    #[case] value: &str,
+    #[case] allowed: &str,
+) {
+    refused(toml, key, value, allowed);
+}
+
+#[test]
+fn k8s_33_a_volume_that_changes_the_nodes_mounts_needs_privileged_containers() {
+    let volume = "[[volumes.host_path]]\nname = \"v\"\nmount_path = \"/v\"\n\
+                  mount_propagation = \"Bidirectional\"";
+    let key = "volumes.host_path[0].mount_propagation";
+    refused(volume, key, "Bidirectional", "only with privileged = true");
+    settings(&format!("privileged = true\n{volume}"));
+}
+
+#[test]
+fn k8s_21_services_that_do_not_fit_into_the_pod_are_refused_in_the_jobs_log() {
+    let toml = "pod_memory_limit = \"1Gi\"\nservice_memory_limit = \"2Gi\"";
+    let refused = crate::world::try_pod(&crate::world::job(), toml).unwrap_err();
+    for word in ["\"svc-0\"", "memory limit", "pod_memory_limit", "\"1Gi\""] {
+        assert!(refused.contains(word), "{word}: {refused}");
+    }
+    let toml = "pod_cpu_request = \"1\"\nservice_cpu_request = \"750m\"\ncpu_request = \"500m\"";
+    let refused = crate::world::try_pod(&crate::world::job(), toml).unwrap_err();
+    assert!(refused.contains("request of cpu") && refused.contains("KUBERNETES_POD_CPU_REQUEST"));
+}
+
+#[rstest]
 #[case("nfs", "path = \"/e\"", "server", "", "must be set")]
 #[case("nfs", "server = \"nas\"", "path", "", "must be set")]
 #[case("csi", "", "driver", "", "must be set")]
@@ -190,6 +264,45 @@ fn k8s_27_an_affinity_that_cannot_be_is_refused(
 ) {
     let toml = format!("[[affinity.{side}.{PREFERRED}]]\n{fields}");
     refused(&toml, &format!("affinity.{side}.{PREFERRED}[0].{key}"), value, allowed);
+}
+
+#[rstest]
+#[case("operator = \"In\"", "values", "needs at least one value")]
+#[case("operator = \"Exists\"\nvalues = [\"a\"]", "values", "must have no values")]
+#[case("operator = \"Gt\"\nvalues = [\"a\"]", "values", "must be one number")]
+fn k8s_27_values_must_fit_their_operator(
+    #[case] fields: &str,
+    #[case] key: &str,
+    #[case] rule: &str,
+) {
+    let table = format!("affinity.node_affinity.{REQUIRED}.node_selector_terms");
+    let toml = format!("[[{table}]]\n[[{table}.match_expressions]]\nkey = \"a\"\n{fields}");
+    refused(&toml, &format!("{table}[0].match_expressions[0].{key}"), "", rule);
+}
+
+#[rstest]
+#[case("match_label_keys = [\"a\"]", "match_label_keys", "", "only with label_selector")]
+#[case(
+    "label_selector = {}\nmatch_label_keys = [\"a b\"]",
+    "match_label_keys",
+    "a b",
+    "a label's key"
+)]
+#[case(
+    "label_selector = {}\nmatch_label_keys = [\"a\"]\nmismatch_label_keys = [\"a\"]",
+    "mismatch_label_keys",
+    "a",
+    "a key that match_label_keys does not have"
+)]
+fn k8s_27_label_keys_of_pods_must_make_sense(
+    #[case] fields: &str,
+    #[case] key: &str,
+    #[case] value: &str,
+    #[case] allowed: &str,
+) {
+    let table = format!("affinity.pod_affinity.{REQUIRED}");
+    let toml = format!("[[{table}]]\ntopology_key = \"zone\"\n{fields}");
+    refused(&toml, &format!("{table}[0].{key}"), value, allowed);
 }
 
 #[test]

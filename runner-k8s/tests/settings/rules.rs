@@ -277,8 +277,6 @@ fn k8s_05_other_values_are_not_expanded() {
     let toml = r#"
         namespace = "ci"
         service_account = "$TEAM"
-        node_selector = { a = "$TEAM" }
-        node_tolerations = { "$TEAM" = "" }
         image_pull_secrets = ["$TEAM"]
         host_aliases = [{ ip = "10.0.0.1", hostnames = ["a"] }]
         [[volumes.host_path]]
@@ -304,8 +302,6 @@ fn k8s_05_other_values_are_not_expanded() {
     let pod = pod(&job(), toml);
     for path in [
         "spec/serviceAccountName",
-        "spec/nodeSelector/a",
-        "spec/tolerations/0/key",
         "spec/imagePullSecrets/0/name",
         "spec/volumes/$TEAM/secret/secretName",
         "spec/volumes/$TEAM/secret/items/0/path",
@@ -349,4 +345,13 @@ fn k8s_20_logins_for_registries_do_not_stand_in_the_pod_even_when_they_are_publi
     assert!(!pod.to_string().contains("dTpw"), "{pod:#}");
     let path = "spec/containers/svc-0/env/DOCKER_AUTH_CONFIG/valueFrom/secretKeyRef/key";
     assert_eq!(at(&pod, path), Some(&json!("env.svc-0.0")));
+}
+
+#[test]
+fn k8s_82_k8s_85_the_pods_deadline_can_be_switched_off() {
+    let deadline = |value: &str| {
+        let job = job_with(&[("FF_USE_POD_ACTIVE_DEADLINE_SECONDS", value)]);
+        at(&pod(&job, ""), "spec/activeDeadlineSeconds").is_some()
+    };
+    assert!(deadline("true") && !deadline("false"));
 }

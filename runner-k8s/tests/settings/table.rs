@@ -78,6 +78,7 @@ fn landed(case: &Case, seen: &Result<Seen, String>) -> Result<(), String> {
             same(path, at(&pod, path), value)
         }
         (Lands::Elsewhere(place, find, value), Ok(seen)) => same(place, Some(&find(seen)), value),
+        (Lands::Found(place, find, value), Ok(seen)) => same(place, Some(&find(seen)), value),
         (Lands::Nowhere, Ok(seen)) => {
             let top = case.key.split(['.', '[']).next().unwrap_or_default();
             let told = |w: &SettingsWarning| w.key.starts_with(top) && w.is_without_effect;

@@ -17,13 +17,18 @@ fn texts(path: &str) -> &'static [&'static str] {
         return &["", ".*", "^ci-[a-z]+$"];
     }
     match key {
-        _ if key.starts_with("pod_") && key.ends_with("_limit") => &["", "64", "64Gi"],
+        "pod_cpu_limit" => &["", "64"],
+        "pod_memory_limit" => &["", "64Gi"],
         _ if key.starts_with("pod_cpu_request") => &["", "32"],
         _ if key.starts_with("pod_memory_request") => &["", "32Gi"],
         _ if key.ends_with("cpu_request") => &["", "100m", "0.5", "0"],
         _ if key.ends_with("cpu_limit") => &["", "2", "1500m"],
         _ if key.ends_with("_request") => &["", "64Mi", "100M"],
         _ if key.ends_with("_limit") || key == "size_limit" => &["", "1Gi", "2G"],
+        "image" if path.starts_with("warm_pods") => &["debian:12"],
+        "periods" => &["* * * * *", "0 8-18 * * 1-5"],
+        "timezone" => &["", "UTC"],
+        "idle_time" | "max_age" => &["90s", "5m"],
         "image" | "helper_image" | "agent_image" => &["", "r.example:5000/a/b:1", "debian:$TAG"],
         "name" if path.starts_with("services") => &[
             "redis:7",
@@ -45,7 +50,12 @@ fn texts(path: &str) -> &'static [&'static str] {
         "path" if path.starts_with("volumes") => &["/export"],
         "path" => &["", "/healthz?a=b"],
         "items" => &["a/b", "c#"],
-        "operator" => &["Exists", "DoesNotExist"],
+        "operator" if path.contains("match_fields") => &["In", "NotIn"],
+        "operator" if path.contains("node_affinity") => &["In", "NotIn", "Exists", "Gt"],
+        "operator" => &["In", "NotIn", "Exists", "DoesNotExist"],
+        "values" if path.contains("match_fields") => &["node-#"],
+        "values" => &["1", "2"],
+        "match_label_keys" | "mismatch_label_keys" => &["team", "x.example/a#"],
         "topology_key" => &["kubernetes.io/hostname", "zone"],
         "key" if path.contains("match_fields") => &["metadata.name"],
         "key" => &["x.example/pool", "pool"],
@@ -95,6 +105,7 @@ fn numbers(path: &str) -> &'static [i64] {
     match last(path) {
         "weight" => &[1, 50, 100],
         "port" => &[1, 8080, 65535],
+        "wait_for_services_timeout" => &[-1, 0, 30],
         "fs_group" | "run_as_group" | "run_as_user" | "supplemental_groups" => {
             &[0, 1000, 2_147_483_647]
         }
@@ -125,5 +136,5 @@ fn is_needed(path: &str) -> bool {
     ];
     let is_path_of_nfs = path.starts_with("volumes.nfs") && last(path) == "path";
     let is_command = path.starts_with("container_lifecycle") && last(path) == "command";
-    needed.contains(&last(path)) || is_path_of_nfs || is_command
+    needed.contains(&last(path)) || path == "warm_pods[].image" || is_path_of_nfs || is_command
 }

@@ -86,7 +86,7 @@ pub const FLAGS: &[FeatureFlag] = &[
     off("FF_DISABLE_POWERSHELL_STDIN", Needless("It is about the shell and custom executors.")),
     on(
         "FF_USE_POD_ACTIVE_DEADLINE_SECONDS",
-        NOT_YET, /* Obeyed("The pod has a deadline behind the job's own.") */
+        Obeyed("The pod has a deadline behind all of the job's own."),
     ),
     off("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", Obeyed("The patches of `pod_spec` are applied.")),
     on(

@@ -1,8 +1,9 @@
 //! Services, host names, name servers, hooks, patches, pause pods.
 
+use runner_k8s::settings::{Autoscaler, WarmPods};
 use serde_json::{Value, json};
 
-use super::{Case, Lands, case, pod};
+use super::{Case, Lands, case, elsewhere, pod};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut out = services();
@@ -12,6 +13,7 @@ pub(super) fn cases() -> Vec<Case> {
     }
     out.extend(patches());
     out.extend(pause_pods());
+    out.extend(warm_pods());
     out
 }
 
@@ -35,6 +37,13 @@ fn services() -> Vec<Case> {
             &key("suspend_data_path"),
             "[[services]]\nname = \"pg\"\nsuspend_data_path = \"/data\"",
             Lands::Nowhere,
+        ),
+        elsewhere(
+            "wait_for_services_timeout",
+            "wait_for_services_timeout = 30",
+            "how long a job waits for its services' ports",
+            |seen| json!(format!("{:?}", seen.settings.services_wait)),
+            json!("AtMost(30s)"),
         ),
     ]
 }
@@ -94,28 +103,66 @@ fn patches() -> Vec<Case> {
 }
 
 fn pause_pods() -> Vec<Case> {
-    let policy = [
-        ("periods", "[\"* * * * *\"]"),
-        ("timezone", "\"UTC\""),
-        ("idle_count", "2"),
-        ("idle_time", "\"5m\""),
-        ("scale_factor", "0.5"),
-        ("scale_factor_limit", "10"),
-        ("preemptive_mode", "true"),
-    ];
-    let own = [
-        ("max_pause_pods", "5"),
-        ("pause_pod_image", "\"pause:1\""),
-        ("pause_pod_priority_class_name", "\"idle\""),
-        ("pause_pod_image_pull_secrets", "[\"s\"]"),
-    ];
-    let of = |table: &str, path: &str, keys: &[(&str, &str)]| -> Vec<Case> {
-        let one = |(key, value): &(&str, &str)| {
-            case(&format!("{path}.{key}"), &format!("{table}\n{key} = {value}"), Lands::Nowhere)
-        };
-        keys.iter().map(one).collect()
+    const PAUSE: &str = "the Deployment of pause pods";
+    let toml = "[autoscaler]\nmax_pause_pods = 5\npause_pod_image = \"pause:1\"\n\
+                pause_pod_priority_class_name = \"idle\"\n\
+                pause_pod_image_pull_secrets = [\"s\"]\n[[autoscaler.policy]]\nidle_count = 2\n\
+                idle_time = \"5m\"\nscale_factor = 0.5\nscale_factor_limit = 10\n\
+                preemptive_mode = true";
+    let with = |field: &str| format!("[[autoscaler.policy]]\n{field}");
+    let of = |key: &str, find: fn(&Autoscaler) -> Value, value: Value| Case {
+        lands: Lands::Found(
+            PAUSE,
+            Box::new(move |seen| seen.settings.autoscaler.as_ref().map_or(Value::Null, find)),
+            value,
+        ),
+        ..case(&format!("autoscaler.{key}"), toml, Lands::Nowhere)
     };
-    let mut out = of("[[autoscaler.policy]]", "autoscaler.policy[]", &policy);
-    out.extend(of("[autoscaler]", "autoscaler", &own));
-    out
+    vec![
+        of("max_pause_pods", |all| json!(all.most), json!(5)),
+        of("pause_pod_image", |all| json!(all.image), json!("pause:1")),
+        of("pause_pod_priority_class_name", |all| json!(all.priority_class), json!("idle")),
+        of("pause_pod_image_pull_secrets", |all| json!(all.pull_secrets), json!(["s"])),
+        of("policy[].idle_count", |all| json!(all.policies[0].idle_count), json!(2)),
+        of("policy[].idle_time", |all| json!(all.policies[0].idle_time.as_secs()), json!(300)),
+        of("policy[].scale_factor", |all| json!(all.policies[0].scale_factor), json!(0.5)),
+        of("policy[].scale_factor_limit", |all| json!(all.policies[0].scale_limit), json!(10)),
+        case("autoscaler.policy[].preemptive_mode", toml, Lands::Nowhere),
+        // When they apply is the schedule's business; here, that it is asked.
+        case(
+            "autoscaler.policy[].periods",
+            &with("periods = [\"never\"]"),
+            Lands::Refusal("autoscaler.policy[0].periods"),
+        ),
+        case(
+            "autoscaler.policy[].timezone",
+            &with("timezone = \"Nowhere/Land\""),
+            Lands::Refusal("Nowhere/Land"),
+        ),
+    ]
+}
+
+fn warm_pods() -> Vec<Case> {
+    const WARM: &str = "pods that are ready beforehand";
+    let toml = "[[warm_pods]]\nimage = \"debian:12\"\ncount = 2\nmax_age = \"90s\"";
+    let with = |field: &str| format!("[[warm_pods]]\nimage = \"a\"\n{field}");
+    let of = |key: &str, find: fn(&WarmPods) -> Value, value: Value| Case {
+        lands: Lands::Found(
+            WARM,
+            Box::new(move |seen| seen.settings.warm_pods.first().map_or(Value::Null, find)),
+            value,
+        ),
+        ..case(&format!("warm_pods[].{key}"), toml, Lands::Nowhere)
+    };
+    vec![
+        of("image", |pods| json!(pods.image), json!("debian:12")),
+        of("count", |pods| json!(pods.count), json!(2)),
+        of("max_age", |pods| json!(pods.max_age.as_secs()), json!(90)),
+        case(
+            "warm_pods[].periods",
+            &with("periods = [\"never\"]"),
+            Lands::Refusal("warm_pods[0].periods"),
+        ),
+        case("warm_pods[].timezone", &with("timezone = \"No/Land\""), Lands::Refusal("No/Land")),
+    ]
 }

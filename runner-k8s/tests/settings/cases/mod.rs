@@ -29,6 +29,8 @@ pub(crate) enum Lands {
     Pod(String, Value),
     /// Elsewhere: where, how it is found there, and value.
     Elsewhere(&'static str, fn(&Seen) -> Value, Value),
+    /// The same, found by something that is made for the case.
+    Found(&'static str, Box<dyn Fn(&Seen) -> Value>, Value),
     /// It makes that a job is refused, with these words.
     Refusal(&'static str),
     /// Nowhere; there is a warning with the reason.

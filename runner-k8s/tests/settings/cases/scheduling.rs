@@ -13,9 +13,9 @@ pub(super) fn cases() -> Vec<Case> {
     let mut out = vec![
         pod(
             "node_selector",
-            "node_selector = { \"x.example/pool\" = \"$T\" }",
+            "node_selector = { \"x.example/pool\" = \"blue\" }",
             "spec/nodeSelector/x.example~pool",
-            json!("$T"),
+            json!("blue"),
         ),
         pod(
             "node_selector_overwrite_allowed",
@@ -77,12 +77,14 @@ fn requirements(
     api: &str,
     around: impl Fn(&str) -> String,
 ) -> Vec<Case> {
+    // Of its fields only a node's name can be asked about.
+    let name = if list == "match_fields" { "metadata.name" } else { "k" };
     let toml =
-        around(&format!("{list} = [{{ key = \"k\", operator = \"In\", values = [\"v\"] }}]"));
+        around(&format!("{list} = [{{ key = \"{name}\", operator = \"In\", values = [\"v\"] }}]"));
     let at = |field: &str| format!("{api}/0/{field}");
     let key = |field: &str| format!("{list}[].{field}");
     vec![
-        inner(table, &key("key"), toml.clone(), place, &at("key"), json!("k")),
+        inner(table, &key("key"), toml.clone(), place, &at("key"), json!(name)),
         inner(table, &key("operator"), toml.clone(), place, &at("operator"), json!("In")),
         inner(table, &key("values"), toml, place, &at("values"), json!(["v"])),
     ]
@@ -145,7 +147,14 @@ fn terms(key: &str, place: &str, around: impl Fn(&str) -> String, table: &str) -
         ("match_label_keys", "matchLabelKeys"),
         ("mismatch_label_keys", "mismatchLabelKeys"),
     ] {
-        out.push(inner(key, list, with(&format!("{list} = [\"a\"]")), place, api, json!(["a"])));
+        out.push(inner(
+            key,
+            list,
+            with(&format!("{list} = [\"a\"]\nlabel_selector = {{}}")),
+            place,
+            api,
+            json!(["a"]),
+        ));
     }
     for (selector, api) in
         [("label_selector", "labelSelector"), ("namespace_selector", "namespaceSelector")]
