@@ -3,6 +3,7 @@
 
 mod credentials;
 mod fresh;
+mod golden;
 mod lfs;
 mod owner;
 mod planted;
