@@ -6,13 +6,11 @@
 
 #![no_main]
 
-use std::time::Duration;
-
 use libfuzzer_sys::fuzz_target;
-use runner_core::ids::JobId;
-use runner_core::job::{Job, Project, SourceFeatures, Sources, Variable};
+use runner_core::job::Job;
 use runner_core::plan::{GetSources, Operation};
 use runner_core::planner::{PlanSettings, Transfers, plan};
+use serde_json::json;
 
 /// Scheme, host and port as another parser sees them.
 fn origin(url: &str) -> Option<String> {
@@ -45,7 +43,15 @@ fn check(sources: &GetSources, named: &[&str]) {
     for (new, old) in &sources.instead_of {
         assert!(new.starts_with("http") && new.ends_with('/'), "{new}");
         assert!(old.ends_with([':', '/']), "{old}");
-        assert!(!new.split_once("://").unwrap_or_default().1.split('/').next().unwrap_or_default().contains('@'));
+        assert!(
+            !new.split_once("://")
+                .unwrap_or_default()
+                .1
+                .split('/')
+                .next()
+                .unwrap_or_default()
+                .contains('@')
+        );
     }
 }
 
@@ -53,27 +59,15 @@ fuzz_target!(|text: &str| {
     let mut lines = text.split('\n');
     let mut next = || lines.next().unwrap_or_default();
     let [url, clone_url, server, path, ssh_host, ssh_port, token] = std::array::from_fn(|_| next());
-    let variable = |key: &str, value: &str| Variable {
-        key: key.to_owned(),
-        value: value.into(),
-        raw: true,
-        ..Variable::default()
-    };
-    let job = Job {
-        id: JobId(1),
-        name: "fuzz".to_owned(),
-        project: Project { id: 7, ..Project::default() },
-        sources: Some(Sources {
-            url: url.into(),
-            reference: "main".to_owned(),
-            sha: "0".repeat(40),
-            refspecs: Vec::new(),
-            depth: 0,
-            object_format: Default::default(),
-            allow_fetch: true,
-            correlation_id: None,
-        }),
-        variables: vec![
+    let variable = |key: &str, value: &str| json!({ "key": key, "value": value, "public": true, "masked": false, "file": false, "raw": true });
+    let job = json!({
+        "id": 1, "name": "fuzz",
+        "project": { "id": 7, "name": "", "path": "", "reference": "", "sha": "" },
+        "sources": {
+            "url": url, "reference": "main", "sha": "0".repeat(40), "refspecs": [], "depth": 0,
+            "object_format": "sha1", "allow_fetch": true,
+        },
+        "variables": [
             variable("CI_SERVER_URL", server),
             variable("CI_PROJECT_PATH", path),
             variable("CI_SERVER_SHELL_SSH_HOST", ssh_host),
@@ -81,16 +75,12 @@ fuzz_target!(|text: &str| {
             variable("CI_JOB_TOKEN", token),
             variable("GIT_SUBMODULE_FORCE_HTTPS", "true"),
         ],
-        steps: Vec::new(),
-        image: None,
-        services: Vec::new(),
-        artifacts: Vec::new(),
-        dependencies: Vec::new(),
-        registries: Vec::new(),
-        timeout: Duration::from_secs(60),
-        features: SourceFeatures::default(),
-        url: None,
-    };
+        "steps": [], "image": null, "services": [], "artifacts": [], "dependencies": [],
+        "registries": [], "timeout": { "secs": 60, "nanos": 0 },
+        "features": { "trace_sections": true, "failure_reasons": [], "token_mask_prefixes": [] },
+        "url": null,
+    });
+    let job: Job = serde_json::from_value(job).expect("what a job is, in JSON");
     let clone_url = (!clone_url.is_empty()).then(|| clone_url.to_owned());
     let settings = PlanSettings { clone_url: clone_url.clone(), ..PlanSettings::default() };
     let Ok(plan) = plan(&job, &settings, Transfers::default()) else { return };

@@ -541,7 +541,11 @@ impl<'a> Supervisor<'a> {
         let context = self.context();
         self.to_hand_over = match &stage.operation {
             // Made by the job's user, or given to it at the end.
-            Operation::GetSources(_) => self.plan.build_user.is_none() || !ownership::may_give(),
+            Operation::GetSources(sources)
+                if sources.hooks.before.is_none() && sources.hooks.after.is_none() =>
+            {
+                self.plan.build_user.is_none() || !ownership::may_give()
+            }
             Operation::Prepare { .. } | Operation::UploadArtifacts { .. } => self.to_hand_over,
             _ => true,
         };
