@@ -538,6 +538,10 @@ impl<'a> Supervisor<'a> {
         stage_deadline: Option<(Instant, Duration)>,
         obeys: bool,
     ) -> Attempt {
+        if matches!(stage.operation, Operation::Cleanup) {
+            // Nothing of the job writes to the checkout while it is cleaned.
+            self.builder.sweep().await;
+        }
         let context = self.context();
         self.to_hand_over = match &stage.operation {
             // Made by the job's user, or given to it at the end.

@@ -5,6 +5,7 @@ mod cost;
 mod credentials;
 mod fresh;
 mod golden;
+mod leave;
 mod lfs;
 mod native;
 mod owner;

@@ -65,10 +65,7 @@ pub const FLAGS: &[FeatureFlag] = &[
         "FF_SCRIPT_SECTIONS",
         Obeyed("Commands of several lines are shown whole, in collapsed sections."),
     ),
-    off(
-        "FF_ENABLE_JOB_CLEANUP",
-        NOT_YET, /* Obeyed("The project directory is cleaned at the end of the job.") */
-    ),
+    off("FF_ENABLE_JOB_CLEANUP", Obeyed("The project directory is cleaned at the end of the job.")),
     off(
         "FF_KUBERNETES_HONOR_ENTRYPOINT",
         NOT_YET, /* Obeyed("The entry point of the image runs, and the job's shell under it.") */
