@@ -2,12 +2,15 @@
 //! options, in turns, over smart HTTP with authentication.
 //!
 //! The stage is the agent's, in a process of its own, with all that a job needs: its log, its journal,
-//! credentials, a repository that the job's git can use. The numbers are the shortest of all rounds.
+//! credentials, a repository that the job's git can use. The numbers are the shortest of all rounds; the CPU
+//! time is that of git and all that it starts, without the server's, which is in this process.
 //!
 //!     cargo run -p benches --example clone [ROUNDS]
 #![expect(clippy::print_stdout, reason = "the numbers are the point")]
 
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -68,12 +71,48 @@ async fn repository(gitlab: &GitLab) -> Repo {
     builder.create().await.expect("git makes the repository")
 }
 
-fn plain(url: &str, sha: &str, depth: u32, directory: &Path) {
+/// A `git` that writes down the CPU time it took.
+struct Meter {
+    path: String,
+    log: PathBuf,
+}
+
+impl Meter {
+    fn new(place: &Path) -> Self {
+        let programs = place.join("programs");
+        std::fs::create_dir(&programs).expect("a directory");
+        let (git, log) = (programs.join("git"), place.join("cpu"));
+        let own = std::env::var("PATH").expect("a path");
+        // `times` says in its second line what the children took.
+        let script = format!(
+            "#!/bin/sh\nPATH={own}\ngit \"$@\"\nstatus=$?\ntimes | tail -n 1 >> {}\nexit $status\n",
+            log.display()
+        );
+        std::fs::write(&git, script).expect("a file");
+        std::fs::set_permissions(&git, Permissions::from_mode(0o755)).expect("our own file");
+        Self { path: format!("{}:{own}", programs.display()), log }
+    }
+
+    /// What was taken since the last time, user and system.
+    fn taken(&self) -> Duration {
+        let text = std::fs::read_to_string(&self.log).expect("git was started");
+        std::fs::remove_file(&self.log).expect("our own file");
+        let times = text.split_whitespace().map(|time| {
+            let (minutes, seconds) = time.trim_end_matches('s').split_once('m').expect("0m0.00s");
+            let minutes: f64 = minutes.parse().expect("minutes");
+            Duration::from_secs_f64(minutes * 60.0 + seconds.parse::<f64>().expect("seconds"))
+        });
+        times.sum()
+    }
+}
+
+fn plain(url: &str, sha: &str, depth: u32, directory: &Path, path: &str) {
     let git = |arguments: &[&str], place: &Path| {
         let status = Command::new("git")
             .current_dir(place)
             .args(arguments)
             .env("GIT_TERMINAL_PROMPT", "0")
+            .env("PATH", path)
             .stdout(Stdio::null())
             .status();
         assert!(status.expect("git is there").success());
@@ -104,9 +143,11 @@ fn job(url: &str, sha: &str, depth: u32) -> Job {
 }
 
 /// Wall clock of the stage, as the agent reports it.
-async fn stage(job: &Job, directory: &Path) -> Duration {
+async fn stage(job: &Job, directory: &Path, path: &str) -> Duration {
     let program = std::env::current_exe().expect("this program").display().to_string();
-    let executor = LocalExecutor::new(directory, [program, "agent".to_owned()]);
+    let path = format!("PATH={path}");
+    let agent = ["/usr/bin/env".to_owned(), path, program, "agent".to_owned()];
+    let executor = LocalExecutor::new(directory, agent);
     let plan = plan(job, &PlanSettings::default(), Transfers::default()).expect("a plan");
     let ticket = Ticket("ticket".into());
     let request = JobRequest { job, plan: &plan, ticket: &ticket };
@@ -137,22 +178,30 @@ async fn compare(rounds: usize) {
     let url = gitlab.url().replace("://", &format!("://gitlab-ci-token:{}@", gitlab.read_token()));
     let url = format!("{url}/group/large.git");
     let place = tempfile::tempdir().expect("a directory");
+    let meter = Meter::new(place.path());
     for depth in [20, 0] {
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+        let (mut their_cpu, mut our_cpu) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             let began = Instant::now();
             let (url_, sha_, place_) = (url.clone(), sha.clone(), place.path().to_owned());
-            let work = move || plain(&url_, &sha_, depth, &place_);
+            let path = meter.path.clone();
+            let work = move || plain(&url_, &sha_, depth, &place_, &path);
             tokio::task::spawn_blocking(work).await.expect("git does not panic");
             theirs.push(began.elapsed());
+            their_cpu.push(meter.taken());
             std::fs::remove_dir_all(place.path().join("plain")).expect("the clone can be removed");
-            ours.push(stage(&job(&url, &sha, depth), &place.path().join("jobs")).await);
+            let jobs = place.path().join("jobs");
+            ours.push(stage(&job(&url, &sha, depth), &jobs, &meter.path).await);
+            our_cpu.push(meter.taken());
         }
-        let (theirs, ours) = (shortest(&theirs), shortest(&ours));
-        println!(
-            "depth {depth}: git clone {theirs:.2} s, the stage {ours:.2} s, ratio {:.3}",
-            ours / theirs
-        );
+        for (what, theirs, ours) in [("wall", theirs, ours), ("CPU", their_cpu, our_cpu)] {
+            let (theirs, ours) = (shortest(&theirs), shortest(&ours));
+            let ratio = ours / theirs;
+            println!(
+                "depth {depth}, {what}: git clone {theirs:.2} s, the stage {ours:.2} s, {ratio:.3}"
+            );
+        }
     }
 }
 
