@@ -247,8 +247,10 @@ struct Supervisor<'a, D: Door> {
     wishes: watch::Receiver<Option<Wish>>,
     /// A wish to cancel that has been obeyed; it is obeyed once.
     cancelled: bool,
-    /// The checkout is the job's own user's, as far as it can be.
-    handed_over: bool,
+    /// Something in the checkout may not be the job's own user's yet.
+    to_hand_over: bool,
+    /// The job knows whose its checkout is.
+    told_owner: bool,
     /// How long stages waited for the build container.
     build_wait: Option<Duration>,
     /// The plan's notices are in the trace.
@@ -286,7 +288,8 @@ impl<'a, D: Door> Supervisor<'a, D> {
             deadline: Instant::now() + plan.timeout,
             wishes,
             cancelled: false,
-            handed_over: false,
+            to_hand_over: true,
+            told_owner: false,
             build_wait: None,
             noticed: false,
         }
@@ -577,8 +580,21 @@ impl<'a, D: Door> Supervisor<'a, D> {
         stage_deadline: Option<(Instant, Duration)>,
         obeys: bool,
     ) -> Attempt {
+        if matches!(stage.operation, Operation::Cleanup) {
+            // Nothing of the job writes to the checkout while it is cleaned.
+            self.builder.sweep().await;
+        }
         let context = self.context();
-        self.handed_over = false;
+        self.to_hand_over = match &stage.operation {
+            // Made by the job's user, or given to it at the end.
+            Operation::GetSources(sources)
+                if sources.hooks.before.is_none() && sources.hooks.after.is_none() =>
+            {
+                self.plan.build_user.is_none() || !ownership::may_give()
+            }
+            Operation::Prepare { .. } | Operation::UploadArtifacts { .. } => self.to_hand_over,
+            _ => true,
+        };
         let end = tokio::select! {
             result = crate::stages::run(&context, &stage.operation, attempt) => match result {
                 Ok(()) => Attempt::Done,
@@ -665,10 +681,14 @@ impl<'a, D: Door> Supervisor<'a, D> {
     fn hand_over(&mut self, order: &mut Order) -> io::Result<()> {
         let Some((uid, gid)) = self.builder.user() else { return Ok(()) };
         let project = Path::new(&self.plan.directories.project);
-        if !self.handed_over && uid != 0 {
-            ownership::hand_over(&self.plan.directories, BuildUser { uid, gid });
+        if uid != 0 {
+            let user = BuildUser { uid, gid };
+            let expected = self.plan.build_user.is_none_or(|user| user.uid == uid);
+            let all = self.to_hand_over || (!expected && !self.told_owner);
+            ownership::hand_over(&self.plan.directories, user, all);
         }
-        let first = !std::mem::replace(&mut self.handed_over, true);
+        self.to_hand_over = false;
+        let first = !std::mem::replace(&mut self.told_owner, true);
         let shared = ownership::Shared::of(project, uid, gid);
         order.variables.extend(crate::stages::for_scripts(self.plan, shared));
         match shared.and_then(|shared| shared.warning(uid)).filter(|_| first) {

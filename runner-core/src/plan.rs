@@ -375,6 +375,9 @@ pub struct GetSources {
     /// Fetch the content of files in LFS, where there are any (`GIT_LFS_SKIP_SMUDGE`). Default: off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lfs: bool,
+    /// Leave nothing of the job in the checkout at its end (`FF_ENABLE_JOB_CLEANUP`). Default: off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean_up: bool,
     /// What is wrong with the job's settings; the stage says so and fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,

@@ -10,7 +10,7 @@ use runner_core::planner::PlanLookup;
 use crate::credentials::{self, PullCredentials};
 use crate::names::{Names, RunnerIdentity, names};
 use crate::overwrites::{self, JobSettings};
-use crate::pod::{Around, BuiltPod, PlanItems, PodInput, around, build_pod, remarks};
+use crate::pod::{Around, BuiltPod, PlanItems, PodInput, around, build_pod, build_user, remarks};
 use crate::record::{Content, Listens, Place};
 use crate::settings::{KubernetesSettings, PatchSource};
 use crate::warm::Shape;
@@ -61,13 +61,18 @@ pub(crate) async fn prepare(
     let none = PlanItems::default();
     let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &none };
     let Around { companions, entrypoint, listens } = around(&input).map_err(|e| e.infra())?;
-    let unchanged = lines.is_empty() && entrypoint.is_none() && companions == plan.companions;
+    let user = build_user(&effective, job);
+    let unchanged = lines.is_empty()
+        && entrypoint.is_none()
+        && companions == plan.companions
+        && user == plan.build_user;
     let json = match unchanged {
         true => plan.to_json(),
         false => {
             let mut plan = plan.clone();
             plan.header.extend(lines.iter().cloned());
             (plan.companions, plan.entrypoint) = (companions, entrypoint);
+            plan.build_user = user;
             plan.to_json()
         }
     };

@@ -1,4 +1,5 @@
-//! Removes what the runner itself left behind: file variables, `$GITLAB_ENV`.
+//! Removes what the runner itself left behind: file variables, `$GITLAB_ENV`; and what the job did, where
+//! it wants that.
 
 use std::fs;
 use std::io;
@@ -6,7 +7,9 @@ use std::path::Path;
 
 use super::context::{Context, StageFailure};
 
-pub(super) fn cleanup(context: &Context<'_>) -> Result<(), StageFailure> {
+pub(super) async fn cleanup(context: &Context<'_>) -> Result<(), StageFailure> {
+    // First: git's own files are in what is removed below.
+    let checkout = super::sources::clean_up(context).await;
     let temp = Path::new(&context.plan.directories.temp);
     // The job may have put a link in its place; what it points to is not ours to remove.
     let result = match fs::symlink_metadata(temp) {
@@ -15,5 +18,7 @@ pub(super) fn cleanup(context: &Context<'_>) -> Result<(), StageFailure> {
         Ok(data) if data.is_dir() => fs::remove_dir_all(temp),
         Ok(_) => fs::remove_file(temp),
     };
-    result.map_err(|error| context.fail(format_args!("cannot remove {}: {error}", temp.display())))
+    result
+        .map_err(|error| context.fail(format_args!("cannot remove {}: {error}", temp.display())))?;
+    checkout
 }

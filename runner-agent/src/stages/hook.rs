@@ -37,9 +37,13 @@ pub(super) async fn run(
         Start::Builds => plan.directories.builds.clone(),
         Start::Project => plan.directories.project.clone(),
     };
+    // The checkout may be the job's own user's already.
+    let own = super::ownership::own_user();
+    let shared = super::ownership::Shared::of(Path::new(&project), own.uid, own.gid);
+    let variables = [&plan.variables[..], &super::for_scripts(plan, shared)].concat();
     let launch = Launch {
         script,
-        variables: &plan.variables,
+        variables: &variables,
         directories: &Directories { project, ..plan.directories.clone() },
         job_status: JobStatus::Running,
         bundled_shell: Path::new(layout::SHELL),

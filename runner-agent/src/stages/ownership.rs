@@ -31,8 +31,9 @@ pub(crate) fn share_with_group() {
     }
 }
 
-/// Gives the job's directories to the job's own user, as far as this process may.
-pub(crate) fn hand_over(directories: &Directories, user: BuildUser) {
+/// Gives the job's directories to the job's own user, as far as this process may; `all`: with what is
+/// in the checkout.
+pub(crate) fn hand_over(directories: &Directories, user: BuildUser, all: bool) {
     let (project, temp) = (Path::new(&directories.project), Path::new(&directories.temp));
     if may_give() {
         // What cannot be given away (a volume with its own rules) shows when it is used.
@@ -43,8 +44,10 @@ pub(crate) fn hand_over(directories: &Directories, user: BuildUser) {
             let (uid, gid) = ids(user);
             let _ = chownat(CWD, above, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
         }
-        let _ = give(project, user);
         let _ = give(temp, user);
+        if all {
+            let _ = give(project, user);
+        }
     }
     // Without its file variables and `$GITLAB_ENV` no job can run; nothing else is opened to all.
     if Shared::of(temp, user.uid, user.gid).is_some_and(|shared| !shared.is_writable) {

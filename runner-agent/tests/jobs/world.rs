@@ -77,15 +77,30 @@ impl World {
         }
     }
 
-    /// Lets the build container's program run as this user, by a shell that the executor starts.
-    pub(crate) fn builds_as(mut self, uid: u32) -> Self {
+    /// Lets the build container's program run as this user.
+    pub(crate) fn builds_as(self, uid: u32) -> Self {
+        self.wrapped(&format!(
+            "[ \"$2\" = serve ] && exec setpriv --reuid {uid} --regid {uid} --clear-groups \"$@\""
+        ))
+    }
+
+    /// Lets the helper's program find this `git` first.
+    pub(crate) fn with_git(self, script: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let programs = self._directory.path().join("programs");
+        std::fs::create_dir(&programs).unwrap();
+        let git = programs.join("git");
+        std::fs::write(&git, script).unwrap();
+        std::fs::set_permissions(&git, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let first = programs.display().to_string();
+        self.wrapped(&format!("[ \"$2\" = supervise ] && export PATH=\"{first}:$PATH\""))
+    }
+
+    /// Starts the agent's programs by a shell, behind this line.
+    fn wrapped(mut self, line: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let wrapper = self._directory.path().join("wrapper");
-        let text = format!(
-            "[ \"$2\" = serve ] && exec setpriv --reuid {uid} --regid {uid} --clear-groups \"$@\"\n\
-             exec \"$@\"\n"
-        );
-        std::fs::write(&wrapper, text).unwrap();
+        std::fs::write(&wrapper, format!("{line}\nexec \"$@\"\n")).unwrap();
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(self._directory.path(), open).unwrap();
         let agent = env!("CARGO_BIN_EXE_podwright-agent");

@@ -58,7 +58,7 @@ pub(super) fn remote(
 ) -> Remote {
     let (given, login) = split(sources.url.expose());
     let server = variables.setting("CI_SERVER_URL").unwrap_or_default();
-    let candidates = [Some(given.as_str()), clone_base(settings), Some(server)];
+    let candidates = [Some(sources.url.expose()), clone_base(settings), Some(server)];
     let mut origins = Vec::new();
     for origin in candidates.into_iter().flatten().filter_map(http_origin) {
         if !origins.contains(&origin) {
@@ -122,7 +122,12 @@ pub(super) fn ssh_rewrites(
 /// Scheme, host and port of an http URL, in the form that git compares with: whoever has the same
 /// gets the credentials.
 fn http_origin(url: &str) -> Option<String> {
-    let Parts { scheme, host, .. } = parts(url)?;
+    let Parts { scheme, user, host, .. } = parts(url)?;
+    // Browsers end the host at a backslash, RFC 3986 does not: nobody means that.
+    let is_odd = |c: char| c == '\\' || c.is_control() || c.is_whitespace();
+    if user.is_some_and(|user| user.contains(is_odd)) {
+        return None;
+    }
     let scheme = scheme.to_ascii_lowercase();
     let default = match scheme.as_str() {
         "http" => ":80",

@@ -42,6 +42,7 @@ pub(super) fn get_sources(plan: &Stages<'_>, sources: &Sources) -> GetSources {
         instead_of,
         submodules,
         lfs: !job.lfs_skip_smudge,
+        clean_up: plan.flags.is_on("FF_ENABLE_JOB_CLEANUP"),
         refusal,
         tls_ca: plan.settings.tls_ca.clone(),
         hooks: Box::new(plan.scripts().hooks()),

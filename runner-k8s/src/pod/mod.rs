@@ -42,7 +42,7 @@ pub(crate) use companions::{Around, around};
 pub use containers::{BUILD, HELPER};
 pub use fallbacks::Fallbacks;
 pub(crate) use fallbacks::with_policy;
-pub(crate) use user::remarks;
+pub(crate) use user::{build_user, remarks};
 pub(crate) use volumes::PLAN as PLAN_VOLUME;
 
 /// Where the agent program comes from.

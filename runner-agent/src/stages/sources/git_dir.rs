@@ -146,7 +146,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 /// Makes what `git init` makes, without a process and without the image's templates and hooks.
 /// What is there already stays.
 pub(super) fn create(git: &Path) -> io::Result<()> {
-    for directory in ["objects/info", "objects/pack", "refs/heads", "refs/tags", "info"] {
+    for directory in ["objects/info", "objects/pack", "refs/heads", "refs/tags", "info", "hooks"] {
         fs::create_dir_all(git.join(directory))?;
     }
     let head = git.join("HEAD");

@@ -57,7 +57,7 @@ impl Git<'_> {
 }
 
 /// Where the files of a submodule are: `core.worktree` of its configuration, as git writes it.
-fn worktree(repository: &Path) -> Option<PathBuf> {
+pub(super) fn worktree(repository: &Path) -> Option<PathBuf> {
     let config = fs::read_to_string(repository.join("config")).ok()?;
     let line = config.lines().find_map(|line| line.trim().strip_prefix("worktree = "))?;
     Some(repository.join(line.trim().trim_matches('"')))

@@ -16,6 +16,7 @@ mod get;
 mod git;
 mod git_dir;
 mod index;
+mod leave;
 mod lfs;
 mod module_config;
 mod project;
@@ -24,5 +25,6 @@ mod submodules;
 mod untracked;
 
 pub(crate) use get::{clear_worktree, get_sources};
+pub(in crate::stages) use leave::clean_up;
 pub(crate) use scripts::for_scripts;
 pub(in crate::stages) use untracked::untracked;

@@ -99,7 +99,9 @@ fn is_inside(path: &Path, project: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::process::Command;
 
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::harmless;
@@ -138,5 +140,71 @@ mod tests {
     #[case::comment("# [core]\n")]
     fn what_git_does_not_write_is_not(#[case] text: &str) {
         assert_eq!(seen(text), None);
+    }
+
+    /// What git reads in a file: keys as it writes them, or `None` where it refuses.
+    fn keys(text: &str) -> Option<Vec<String>> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let output = Command::new("git")
+            .args(["config", "--no-includes", "--name-only", "-z", "--list", "--file"])
+            .arg(file.path())
+            .output()
+            .unwrap();
+        let keys = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| keys.split_terminator('\0').map(str::to_owned).collect())
+    }
+
+    const PIECES: &[&str] = &[
+        "[core]",
+        "[include]",
+        "[branch \"a\"]",
+        "[core \"x\"]",
+        "[filter.x]",
+        "[",
+        "]",
+        "\"",
+        "\\",
+        "\n",
+        "\n\t",
+        " ",
+        "=",
+        ";",
+        "#",
+        "fsmonitor",
+        "bare",
+        "path",
+        "merge",
+        "true",
+        "[core",
+        "bare = false\n",
+        "\r",
+        "\u{c}",
+        "\u{feff}",
+        "include.path",
+        "smudge = x\n",
+        "a.b",
+        "\0",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        /// The reading here may be stricter than git's, never more lenient.
+        #[test]
+        fn git_reads_no_key_that_is_not_harmless(
+            text in proptest::collection::vec(proptest::sample::select(PIECES), 0..14)
+        ) {
+            let text = text.concat();
+            let Some(kept) = seen(&text) else { return Ok(()) };
+            // What git refuses, it does not obey.
+            for key in keys(&kept).unwrap_or_default() {
+                let harmless = super::HARMLESS.iter().any(|known| match known.split_once('*') {
+                    Some((before, after)) => key.starts_with(before) && key.ends_with(after),
+                    None => key == *known,
+                });
+                prop_assert!(harmless || key == "core.worktree", "{key} in {kept:?}");
+            }
+        }
     }
 }

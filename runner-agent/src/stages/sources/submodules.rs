@@ -99,7 +99,7 @@ impl Git<'_> {
     }
 
     /// `none` is for the project itself: a submodule's leftovers would break its update.
-    fn clean_flags(&self) -> Vec<String> {
+    pub(super) fn clean_flags(&self) -> Vec<String> {
         match self.sources.clean_flags.as_slice() {
             [] => vec!["-ffdx".to_owned()],
             some => some.to_vec(),

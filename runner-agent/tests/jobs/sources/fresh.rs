@@ -166,31 +166,6 @@ async fn a_commit_that_is_an_option_is_refused() {
     contains(&world.run().await, &["\"--detach\" is no commit to check out"]);
 }
 
-#[tokio::test]
-async fn stages_59_native_clone_falls_back_where_git_is_too_old() {
-    let shop = Shop::new().await;
-    let world = shop
-        .job("main", &["cat file; git config a.b; echo $(git rev-list --count HEAD) commits"])
-        .variable("FF_USE_GIT_NATIVE_CLONE", "true")
-        .variable("GIT_CLONE_EXTRA_FLAGS", "-c a.b=c")
-        .variable("GIT_STRATEGY", "clone");
-    let seen = world.run().await;
-    if git_minor() >= 49 {
-        success(&seen);
-        contains(
-            &seen,
-            &[
-                "Git version at least \"2.49\"",
-                "Cloning repository for main with git depth set to 20...",
-            ],
-        );
-        contains(&seen, &["\ntwo\nc\n2 commits"]);
-    } else {
-        contains(&seen, &["Fetching changes with git depth set to 20...", "\ntwo\n"]);
-        contains_not(&seen, "Cloning repository");
-    }
-}
-
 /// The 47 of 2.47.3.
 fn git_minor() -> u32 {
     let version = run(std::path::Path::new("/"), "git", &["version"]);

@@ -7,7 +7,7 @@ use runner_testkit::gitlab::GitLab;
 use super::{Shop, contains, contains_not, success};
 
 #[expect(clippy::print_stderr, reason = "a test that was not run must say so")]
-fn has_lfs() -> bool {
+pub(super) fn has_lfs() -> bool {
     let found = Command::new("git").args(["lfs", "version"]).output();
     let found = found.is_ok_and(|output| output.status.success());
     if !found {
@@ -18,7 +18,7 @@ fn has_lfs() -> bool {
 
 const ATTRIBUTES: &str = "*.bin filter=lfs diff=lfs merge=lfs -text\n";
 
-async fn shop() -> Shop {
+pub(super) async fn shop() -> Shop {
     let gitlab = GitLab::start().await.unwrap();
     let lib = gitlab
         .repo("group/lib")

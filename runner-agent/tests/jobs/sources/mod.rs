@@ -1,9 +1,13 @@
 //! Getting the sources with the real git, over smart HTTP with authentication.
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
 
+mod cost;
 mod credentials;
 mod fresh;
+mod golden;
+mod leave;
 mod lfs;
+mod native;
 mod owner;
 mod planted;
 mod retry;

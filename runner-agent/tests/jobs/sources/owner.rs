@@ -1,5 +1,6 @@
 //! Whose the checkout is, when the helper and the job's own container run as different users.
 
+use runner_core::job::Step;
 use runner_core::plan::BuildUser;
 
 use super::{Shop, contains, contains_not, success};
@@ -90,4 +91,28 @@ async fn a_checkout_of_another_user_is_taken_over_with_all_of_it() {
         success(&seen);
         contains(&seen, &["Reinitialized", "\n12345\n12345 755 .\n", "\ncommitted\n"]);
     }
+}
+
+#[tokio::test]
+async fn stages_62_hooks_can_use_git_and_what_they_make_is_the_jobs_too() {
+    if !is_root() {
+        return;
+    }
+    let shop = Shop::new().await;
+    let mut world =
+        shop.job("main", &["stat -c '%u %n' file made", "rm file made"]).builds_as(USER);
+    world.amend = |plan| plan.build_user = Some(BuildUser { uid: USER, gid: USER });
+    world.job.hooks = vec![
+        Step {
+            name: "pre_get_sources_script".into(),
+            script: vec!["export HOME=\"$PWD\"; git config --global user.name hook".into()],
+        },
+        Step {
+            name: "post_get_sources_script".into(),
+            script: vec!["git log -1 --format='hook saw %s'; touch made".into()],
+        },
+    ];
+    let seen = world.run().await;
+    success(&seen);
+    contains(&seen, &["\nhook saw second\n", "\n12345 file\n12345 made\n"]);
 }

@@ -65,10 +65,7 @@ pub const FLAGS: &[FeatureFlag] = &[
         "FF_SCRIPT_SECTIONS",
         Obeyed("Commands of several lines are shown whole, in collapsed sections."),
     ),
-    off(
-        "FF_ENABLE_JOB_CLEANUP",
-        NOT_YET, /* Obeyed("The project directory is cleaned at the end of the job.") */
-    ),
+    off("FF_ENABLE_JOB_CLEANUP", Obeyed("The project directory is cleaned at the end of the job.")),
     off(
         "FF_KUBERNETES_HONOR_ENTRYPOINT",
         NOT_YET, /* Obeyed("The entry point of the image runs, and the job's shell under it.") */
@@ -99,11 +96,17 @@ pub const FLAGS: &[FeatureFlag] = &[
     ),
     on(
         "FF_USE_GIT_BUNDLE_URIS",
-        NOT_YET, /* Obeyed("git uses the bundles that the server offers.") */
+        Obeyed(
+            "git takes the bundles that the server offers; only a clone asks for them, see \
+             FF_USE_GIT_NATIVE_CLONE.",
+        ),
     ),
     off(
         "FF_USE_GIT_NATIVE_CLONE",
-        Needless("A clone is one fetch into a fresh repository, of exactly what the job needs."),
+        Obeyed(
+            "`git clone` takes the place of `git fetch` with `GIT_STRATEGY: clone`, where git is \
+             2.49 or newer.",
+        ),
     ),
     off(
         "FF_USE_DUMB_INIT_WITH_KUBERNETES_EXECUTOR",
@@ -131,7 +134,13 @@ pub const FLAGS: &[FeatureFlag] = &[
         Needless("The umask is never changed: the checkout belongs to the build container's user."),
     ),
     off("FF_USE_LEGACY_S3_CACHE_ADAPTER", Needless("There is one way to sign URLs.")),
-    off("FF_GIT_URLS_WITHOUT_TOKENS", Needless("No URL, file or argument ever holds a token.")),
+    off(
+        "FF_GIT_URLS_WITHOUT_TOKENS",
+        Obeyed(
+            "git authenticates everywhere in scripts, not only in the checkout. No URL, file or \
+             argument holds a token in either case.",
+        ),
+    ),
     off(
         "FF_WAIT_FOR_POD_TO_BE_REACHABLE",
         Needless(
@@ -154,11 +163,11 @@ pub const FLAGS: &[FeatureFlag] = &[
     ),
     on(
         "FF_USE_GITALY_CORRELATION_ID",
-        NOT_YET, /* Obeyed("git's requests carry an id that GitLab's logs show.") */
+        Obeyed("git's requests carry an id that GitLab's logs show."),
     ),
     off(
         "FF_USE_GIT_PROACTIVE_AUTH",
-        NOT_YET, /* Obeyed("git sends its credentials without being asked for them.") */
+        Obeyed("git sends its credentials without being asked for them (2.46 and newer)."),
     ),
     off("FF_HASH_CACHE_KEYS", NOT_YET /* Obeyed("Cache keys are SHA-256 sums.") */),
     on("FF_ENABLE_JOB_INPUTS_INTERPOLATION", Obeyed("`${{ job.inputs.… }}` is replaced.")),

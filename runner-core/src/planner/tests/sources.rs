@@ -23,6 +23,19 @@ fn credentials_are_for_the_hosts_of_the_sources_and_of_gitlab() {
     );
 }
 
+#[test]
+fn a_url_that_not_everybody_reads_alike_gets_no_credentials() {
+    for url in
+        ["https://a\\@b.example/p.git", "https://a\t:x@b.example/p.git", "https://b.exam\"ple/p"]
+    {
+        let mut job = job();
+        job.sources.as_mut().unwrap().url = url.into();
+        let plan = planned(&job);
+        assert!(sources(&plan).login_origins.is_empty(), "{url}");
+        assert!(!sources(&plan).url.contains('@'), "{url}");
+    }
+}
+
 #[rstest]
 #[case::port_22(&[("CI_SERVER_SHELL_SSH_PORT", "22")], &[
     "git@gitlab.example:", "ssh://git@gitlab.example/", "ssh://git@gitlab.example:22/",
