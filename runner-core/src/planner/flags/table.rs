@@ -97,14 +97,8 @@ pub const FLAGS: &[FeatureFlag] = &[
         "FF_PRINT_POD_EVENTS",
         NOT_YET, /* Obeyed("Events of the pod are shown until the job starts.") */
     ),
-    on(
-        "FF_USE_GIT_BUNDLE_URIS",
-        NOT_YET, /* Obeyed("git uses the bundles that the server offers.") */
-    ),
-    off(
-        "FF_USE_GIT_NATIVE_CLONE",
-        Needless("A clone is one fetch into a fresh repository, of exactly what the job needs."),
-    ),
+    on("FF_USE_GIT_BUNDLE_URIS", Obeyed("git uses the bundles that the server offers.")),
+    off("FF_USE_GIT_NATIVE_CLONE", Obeyed("`git clone` where git can (2.49).")),
     off(
         "FF_USE_DUMB_INIT_WITH_KUBERNETES_EXECUTOR",
         Needless("The agent is process 1: it passes signals on and reaps what is left."),
@@ -131,7 +125,12 @@ pub const FLAGS: &[FeatureFlag] = &[
         Needless("The umask is never changed: the checkout belongs to the build container's user."),
     ),
     off("FF_USE_LEGACY_S3_CACHE_ADAPTER", Needless("There is one way to sign URLs.")),
-    off("FF_GIT_URLS_WITHOUT_TOKENS", Needless("No URL, file or argument ever holds a token.")),
+    off(
+        "FF_GIT_URLS_WITHOUT_TOKENS",
+        Obeyed(
+            "git authenticates everywhere in scripts, not only in the checkout. No URL ever holds a token.",
+        ),
+    ),
     off(
         "FF_WAIT_FOR_POD_TO_BE_REACHABLE",
         Needless(
@@ -154,11 +153,11 @@ pub const FLAGS: &[FeatureFlag] = &[
     ),
     on(
         "FF_USE_GITALY_CORRELATION_ID",
-        NOT_YET, /* Obeyed("git's requests carry an id that GitLab's logs show.") */
+        Obeyed("git's requests carry an id that GitLab's logs show."),
     ),
     off(
         "FF_USE_GIT_PROACTIVE_AUTH",
-        NOT_YET, /* Obeyed("git sends its credentials without being asked for them.") */
+        Obeyed("git sends its credentials without being asked for them."),
     ),
     off("FF_HASH_CACHE_KEYS", NOT_YET /* Obeyed("Cache keys are SHA-256 sums.") */),
     on("FF_ENABLE_JOB_INPUTS_INTERPOLATION", Obeyed("`${{ job.inputs.… }}` is replaced.")),

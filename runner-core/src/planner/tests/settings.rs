@@ -95,11 +95,7 @@ fn stages_22_attempts_outside_one_to_ten_are_clamped(
 
 #[test]
 fn what_a_job_asks_for_and_does_not_get_is_said() {
-    let plan = planned(&job_with(&[
-        ("GIT_STRATEGY", "rebase"),
-        ("GIT_SUBMODULE_STRATEGY", "recursive"),
-        ("FF_CONCRETE", "true"),
-    ]));
+    let plan = planned(&job_with(&[("GIT_STRATEGY", "rebase"), ("FF_CONCRETE", "true")]));
     assert_eq!(
         warnings(&plan),
         [
