@@ -171,3 +171,45 @@ async fn a_summary_closes_the_log_unless_the_job_does_not_want_it() {
     );
     assert!(!run("false").await.contains("summary"));
 }
+
+#[rstest]
+#[case("fetch", true, false)]
+#[case("clone", false, false)]
+#[tokio::test]
+async fn stages_113_what_a_job_leaves_in_its_checkout_is_gone_at_the_end(
+    #[case] strategy: &str,
+    #[case] repository: bool,
+    #[case] file: bool,
+) {
+    let origin = tempfile::tempdir().unwrap();
+    let mut world = World::new(&["mkdir left; echo x > left/behind; chmod 500 left"])
+        .variable("GIT_STRATEGY", strategy)
+        .variable("FF_ENABLE_JOB_CLEANUP", "true");
+    world.job.sources = Some(sources(origin.path()));
+    let mut handle = world.start().await;
+    let seen = crate::world::follow(&mut *handle, runner_core::ids::Offset::ZERO).await;
+    assert!(seen.end.outcome.is_success(), "{}", seen.text());
+    let text = seen.text();
+    assert!(!text.contains("cannot clean"), "{text}");
+    let project = find_project(&world.executor.directory(world.job.id));
+    let exists = |name: &str| project.as_ref().is_some_and(|path| path.join(name).exists());
+    assert_eq!((exists(".git"), exists("file"), exists("left")), (repository, file, false));
+    handle.dispose().await.unwrap();
+}
+
+/// The directory beside the one for the runner's files, which is gone by now.
+fn find_project(root: &Path) -> Option<std::path::PathBuf> {
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.join(".git").is_dir() {
+                return Some(path);
+            }
+            if path.is_dir() {
+                open.push(path);
+            }
+        }
+    }
+    None
+}

@@ -18,7 +18,7 @@ mod git_dir;
 mod index;
 mod lfs;
 mod module_config;
-mod project;
+pub(super) mod project;
 mod scripts;
 mod submodules;
 mod untracked;
