@@ -314,27 +314,8 @@ pub enum Operation {
         /// In this order.
         archives: Vec<Upload>,
     },
-    /// Removes what the runner itself left behind (file variables, credentials), and of the checkout
-    /// what the job wants to be gone.
-    Cleanup {
-        /// How much of the checkout.
-        #[serde(default)]
-        project: ProjectCleanup,
-    },
-}
-
-/// How much of the checkout is removed at the end (`FF_ENABLE_JOB_CLEANUP`). It matters where the
-/// directory outlives the pod.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProjectCleanup {
-    /// Nothing.
-    #[default]
-    Keep,
-    /// Everything but the repository, which the next job fetches into.
-    KeepRepository,
-    /// Everything.
-    Remove,
+    /// Removes what the runner itself left behind (file variables, credentials).
+    Cleanup,
 }
 
 /// How to get the sources.

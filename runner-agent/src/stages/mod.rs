@@ -54,7 +54,7 @@ pub async fn run(
         Operation::UploadArtifacts { archives } => upload::upload(context, archives).await,
         Operation::RestoreCaches(stage) => cache::restore(context, stage).await,
         Operation::ArchiveCaches(stage) => cache::archive(context, stage).await,
-        Operation::Cleanup { project } => cleanup::cleanup(context, *project),
+        Operation::Cleanup => cleanup::cleanup(context),
         _ => Err(StageFailure::unsupported()),
     }
 }

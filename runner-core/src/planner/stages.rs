@@ -23,8 +23,7 @@ use super::values::parse_bool;
 use super::variables::VariableSet;
 use crate::job::{Artifact, ArtifactFormat, ArtifactWhen, Job, Sources};
 use crate::plan::{
-    Download, GitStrategy, OnFailure, Operation, Place, ProjectCleanup, Provenance, Stage,
-    StageTimeout, Transfer, Upload, When,
+    Download, OnFailure, Operation, Place, Provenance, Stage, StageTimeout, Transfer, Upload, When,
 };
 
 /// The number under which all user steps share one timeout.
@@ -60,27 +59,10 @@ impl Stages<'_> {
                 "cleanup_file_variables",
                 "Cleaning up project directory and file based variables",
                 Place::Helper,
-                Operation::Cleanup { project: self.project_cleanup() },
+                Operation::Cleanup,
             )
         });
         Ok(stages)
-    }
-
-    /// GitLab Runner lets git clean the checkout; after the job's commands git is not to be trusted
-    /// with that (`.git` may say what to run), so here it is removed by hand.
-    fn project_cleanup(&self) -> ProjectCleanup {
-        if !self.flags.is_on("FF_ENABLE_JOB_CLEANUP") {
-            return ProjectCleanup::Keep;
-        }
-        let flags = &self.job_settings.clean_flags;
-        match self.job_settings.strategy {
-            GitStrategy::Clone | GitStrategy::Empty => ProjectCleanup::Remove,
-            // What is to be kept is kept, with everything beside it.
-            GitStrategy::Fetch if !flags.is_empty() && !flags.iter().any(|flag| excludes(flag)) => {
-                ProjectCleanup::KeepRepository
-            }
-            GitStrategy::Fetch | GitStrategy::None => ProjectCleanup::Keep,
-        }
     }
 
     fn prepare(&self) -> Stage {
@@ -238,12 +220,6 @@ fn stage(name: &str, title: &str, place: Place, operation: Operation) -> Stage {
         timeout: None,
         operation,
     }
-}
-
-/// Whether an argument of `git clean` names what is not to be cleaned.
-fn excludes(flag: &str) -> bool {
-    let short = flag.starts_with('-') && !flag.starts_with("--") && flag.contains('e');
-    short || flag.starts_with("--exclude")
 }
 
 fn own(limit: Option<Duration>) -> Option<StageTimeout> {

@@ -18,7 +18,7 @@ mod git_dir;
 mod index;
 mod lfs;
 mod module_config;
-pub(super) mod project;
+mod project;
 mod scripts;
 mod submodules;
 mod untracked;

@@ -18,7 +18,7 @@ pub(super) fn make(project: &Path) -> io::Result<()> {
 }
 
 /// Removes it with everything in it; a directory that is a volume of its own is emptied.
-pub(in crate::stages) fn remove(project: &Path) -> io::Result<()> {
+pub(super) fn remove(project: &Path) -> io::Result<()> {
     let result = match fs::symlink_metadata(project) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
@@ -32,7 +32,7 @@ pub(in crate::stages) fn remove(project: &Path) -> io::Result<()> {
 }
 
 /// Removes everything in it but these.
-pub(in crate::stages) fn empty(project: &Path, but: &[&str]) -> io::Result<()> {
+pub(super) fn empty(project: &Path, but: &[&str]) -> io::Result<()> {
     for entry in fs::read_dir(project)? {
         let entry = entry?;
         if but.iter().any(|kept| entry.file_name() == *kept) {

@@ -65,10 +65,13 @@ pub const FLAGS: &[FeatureFlag] = &[
         "FF_SCRIPT_SECTIONS",
         Obeyed("Commands of several lines are shown whole, in collapsed sections."),
     ),
-    off("FF_ENABLE_JOB_CLEANUP", Obeyed("The project directory is cleaned at the end of the job.")),
+    off(
+        "FF_ENABLE_JOB_CLEANUP",
+        NOT_YET, /* Obeyed("The project directory is cleaned at the end of the job.") */
+    ),
     off(
         "FF_KUBERNETES_HONOR_ENTRYPOINT",
-        Obeyed("The entry point of the image runs, and the job's shell under it."),
+        NOT_YET, /* Obeyed("The entry point of the image runs, and the job's shell under it.") */
     ),
     off(
         "FF_POSIXLY_CORRECT_ESCAPES",
@@ -156,7 +159,7 @@ pub const FLAGS: &[FeatureFlag] = &[
         "FF_USE_GIT_PROACTIVE_AUTH",
         Obeyed("git sends its credentials without being asked for them."),
     ),
-    off("FF_HASH_CACHE_KEYS", Obeyed("Cache keys are SHA-256 sums.")),
+    off("FF_HASH_CACHE_KEYS", NOT_YET /* Obeyed("Cache keys are SHA-256 sums.") */),
     on("FF_ENABLE_JOB_INPUTS_INTERPOLATION", Obeyed("`${{ job.inputs.… }}` is replaced.")),
     off("FF_USE_JOB_ROUTER", Refused("jobs are asked for at GitLab's own API only")),
     off(

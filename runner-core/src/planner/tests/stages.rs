@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::plan::ProjectCleanup;
 use crate::plan::{GitStrategy, OnFailure, Place, StageTimeout, When};
 
 /// A job with all that a plan can hold, and its transfers.
@@ -347,27 +346,4 @@ fn stages_53_clone_url_takes_the_place_of_the_url_and_keeps_its_own_path() {
         with("ssh://git.local", &job),
         ("ssh://git@git.local/group/widgets.git".to_owned(), None)
     );
-}
-
-#[test]
-fn stages_113_the_checkout_is_cleaned_at_the_end_as_its_strategy_allows() {
-    let cleanup = |strategy: &str, flags: &str, on: &str| {
-        let job = job_with(&[
-            ("GIT_STRATEGY", strategy),
-            ("GIT_CLEAN_FLAGS", flags),
-            ("FF_ENABLE_JOB_CLEANUP", on),
-        ]);
-        match &stage(&planned(&job), "cleanup_file_variables").operation {
-            Operation::Cleanup { project } => *project,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(cleanup("clone", "", "false"), ProjectCleanup::Keep);
-    assert_eq!(cleanup("clone", "none", "true"), ProjectCleanup::Remove);
-    assert_eq!(cleanup("empty", "", "true"), ProjectCleanup::Remove);
-    assert_eq!(cleanup("none", "", "true"), ProjectCleanup::Keep);
-    assert_eq!(cleanup("fetch", "", "true"), ProjectCleanup::KeepRepository);
-    for keeping in ["none", "-ffdx -e cache/", "-ffdxe cache/", "-ffdx --exclude=cache"] {
-        assert_eq!(cleanup("fetch", keeping, "true"), ProjectCleanup::Keep, "{keeping}");
-    }
 }
