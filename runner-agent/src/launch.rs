@@ -106,22 +106,30 @@ impl Launch<'_> {
                 }
             };
         }
-        let Some(path) = find_shell(self.bundled_shell) else {
-            return Err(format!(
+        let path = find_shell(self.bundled_shell);
+        path.as_deref().map(with_kind).ok_or_else(|| {
+            format!(
                 "shell not found: the image has none ({} were looked for) and none came with the \
                  agent",
                 SHELLS.join(", ")
-            ));
-        };
-        let is_bash = path.file_name().is_some_and(|name| name == "bash");
-        Ok((path, if is_bash { ShellKind::Bash } else { ShellKind::Posix }))
+            )
+        })
     }
+}
+
+/// bash is asked for more than what every `sh` has.
+fn with_kind(path: &Path) -> (PathBuf, ShellKind) {
+    let is_bash = path.file_name().is_some_and(|name| name == "bash");
+    (path.to_owned(), if is_bash { ShellKind::Bash } else { ShellKind::Posix })
 }
 
 /// The shell of the image, else the one that came with the agent.
 pub(crate) fn find_shell(bundled: &Path) -> Option<PathBuf> {
-    let mut all = SHELLS.iter().map(Path::new).chain([bundled]);
-    all.find(|path| is_program(path)).map(Path::to_owned)
+    first_program(SHELLS.iter().map(Path::new).chain([bundled])).map(Path::to_owned)
+}
+
+fn first_program<'p>(mut places: impl Iterator<Item = &'p Path>) -> Option<&'p Path> {
+    places.find(|path| is_program(path))
 }
 
 /// `pwsh -File` wants a name that ends in `.ps1`, and `-Command -` reads line by line as if somebody
@@ -198,7 +206,38 @@ fn nonblocking_no_follow() -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::powershell_arguments;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::{Path, PathBuf};
+
+    use runner_core::shell::ShellKind;
+
+    use super::{SHELLS, first_program, powershell_arguments, with_kind};
+
+    #[test]
+    fn stages_105_shells_are_looked_for_in_gitlab_runners_order_and_then_at_the_agents() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |path: &str| root.path().join(path.trim_start_matches('/'));
+        let add = |path: &str, mode: u32| {
+            std::fs::create_dir_all(place(path).parent().unwrap()).unwrap();
+            std::fs::write(place(path), "").unwrap();
+            std::fs::set_permissions(place(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let found = || {
+            let places: Vec<PathBuf> =
+                SHELLS.iter().chain(&["/podwright/bin/sh"]).map(|path| place(path)).collect();
+            first_program(places.iter().map(PathBuf::as_path)).map(with_kind)
+        };
+        assert_eq!(found(), None);
+        // The other way round, so that each one is preferred to all before it.
+        for path in ["/podwright/bin/sh", "/busybox/sh", "/bin/sh", "/usr/bin/sh"] {
+            add(path, 0o755);
+            assert_eq!(found().unwrap(), (place(path), ShellKind::Posix));
+        }
+        for path in ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"] {
+            add(path, 0o755);
+            assert_eq!(found().unwrap(), (place(path), ShellKind::Bash));
+        }
+    }
 
     #[test]
     fn stages_120_pwsh_reads_the_script_as_a_whole() {

@@ -1,7 +1,7 @@
 //! How the job stands: which stages run and what it comes to. Decisions only.
 
 use runner_core::outcome::Outcome;
-use runner_core::plan::{OnFailure, Stage, When};
+use runner_core::plan::{OnFailure, Operation, Place, Stage, When};
 use runner_core::shell::JobStatus;
 
 /// What has happened so far.
@@ -61,4 +61,11 @@ impl Standing {
     pub fn outcome(&self) -> Outcome {
         self.failure.clone().unwrap_or(Outcome::Exited(0))
     }
+}
+
+/// Whether this is one of the user's own steps (and not `after_script`).
+pub(crate) fn is_user_step(stage: &Stage) -> bool {
+    stage.place == Place::Build
+        && stage.when == When::Success
+        && matches!(stage.operation, Operation::Script(_))
 }

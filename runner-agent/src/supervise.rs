@@ -8,18 +8,15 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use flate2::read::MultiGzDecoder;
 use runner_core::layout;
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TimeLimit, Verdict};
-use runner_core::plan::{
-    BuildUser, GitStrategy, OnFailure, Operation, Place, Plan, PlanReadError, Stage, When,
-};
+use runner_core::plan::{BuildUser, GitStrategy, Operation, Place, Plan, PlanReadError, Stage};
 use rustix::process::Signal;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,14 +29,16 @@ use crate::companions::BUILD;
 use crate::control::{Control, Wish};
 use crate::journal::Running;
 use crate::link::{Order, RunId};
+use crate::plan_file;
 use crate::process::{ExitStatus, Reaper, protect_memory, signal_group};
 use crate::recorder::Recorder;
 use crate::session::{Callers, ManagerSocket, serve_managers};
 use crate::stages::{Context, StageFailure, ownership};
-use crate::standing::Standing;
+use crate::standing::{Standing, is_user_step};
 use crate::summary::{self, Facts};
 use crate::usage::Usage;
 use crate::waiting::{PLAN_FILE, wait_for_plan};
+use crate::words::{self, describe, wished_outcome};
 
 /// How long the build container may take to start after the helper: its image may still be pulled.
 /// The executor's own limit for that is shorter; this one only bounds the wait.
@@ -115,7 +114,7 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
         }
     }
     let directory = if options.wait.is_some() { &options.state } else { &options.plan };
-    let plan = read_plan(directory, options.root.as_deref())?;
+    let plan = plan_file::read(directory, options.root.as_deref())?;
     let recorder = Recorder::open(&options.state, &plan.log)?;
     let control = Control::new(&plan, recorder);
     let mut terminated = signal(SignalKind::terminate())?;
@@ -203,40 +202,6 @@ fn last_words(verdict: &Verdict) -> Vec<u8> {
     serde_json::to_vec(&short).unwrap_or_default()
 }
 
-/// Reads the plan in this directory; `root` is put before all its directories.
-///
-/// # Errors
-/// When there is none that can be used.
-pub fn read_plan(directory: &Path, root: Option<&str>) -> Result<Plan, SuperviseError> {
-    let failed = |source| SuperviseError::PlanFiles { path: directory.to_owned(), source };
-    let bytes = read_items(directory).map_err(failed)?;
-    let json = if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut json = Vec::new();
-        MultiGzDecoder::new(&bytes[..]).read_to_end(&mut json).map_err(failed)?;
-        json
-    } else {
-        bytes
-    };
-    let plan = Plan::from_json(&json)?;
-    Ok(match root {
-        Some(root) => plan.relocated(root),
-        None => plan,
-    })
-}
-
-/// `plan.0`, `plan.1`, … joined.
-fn read_items(directory: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = fs::read(directory.join("plan.0"))?;
-    for item in 1.. {
-        match fs::read(directory.join(format!("plan.{item}"))) {
-            Ok(more) => bytes.extend_from_slice(&more),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(bytes)
-}
-
 struct Supervisor<'a, D: Door> {
     plan: &'a Plan,
     control: &'a Rc<Control>,
@@ -305,7 +270,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
         }
         self.builder.sweep().await;
         let outcome = self.standing.outcome();
-        let line = self.last_line(&outcome);
+        let line = words::last_line(&outcome);
         self.summarize(&outcome)?;
         let mut recorder = self.control.recorder.borrow_mut();
         recorder.say(&line)?;
@@ -456,25 +421,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
     /// Says in the trace what the author should know beyond the stage's own output.
     fn explain(&self, stage: &Stage, outcome: &Outcome, wished: Option<Wish>) -> io::Result<()> {
         let mut recorder = self.control.recorder.borrow_mut();
-        if matches!(outcome, Outcome::TimedOut(_)) {
-            recorder.say(&Message::warning(format_args!(
-                "{} could not run to completion because the timeout was exceeded. For more control \
-                 over job and script timeouts see: https://docs.gitlab.com/ci/runners/\
-                 configure_runners/#set-script-and-after_script-timeouts",
-                stage.name
-            )))?;
-        }
-        if wished == Some(Wish::Cancel) && is_user_step(stage) {
-            recorder.say(&Message::warning("script canceled externally (UI, API)"))?;
-        }
-        if stage.on_failure == OnFailure::Warns && !outcome.is_success() && wished.is_none() {
-            recorder.say(&Message::warning(format_args!(
-                "{} failed, but job will continue unaffected: {}",
-                stage.name,
-                describe(outcome)
-            )))?;
-        }
-        Ok(())
+        words::explanations(stage, outcome, wished).iter().try_for_each(|line| recorder.say(line))
     }
 
     fn spent(&self, shared: Option<u32>) -> Duration {
@@ -696,16 +643,6 @@ impl<'a, D: Door> Supervisor<'a, D> {
             None => Ok(()),
         }
     }
-
-    fn last_line(&self, outcome: &Outcome) -> Message {
-        match outcome {
-            Outcome::Exited(0) => Message::info("Job succeeded"),
-            Outcome::Infra(infra) if infra.kind == InfraKind::System => {
-                Message::error(format_args!("Job failed (system failure): {infra}"))
-            }
-            other => Message::error(format_args!("Job failed: {}", describe(other))),
-        }
-    }
 }
 
 /// Waits until it is certain that the agent of the build container will not come: its container has
@@ -738,12 +675,6 @@ async fn never_comes(plan: &Plan, control: &Control) -> Outcome {
         ),
     };
     Outcome::Infra(Infra::new(InfraKind::Configuration, message))
-}
-
-fn is_user_step(stage: &Stage) -> bool {
-    stage.place == Place::Build
-        && stage.when == When::Success
-        && matches!(stage.operation, Operation::Script(_))
 }
 
 /// Waits until something ends the stage from outside.
@@ -785,32 +716,5 @@ async fn next_wish(wishes: &mut watch::Receiver<Option<Wish>>, cancelled: bool) 
         Ok(Some(wish)) => wish,
         // The sender lives as long as the supervisor.
         _ => std::future::pending().await,
-    }
-}
-
-fn wished_outcome(wish: Wish) -> Outcome {
-    match wish {
-        Wish::Cancel | Wish::Abort => Outcome::Cancelled,
-        Wish::Interrupt => Outcome::Infra(Infra::new(
-            InfraKind::Interrupted,
-            "the pod was told to end (its node is drained or shut down, or somebody deleted it)",
-        )),
-    }
-}
-
-/// An outcome in GitLab Runner's words.
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Exited(code) => format!("command terminated with exit code {code}"),
-        Outcome::Signalled(signal) => format!("command terminated by signal {signal}"),
-        Outcome::TimedOut(TimeLimit::Job(limit)) => {
-            format!("execution took longer than {} seconds", in_words(*limit))
-        }
-        Outcome::TimedOut(TimeLimit::Stage(_)) => {
-            "script timeout: context deadline exceeded".into()
-        }
-        Outcome::Cancelled => "canceled".into(),
-        Outcome::Infra(infra) => infra.message.clone(),
-        _ => "how it ended is not known".into(),
     }
 }

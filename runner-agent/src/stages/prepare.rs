@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use runner_core::log::Message;
+use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::shell::ENV_FILE;
 
 use super::context::{Context, StageFailure};
@@ -19,7 +20,12 @@ pub(super) fn prepare(context: &Context<'_>, via: &str) -> Result<(), StageFailu
         .and_then(|()| fs::create_dir_all(&directories.temp))
         .and_then(|()| env_file(&Path::new(&directories.temp).join(ENV_FILE)))
         .map_err(|error| {
-            context.fail(format_args!("cannot prepare the directory {}: {error}", directories.temp))
+            let message = format!(
+                "prepare environment: cannot prepare the directory {}: {error}. Check that the \
+                 volume for builds can be written by the helper's user",
+                directories.temp
+            );
+            StageFailure(Outcome::Infra(Infra::new(InfraKind::System, message)))
         })
 }
 

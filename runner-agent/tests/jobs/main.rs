@@ -8,4 +8,5 @@ mod hostile;
 mod recovery;
 mod scripts;
 mod sources;
+mod stages;
 mod world;

@@ -12,7 +12,7 @@ use runner_core::outcome::{InfraKind, Outcome};
 use crate::world::World;
 
 /// A repository with one commit, as sources of a job.
-fn sources(directory: &Path) -> Sources {
+pub(crate) fn sources(directory: &Path) -> Sources {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
             .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])

@@ -38,7 +38,12 @@ pub(crate) fn plan_settings(
         debug_trace_disabled: config.debug_trace_disabled,
         ..PlanSettings::default()
     };
-    plan.executor_lines = vec![format!("Using Kubernetes namespace: {}", kubernetes.namespace)];
+    plan.executor = "kubernetes".to_owned();
+    plan.default_image = kubernetes.image.clone().unwrap_or_default();
+    plan.executor_lines = vec![
+        format!("Using Kubernetes namespace: {}", kubernetes.namespace),
+        "Using Kubernetes executor with image {image} ...".to_owned(),
+    ];
     if let Some(directory) = &config.builds_dir {
         plan.builds_dir.clone_from(directory);
     }

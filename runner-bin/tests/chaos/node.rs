@@ -13,7 +13,8 @@ use runner_agent::recorder::{Progress, Recorder};
 use runner_agent::relay::{not_ready, pass_on};
 use runner_agent::session::Callers;
 use runner_agent::spool::SpoolReader;
-use runner_agent::supervise::{Surroundings, read_plan, supervise_in};
+use runner_agent::plan_file;
+use runner_agent::supervise::{Surroundings, supervise_in};
 use runner_core::ids::{JobId, Offset};
 use runner_core::layout;
 use runner_core::outcome::Verdict;
@@ -153,7 +154,7 @@ async fn supervise(start: &ScriptedStart, pods: &Pods, truths: &Truths) -> io::R
     let state = start.mounted(layout::STATE_DIR).ok_or_else(missing)?;
     let plan_dir = start.mounted(layout::PLAN_DIR).ok_or_else(missing)?;
     let root = state.join("root");
-    let plan = read_plan(&plan_dir, root.to_str()).map_err(io::Error::other)?;
+    let plan = plan_file::read(&plan_dir, root.to_str()).map_err(io::Error::other)?;
     let recorder = Recorder::open(&state, &plan.log)?;
     let (progress, spool) = recorder.subscribe();
     let control = Control::new(&plan, recorder);

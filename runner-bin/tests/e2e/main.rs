@@ -10,6 +10,7 @@ mod bad_payload;
 mod cancel;
 mod conformance;
 mod entrypoints;
+mod golden;
 mod helper;
 mod hostile;
 mod hostile_agent;

@@ -138,6 +138,12 @@ impl World {
         runner.secrets = Some(Arc::new(Secrets::new(SecretsSettings::default()).unwrap()));
         runner.check_interval = Duration::from_millis(50);
         runner.plan.grace = Duration::from_secs(2);
+        runner.plan.executor = "kubernetes".to_owned();
+        runner.plan.default_image.clone_from(&self.settings.image);
+        runner.plan.executor_lines = vec![
+            format!("Using Kubernetes namespace: {}", self.settings.namespace),
+            "Using Kubernetes executor with image {image} ...".to_owned(),
+        ];
         if let Some(limit) = self.output_limit {
             runner.plan.output_limit = limit;
         }

@@ -2,12 +2,13 @@
 
 use super::flags::Flags;
 use super::settings::PlanSettings;
-use crate::plan::HeaderLine;
+use crate::plan::{HeaderLine, LineLevel};
 
 /// The program, the runner, changed flags, what was done before, warnings, the executor's lines.
 pub(super) fn header(
     settings: &PlanSettings,
     flags: &Flags,
+    image: &str,
     preface: Vec<HeaderLine>,
     warnings: Vec<String>,
 ) -> Vec<HeaderLine> {
@@ -27,6 +28,24 @@ pub(super) fn header(
     }
     lines.extend(preface);
     lines.extend(warnings.into_iter().map(HeaderLine::warning));
-    lines.extend(settings.executor_lines.iter().map(HeaderLine::plain));
+    lines.extend(executor(settings, image));
     lines
 }
+
+/// What the executor says before it starts. GitLab Runner says it while it starts; here that is
+/// before there is a pod that could say anything.
+fn executor(settings: &PlanSettings, image: &str) -> Vec<HeaderLine> {
+    let image = if image.is_empty() { &settings.default_image } else { image };
+    let line = |text: &String| HeaderLine::plain(text.replace("{image}", image));
+    let mut lines: Vec<_> = settings.executor_lines.iter().map(line).collect();
+    if !settings.executor.is_empty() {
+        let of = |level, text: &str| HeaderLine { level, ..HeaderLine::plain(text) };
+        let title = format!("Preparing the \"{}\" executor", settings.executor);
+        lines.insert(0, of(LineLevel::Heading, &title));
+        lines.insert(0, of(LineLevel::SectionStart, SECTION));
+        lines.push(of(LineLevel::SectionEnd, SECTION));
+    }
+    lines
+}
+
+const SECTION: &str = "prepare_executor";

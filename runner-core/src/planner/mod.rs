@@ -94,6 +94,8 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
         Operation::GetSources(sources) => sources.login.as_ref().map(|login| &login.password),
         _ => None,
     });
+    let image = job.image.as_ref().map_or("", |image| image.name.as_str());
+    let image = variables.expand(image)?;
     let log = LogSettings {
         masks: masks(&variables, credentials),
         token_prefixes: token_prefixes(&flags, &job.features),
@@ -105,7 +107,7 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
         version: PLAN_VERSION,
         job: job.id,
         variables: plan_variables(&variables, &mut warnings),
-        header: header::header(settings, &flags, preface, warnings),
+        header: header::header(settings, &flags, &image, preface, warnings),
         directories,
         stages,
         log,

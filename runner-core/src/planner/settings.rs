@@ -91,8 +91,13 @@ pub struct PlanSettings {
     /// Largest cache archive that goes to the store, in bytes (`MaxUploadedArchiveSize`); 0: no limit.
     /// Default: 0.
     pub cache_limit: u64,
-    /// Lines of the executor at the end of the header, e.g. `Using Kubernetes namespace: ci`.
-    /// Default: none.
+    /// What the executor is called in the log (`Preparing the "kubernetes" executor`). Default: empty;
+    /// there is no such section then.
+    pub executor: String,
+    /// Image of jobs that name none, for the log. Default: empty.
+    pub default_image: String,
+    /// Lines of the executor in that section, e.g. `Using Kubernetes namespace: ci`; `{image}` is
+    /// replaced by the job's image. Without a section they end the header. Default: none.
     pub executor_lines: Vec<String>,
 }
 
@@ -135,6 +140,8 @@ impl Default for PlanSettings {
             received_ms: None,
             summary: true,
             cache_limit: 0,
+            executor: String::new(),
+            default_image: String::new(),
             executor_lines: Vec::new(),
         }
     }

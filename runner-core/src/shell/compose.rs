@@ -259,9 +259,14 @@ pub(super) fn section_names(script: &Script) -> impl Iterator<Item = String> + '
     })
 }
 
-/// `printf` rather than `echo`, which reads backslashes in dash and options in bash.
+/// `printf` rather than `echo`, which reads backslashes in dash and options in bash. A line feed at
+/// the end is the format's, so that a debug trace shows one line.
 fn put_echo(text: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"printf %s ");
+    let (format, text) = match text.strip_suffix('\n') {
+        Some(line) => ("'%s\\n'", line),
+        None => ("%s", text),
+    };
+    out.extend_from_slice(format!("printf {format} ").as_bytes());
     out.extend_from_slice(&quote(text.as_bytes()));
     out.push(b'\n');
 }

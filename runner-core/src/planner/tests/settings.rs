@@ -44,6 +44,34 @@ fn stages_04_the_header_names_program_runner_and_changed_flags_in_order() {
     assert_eq!(plan.header.len(), 1);
 }
 
+#[test]
+fn stages_02_the_executor_has_a_section_with_its_heading_and_the_expanded_image() {
+    let settings = PlanSettings {
+        executor: "kubernetes".to_owned(),
+        default_image: "alpine".to_owned(),
+        executor_lines: vec!["Using Kubernetes executor with image {image} ...".to_owned()],
+        ..settings()
+    };
+    let tail = |job: &Job| {
+        let plan = plan(job, &settings, Transfers::default()).unwrap();
+        let lines: Vec<_> = plan.header.iter().map(|l| (l.level, l.text.clone())).collect();
+        lines[2..].to_vec()
+    };
+    let expected = |image: &str| {
+        [
+            (LineLevel::SectionStart, "prepare_executor".to_owned()),
+            (LineLevel::Heading, "Preparing the \"kubernetes\" executor".to_owned()),
+            (LineLevel::Plain, format!("Using Kubernetes executor with image {image} ...")),
+            (LineLevel::SectionEnd, "prepare_executor".to_owned()),
+        ]
+    };
+    let mut job = job_with(&[("TAG", "v2")]);
+    job.image = Some(crate::job::Image { name: "debian:$TAG".into(), ..Default::default() });
+    assert_eq!(tail(&job), expected("debian:v2"));
+    job.image = None;
+    assert_eq!(tail(&job), expected("alpine"));
+}
+
 #[rstest]
 #[case("", 300, None)]
 #[case("  ", 300, None)]
@@ -95,11 +123,7 @@ fn stages_22_attempts_outside_one_to_ten_are_clamped(
 
 #[test]
 fn what_a_job_asks_for_and_does_not_get_is_said() {
-    let plan = planned(&job_with(&[
-        ("GIT_STRATEGY", "rebase"),
-        ("GIT_SUBMODULE_STRATEGY", "recursive"),
-        ("FF_CONCRETE", "true"),
-    ]));
+    let plan = planned(&job_with(&[("GIT_STRATEGY", "rebase"), ("FF_CONCRETE", "true")]));
     assert_eq!(
         warnings(&plan),
         [

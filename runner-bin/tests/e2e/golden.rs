@@ -1,0 +1,165 @@
+//! Whole logs, as GitLab gets them, of jobs that end in different ways. What differs from run to run
+//! is replaced ([`normalized`]); the rest is kept byte by byte.
+
+use std::time::Duration;
+
+use runner_testkit::gitlab::{Artifact, Finished, Image, JobSpec, JobState, Variable};
+
+use crate::trace::normalized;
+use crate::world::{PATIENCE, World, failure, success, text};
+
+/// On a simulated cluster: a real one has its own names and its own pace.
+async fn world(what: &str) -> Option<World> {
+    World::simulated(&format!("compare the whole log of {what}")).await
+}
+
+async fn run(what: &str, spec: JobSpec) -> Option<Finished> {
+    Some(world(what).await?.run_one(spec).await)
+}
+
+/// Whether bash still says that its child was terminated before it is itself depends on which of
+/// them is faster.
+fn ended(end: &Finished) -> String {
+    normalized(end).replace(" 01O Terminated\n", "")
+}
+
+#[tokio::test]
+async fn stages_06_the_log_of_a_job_that_fails() {
+    let spec = JobSpec::new("test")
+        .script(["echo before", "sh -c 'exit 42'", "echo not reached"])
+        .after_script(["echo \"after: $CI_JOB_STATUS\""])
+        .artifact(Artifact::archive(["log.txt"]).when("on_failure"))
+        .artifact(Artifact::archive(["made.txt"]).when("on_success"));
+    let Some(end) = run("a failure", spec).await else { return };
+    failure(&end, "script_failure");
+    assert_eq!(end.exit_code, Some(42));
+    insta::assert_snapshot!(normalized(&end));
+}
+
+#[tokio::test]
+async fn stages_11_the_log_of_an_after_script_that_fails() {
+    let spec = JobSpec::new("test")
+        .script(["export KEPT=no; echo FROM_FILE=yes > $GITLAB_ENV"])
+        .after_script(["echo \"${KEPT:-gone} $FROM_FILE $CI_JOB_STATUS\"", "exit 3", "echo no"]);
+    let Some(end) = run("after_script", spec).await else { return };
+    success(&end);
+    insta::assert_snapshot!(normalized(&end));
+}
+
+#[tokio::test]
+async fn stages_19_the_log_of_an_after_script_that_may_fail_the_job() {
+    let spec = JobSpec::new("test")
+        .variable("AFTER_SCRIPT_IGNORE_ERRORS", "false")
+        .script(["true"])
+        .after_script(["exit 3"]);
+    let Some(end) = run("after_script", spec).await else { return };
+    failure(&end, "script_failure");
+    assert_eq!(end.exit_code, Some(3));
+    insta::assert_snapshot!(normalized(&end));
+}
+
+#[tokio::test]
+async fn stages_12_the_log_of_a_job_that_is_cancelled() {
+    let Some(world) = world("a cancelled job").await else { return };
+    let spec = JobSpec::new("test")
+        .script(["echo started", "sleep 1000", "echo not reached"])
+        .after_script(["echo \"after: $CI_JOB_STATUS\""])
+        .artifact(Artifact::archive(["log.txt"]).when("on_failure"));
+    let job = world.gitlab.enqueue(spec);
+    let running = world.manager("s_first0000000").await;
+    job.wait_trace("started\n", PATIENCE).await.unwrap();
+    job.cancel();
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    running.drain().await;
+    assert_eq!(end.state, JobState::Canceled, "{}", text(&end));
+    insta::assert_snapshot!(ended(&end));
+}
+
+#[tokio::test]
+async fn stages_16_the_log_of_a_job_that_takes_too_long() {
+    let spec = JobSpec::new("test")
+        .timeout(Duration::from_secs(2))
+        .script(["sleep 1000"])
+        .after_script(["echo not reached"])
+        .artifact(Artifact::archive(["log.txt"]).when("always"));
+    let Some(end) = run("a timeout", spec).await else { return };
+    failure(&end, "job_execution_timeout");
+    insta::assert_snapshot!(ended(&end));
+}
+
+#[tokio::test]
+async fn stages_17_the_log_of_a_script_that_takes_too_long() {
+    let spec = JobSpec::new("test")
+        .variable("RUNNER_SCRIPT_TIMEOUT", "2s")
+        .script(["sleep 1000"])
+        .after_script(["echo \"after: $CI_JOB_STATUS\""])
+        .artifact(Artifact::archive(["log.txt"]).when("on_failure"));
+    let Some(end) = run("a script's timeout", spec).await else { return };
+    failure(&end, "job_execution_timeout");
+    insta::assert_snapshot!(ended(&end));
+}
+
+#[tokio::test]
+async fn stages_41_the_log_of_a_debug_trace() {
+    let spec = JobSpec::new("test")
+        .variable("CI_DEBUG_TRACE", "true")
+        .variable("SHOWN", "a value")
+        .with(Variable::new("HIDDEN", "hunter2-hunter2").masked())
+        .script(["echo \"$SHOWN $HIDDEN\""]);
+    let Some(end) = run("a debug trace", spec).await else { return };
+    success(&end);
+    // There is one line for each variable, and GitLab has dozens.
+    let all = normalized(&end);
+    let kept = |line: &&str| {
+        !line.contains("+ export ") || line.contains("SHOWN") || line.contains("HIDDEN")
+    };
+    insta::assert_snapshot!(all.lines().filter(kept).collect::<Vec<_>>().join("\n"));
+}
+
+#[tokio::test]
+async fn stages_101_the_log_of_script_sections_and_hooks() {
+    let Some(world) = world("script sections").await else { return };
+    let repo = world
+        .gitlab
+        .repo("group/project")
+        .commit("First", [("README.md", "# greeting\n")])
+        .branch("main")
+        .create()
+        .await
+        .unwrap();
+    let spec = JobSpec::new("test")
+        .repo(&repo)
+        .git_ref("main")
+        .variable("FF_SCRIPT_SECTIONS", "true")
+        .hook("pre_get_sources_script", ["echo one\necho two"])
+        .hook("post_get_sources_script", ["ls"])
+        .script(["echo three\necho four", "echo five"])
+        .after_script(["echo six\necho seven"]);
+    let end = world.run_one(spec).await;
+    success(&end);
+    insta::assert_snapshot!(normalized(&end));
+}
+
+#[tokio::test]
+async fn stages_42_the_log_of_a_job_with_a_service() {
+    let Some(world) = world("a service").await else { return };
+    let service = Image::new(&world.settings.image).alias("db").entrypoint(["sleep", "1000"]);
+    let spec = JobSpec::new("test").service(service).script(["echo hello"]);
+    let end = world.run_one(spec).await;
+    success(&end);
+    insta::assert_snapshot!(normalized(&end));
+}
+
+#[tokio::test]
+async fn stages_118_the_log_of_a_job_that_a_policy_made() {
+    let spec = JobSpec::new("test").script(["echo hello"]).patch(|payload| {
+        payload["policy_options"] = serde_json::json!({
+            "execution_policy_job": true,
+            "policy_name": "Scan",
+            "policy_variables_override_allowed": false,
+        });
+    });
+    let Some(end) = run("a policy", spec).await else { return };
+    success(&end);
+    insta::assert_snapshot!(normalized(&end));
+}

@@ -1,0 +1,102 @@
+//! `docs/stages-checklist.md` names tests that exist, and every row has one or says why not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROWS: usize = 120;
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Names of all functions in Rust files of the workspace's crates.
+fn functions() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut open: Vec<PathBuf> = fs::read_dir(workspace())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("Cargo.toml").is_file())
+        .flat_map(|path| [path.join("src"), path.join("tests")])
+        .collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().flatten().map(|entry| entry.path()));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = fs::read_to_string(path).unwrap();
+            let found = text.split("fn ").skip(1).filter_map(|rest| {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+                Some(rest[..end].to_owned())
+            });
+            names.extend(found);
+        }
+    }
+    names
+}
+
+/// The rows that a test's name carries: `stages_46_47_of_something` → 46, 47.
+fn rows_of(test: &str) -> Vec<usize> {
+    let Some(rest) = test.strip_prefix("stages_") else { return Vec::new() };
+    rest.split('_').map_while(|part| part.parse().ok()).collect()
+}
+
+/// Number, behaviour, tests, remark.
+type Row = (usize, String, Vec<String>, String);
+
+fn row(line: &str) -> Option<Row> {
+    // A `|` inside of a cell is written `\|`.
+    let line = line.replace("\\|", "\u{0}");
+    let cells: Vec<_> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+    let [number, behaviour, tests, remark] = cells.as_slice() else { return None };
+    let tests = tests.split(", ").map(|name| name.trim().trim_matches('`').to_owned());
+    let tests = tests.filter(|name| !name.is_empty()).collect();
+    Some((number.parse().ok()?, (*behaviour).to_owned(), tests, remark.trim().to_owned()))
+}
+
+fn page() -> PathBuf {
+    workspace().join("docs/stages-checklist.md")
+}
+
+/// Puts all tests that carry a row's number into that row.
+fn write(functions: &BTreeSet<String>) {
+    let mut by_row: BTreeMap<usize, Vec<&String>> = BTreeMap::new();
+    for test in functions {
+        for number in rows_of(test) {
+            by_row.entry(number).or_default().push(test);
+        }
+    }
+    let text = fs::read_to_string(page()).unwrap();
+    let lines = text.lines().map(|line| {
+        let Some((number, behaviour, tests, remark)) = row(line) else { return line.to_owned() };
+        let numbered = by_row.get(&number).into_iter().flatten().map(|test| (*test).clone());
+        let others = tests.into_iter().filter(|test| rows_of(test).is_empty());
+        let names: Vec<_> = numbered.chain(others).map(|test| format!("`{test}`")).collect();
+        let line = format!("| {number} | {behaviour} | {} | {remark} |", names.join(", "));
+        line.replace('\u{0}', "\\|")
+    });
+    let text: String = lines.map(|line| line + "\n").collect();
+    fs::write(page(), text).unwrap();
+}
+
+#[test]
+fn every_row_of_the_checklist_has_tests_that_exist_or_a_reason() {
+    let functions = functions();
+    if std::env::var_os("PODWRIGHT_WRITE_DOCS").is_some() {
+        write(&functions);
+    }
+    let text = fs::read_to_string(page()).unwrap();
+    let rows: Vec<_> = text.lines().filter_map(row).collect();
+    let numbers: Vec<_> = rows.iter().map(|row| row.0).collect();
+    assert_eq!(numbers, (1..=ROWS).collect::<Vec<_>>());
+    let mut faults = Vec::new();
+    for (number, _, tests, remark) in &rows {
+        if tests.is_empty() && remark.is_empty() {
+            faults.push(format!("row {number} has neither a test nor a reason"));
+        }
+        for test in tests.iter().filter(|test| !functions.contains(*test)) {
+            faults.push(format!("row {number} names {test}, which does not exist"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
