@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
+use runner_agent::archive::pack::{Format, pack};
+use runner_agent::archive::{Entries, Entry, Level, Origin};
 use runner_core::ids::Offset;
 use runner_core::wire::{AgentCodec, AgentFrame, Beat};
 use runner_k8s::stream::spdy::frame::{Frame, encode};
@@ -75,6 +77,23 @@ fn websocket() -> Vec<u8> {
     out
 }
 
+/// An archive of a file, a directory and links, as the agent packs it.
+fn archive(format: Format) -> std::io::Result<Vec<u8>> {
+    let project = tempfile::tempdir()?;
+    std::fs::create_dir(project.path().join("d"))?;
+    std::fs::write(project.path().join("d/f"), "content ".repeat(20))?;
+    std::os::unix::fs::symlink("d/f", project.path().join("link"))?;
+    let mut entries = Entries::new();
+    for name in ["d", "d/f", "link"] {
+        let data = std::fs::symlink_metadata(project.path().join(name))?;
+        entries.extend(Entry::of(&data).map(|entry| (name.into(), entry)));
+    }
+    let mut out = Vec::new();
+    let origin = Origin::open(project.path())?;
+    pack(&origin, &entries, format, Level::Default, &mut out).map_err(std::io::Error::other)?;
+    Ok(out)
+}
+
 fn main() -> std::io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let job = std::fs::read(here.join("../runner-gitlab/fixtures/job.json"))?;
@@ -87,6 +106,19 @@ fn main() -> std::io::Result<()> {
         let directory = here.join("corpus").join(target);
         std::fs::create_dir_all(&directory)?;
         std::fs::write(directory.join(name), [&[cut], &bytes[..]].concat())?;
+    }
+    // An odd first byte: a tar archive as it is.
+    let tar = zstd::decode_all(archive(Format::TarZstd)?.as_slice())?;
+    for (target, name, bytes) in [
+        ("unpack_zip", "seed-deflate", archive(Format::Zip)?),
+        ("unpack_zip", "seed-zstd", archive(Format::ZipZstd)?),
+        ("unpack_tar", "seed-tar", [&[1], &tar[..]].concat()),
+        ("unpack_tar", "seed-made", b"\0\0\x01\0\x01ax\x02\x01\x02\0b..\0\x03\0\x01b/cx".to_vec()),
+        ("globs", "seed", b"{a,b/**}/[!x-z]?*.\\[\na/bc.[".to_vec()),
+    ] {
+        let directory = here.join("corpus").join(target);
+        std::fs::create_dir_all(&directory)?;
+        std::fs::write(directory.join(name), bytes)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! A store of objects over HTTP that misbehaves when told to, and a cache store on it.
 //!
 //! It speaks what presigned addresses of S3, GCS and Azure have in common: GET, HEAD and PUT with a
-//! length, times, conditional GET. It checks no signature: for that there are real servers.
+//! length, times, conditional GET. It checks no signature: for that there are real servers. What is
+//! sent to it by POST it keeps as it came.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -41,8 +42,8 @@ pub struct Object {
 #[derive(Debug, Default)]
 struct Kept {
     objects: BTreeMap<String, Object>,
-    /// Answers to come before the right ones.
-    failures: VecDeque<StatusCode>,
+    /// Answers to come before the right ones, each with a header.
+    failures: VecDeque<(StatusCode, Option<(&'static str, String)>)>,
     requests: Vec<String>,
     asks: Vec<CacheRequest>,
 }
@@ -75,7 +76,18 @@ impl ObjectServer {
     /// Answers the next requests with these.
     pub fn fail_with(&self, statuses: impl IntoIterator<Item = u16>) {
         let statuses = statuses.into_iter().filter_map(|status| StatusCode::from_u16(status).ok());
-        self.kept.lock().failures.extend(statuses);
+        self.kept.lock().failures.extend(statuses.map(|status| (status, None)));
+    }
+
+    /// Answers the next request with this status and header.
+    pub fn answer_with(&self, status: u16, name: &'static str, value: impl Into<String>) {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        self.kept.lock().failures.push_back((status, Some((name, value.into()))));
+    }
+
+    /// Scheme, host and port.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// An object by its name.
@@ -117,9 +129,12 @@ async fn answer(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respo
     let bytes = body.to_bytes();
     let mut kept = kept.lock();
     kept.requests.push(format!("{} {name}", head.method));
-    if let Some(status) = kept.failures.pop_front() {
+    if let Some((status, header)) = kept.failures.pop_front() {
         let error = "<Error><Code>Broken</Code><Message>on purpose</Message></Error>";
-        return (status, error).into_response();
+        return match header {
+            Some((name, value)) => (status, [(name, value)], error).into_response(),
+            None => (status, error).into_response(),
+        };
     }
     match head.method {
         Method::PUT => {
@@ -130,6 +145,11 @@ async fn answer(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respo
             let modified = Timestamp::now().as_second();
             kept.objects.insert(name, Object { bytes, modified, headers: head.headers });
             StatusCode::OK.into_response()
+        }
+        Method::POST => {
+            let modified = Timestamp::now().as_second();
+            kept.objects.insert(name, Object { bytes, modified, headers: head.headers });
+            StatusCode::CREATED.into_response()
         }
         Method::GET | Method::HEAD => match kept.objects.get(&name) {
             None => StatusCode::NOT_FOUND.into_response(),

@@ -5,7 +5,7 @@ use std::io;
 
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome};
-use runner_core::plan::{HeaderLine, LineLevel, Plan};
+use runner_core::plan::Plan;
 use rustix::process::Pid;
 
 use crate::control::Control;
@@ -47,20 +47,6 @@ impl From<io::Error> for StageFailure {
     fn from(error: io::Error) -> Self {
         let message = format!("the helper container failed: {error}");
         Self(Outcome::Infra(Infra::new(InfraKind::System, message)))
-    }
-}
-
-/// A notice of the plan as the trace shows it. The planner makes no sections of notices; one would be
-/// shown as its name.
-pub fn line(line: &HeaderLine) -> Message {
-    match line.level {
-        LineLevel::Plain | LineLevel::SectionStart | LineLevel::SectionEnd => {
-            Message::plain(&line.text)
-        }
-        LineLevel::Heading => Message::heading(&line.text),
-        LineLevel::Info => Message::info(&line.text),
-        LineLevel::Warning => Message::warning(&line.text),
-        LineLevel::Error => Message::error(&line.text),
     }
 }
 

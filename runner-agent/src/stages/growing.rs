@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use runner_core::plan::Plan;
+use runner_core::plan::Directories;
 use tokio::sync::watch;
 
 use crate::archive::pack::{Format, PackError, pack};
@@ -49,13 +49,13 @@ impl Growing {
     /// # Errors
     /// When there is no place for it.
     pub(super) fn pack(
-        plan: &Plan,
+        places: &Directories,
         entries: Arc<Entries>,
         format: Format,
         level: Level,
     ) -> io::Result<Self> {
-        let file = nameless(plan)?;
-        Self::pack_into(file, plan, entries, format, level)
+        let file = nameless(places)?;
+        Self::pack_into(file, places, entries, format, level)
     }
 
     /// The same, into this empty file.
@@ -64,13 +64,13 @@ impl Growing {
     /// When there is no project.
     pub(super) fn pack_into(
         file: File,
-        plan: &Plan,
+        places: &Directories,
         entries: Arc<Entries>,
         format: Format,
         level: Level,
     ) -> io::Result<Self> {
         let file = Arc::new(file);
-        let origin = Origin::open(Path::new(&plan.directories.project))?;
+        let origin = Origin::open(Path::new(&places.project))?;
         let sender = watch::Sender::new(Extent::default());
         let extent = sender.subscribe();
         let writing = Writing { file: Arc::clone(&file), extent: sender };
@@ -132,8 +132,8 @@ impl Growing {
 }
 
 /// A file in the job's temporary directory that nobody else can open and that leaves nothing behind.
-pub(super) fn nameless(plan: &Plan) -> io::Result<File> {
-    let temp = Path::new(&plan.directories.temp);
+pub(super) fn nameless(places: &Directories) -> io::Result<File> {
+    let temp = Path::new(&places.temp);
     std::fs::create_dir_all(temp)?;
     tempfile::tempfile_in(temp)
 }
@@ -169,26 +169,20 @@ mod tests {
     use std::sync::Arc;
 
     use futures_util::TryStreamExt;
-    use runner_core::ids::JobId;
-    use runner_core::job::Job;
-    use runner_core::plan::{Directories, Plan};
-    use runner_core::planner::{self, PlanSettings, Transfers};
+    use runner_core::plan::Directories;
 
     use super::Growing;
     use crate::archive::pack::Format;
     use crate::archive::{Entries, Entry, Level};
 
-    fn plan(root: &std::path::Path) -> Plan {
+    fn places(root: &std::path::Path) -> Directories {
         let project = root.join("p").to_str().unwrap().to_owned();
-        let job = Job::new(JobId(1), "test", ["true"]);
-        let mut plan = planner::plan(&job, &PlanSettings::default(), Transfers::default()).unwrap();
-        plan.directories = Directories {
+        Directories {
             builds: project.clone(),
             temp: format!("{project}.tmp"),
             cache: project.clone(),
             project,
-        };
-        plan
+        }
     }
 
     #[tokio::test]
@@ -201,7 +195,7 @@ mod tests {
         let entry = Entry::of(&std::fs::metadata(project.join("file")).unwrap()).unwrap();
         let entries = Arc::new(Entries::from([("file".into(), entry)]));
         let mut growing =
-            Growing::pack(&plan(root.path()), entries, Format::Raw, Level::Default).unwrap();
+            Growing::pack(&places(root.path()), entries, Format::Raw, Level::Default).unwrap();
         // From the beginning, before it is whole; then once more, when the file is gone.
         let first: Vec<_> = growing.stream().try_collect().await.unwrap();
         assert_eq!(growing.whole().await.unwrap(), 3_000_000);
@@ -215,7 +209,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("p")).unwrap();
         let growing =
-            Growing::pack(&plan(root.path()), Arc::default(), Format::Raw, Level::Default).unwrap();
+            Growing::pack(&places(root.path()), Arc::default(), Format::Raw, Level::Default)
+                .unwrap();
         let error = growing.stream().try_collect::<Vec<_>>().await.unwrap_err();
         assert_eq!(error.to_string(), "only one file can be sent as raw");
     }

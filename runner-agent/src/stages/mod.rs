@@ -17,7 +17,7 @@ mod tool;
 mod transfer;
 mod upload;
 
-pub use context::{Context, StageFailure, line};
+pub use context::{Context, StageFailure};
 pub(crate) use sources::{clear_worktree, for_scripts};
 
 use runner_core::plan::Operation;

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use runner_core::glob::{Glob, static_prefix};
 use runner_core::log::Message;
 
+use super::sources::untracked;
 use crate::archive::{Entries, Entry};
 
 /// What goes into an archive.
@@ -21,8 +22,8 @@ pub(super) struct Selection {
     pub(super) paths: Vec<String>,
     /// Patterns of what stays out, expanded.
     pub(super) exclude: Vec<String>,
-    /// Names that git does not track. `None`: they are not wanted.
-    pub(super) untracked: Option<Vec<OsString>>,
+    /// Also everything git does not track, ignored files included.
+    pub(super) untracked: bool,
 }
 
 /// What was found.
@@ -67,12 +68,13 @@ impl Selection {
                 Err(Odd::Malformed(error)) => Message::warning(format_args!("{pattern}: {error}")),
             });
         }
-        if let Some(names) = &self.untracked {
+        if self.untracked {
             walk.found = 0;
-            for name in names {
+            for name in untracked(&self.project).unwrap_or_default() {
                 // The name is exact: nothing in it is a pattern.
+                let name = name.trim_end_matches('/');
                 if let Ok(data) = fs::symlink_metadata(self.project.join(name)) {
-                    walk.add(name, &data);
+                    walk.add(OsStr::new(name), &data);
                 }
             }
             messages.push(match walk.found {

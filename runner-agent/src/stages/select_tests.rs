@@ -29,7 +29,7 @@ fn select(paths: &[&str], exclude: &[&str]) -> (Vec<String>, String) {
         project: dir.path().to_owned(),
         paths: strings(paths),
         exclude: strings(exclude),
-        untracked: None,
+        untracked: false,
     };
     let selected = selection.find();
     let paths = selected.entries.into_keys().map(|name| name.into_string().unwrap()).collect();
@@ -93,21 +93,29 @@ fn stages_82_exclude(#[case] exclude: &[&str], #[case] expected: &[&str]) {
 }
 
 #[test]
-fn stages_83_untracked_names_are_exact() {
+fn stages_83_untracked_names_are_exact_and_ignored_files_are_among_them() {
     let dir = project();
-    for name in ["with blank", "line\nfeed", "*"] {
+    let git = |arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        let output = git.current_dir(dir.path()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    for name in ["with blank", "line\nfeed", "*", "ignored.o"] {
         fs::write(dir.path().join(name), "").unwrap();
     }
+    fs::write(dir.path().join(".gitignore"), "*.o\n").unwrap();
     let selection = Selection {
         project: dir.path().to_owned(),
         paths: Vec::new(),
         exclude: vec!["with*".to_owned()],
-        untracked: Some(["with blank", "line\nfeed", "*", "gone"].map(Into::into).into()),
+        untracked: true,
     };
     let seen = selection.find();
     let paths: Vec<_> = seen.entries.into_keys().collect();
-    assert_eq!(paths, ["*", "line\nfeed"]);
-    assert!(seen.messages.iter().any(|m| m.as_str().contains("untracked: found 2 files")));
+    assert_eq!(paths, ["*", ".gitignore", "ignored.o", "line\nfeed"]);
+    assert!(seen.messages.iter().any(|m| m.as_str().contains("untracked: found 4 files")));
 }
 
 #[test]

@@ -66,7 +66,7 @@ async fn one(context: &Context<'_>, archive: &Upload) -> Result<(), StageFailure
         Format::Gzip | Format::Raw => Level::Default,
         _ => level(context, "ARTIFACT_COMPRESSION_LEVEL")?,
     };
-    let packing = Growing::pack(context.plan, Arc::new(entries), format, level)?;
+    let packing = Growing::pack(&context.plan.directories, Arc::new(entries), format, level)?;
     send(context, archive, packing, format!("{name}{extension}")).await
 }
 

@@ -1,6 +1,7 @@
 //! Whole jobs through the real program: supervisor and `serve` as two processes, followed over the
 //! wire as a manager would.
 
+mod artifacts;
 mod caches;
 mod conformance;
 mod endings;

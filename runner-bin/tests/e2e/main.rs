@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod bad_payload;
+mod caches;
 mod cancel;
 mod conformance;
 mod entrypoints;

@@ -12,6 +12,7 @@ use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIden
 use runner_secrets::{Secrets, SecretsSettings};
 use runner_testkit::cluster::{Cluster, ClusterSettings};
 use runner_testkit::gitlab::{Finished, GitLab, GitLabBuilder, JobRef, JobSpec};
+use runner_testkit::objects::ObjectServer;
 use tokio::task::JoinHandle;
 
 use crate::place::{Place, is_real};
@@ -31,6 +32,8 @@ pub(crate) struct World {
     pub(crate) output_limit: Option<u64>,
     /// After how long a waiting job says so, where it is not the default.
     pub(crate) slow_start: Option<Duration>,
+    /// Of the managers that are started from now on.
+    pub(crate) cache: Option<ObjectServer>,
     directory: tempfile::TempDir,
 }
 
@@ -95,7 +98,16 @@ impl World {
         };
         let gitlab = gitlab.start().await.unwrap();
         let (concurrent, output_limit) = (4, None);
-        World { gitlab, place, settings, concurrent, output_limit, slow_start: None, directory }
+        World {
+            gitlab,
+            place,
+            settings,
+            concurrent,
+            output_limit,
+            slow_start: None,
+            cache: None,
+            directory,
+        }
     }
 
     /// A directory of the test's own.
@@ -135,6 +147,7 @@ impl World {
         let executor = KubernetesExecutor::connect(settings, identity).await.unwrap();
         let mut runner = Runner::new("e2e", Arc::clone(&source) as _, Arc::new(executor));
         runner.artifacts = Some(source);
+        runner.cache = self.cache.clone().map(|cache| Arc::new(cache) as _);
         runner.secrets = Some(Arc::new(Secrets::new(SecretsSettings::default()).unwrap()));
         runner.check_interval = Duration::from_millis(50);
         runner.plan.grace = Duration::from_secs(2);

@@ -14,13 +14,13 @@ use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::SIDE_BY_SIDE;
 use super::local::{Local, outlives_pod};
 use super::manifest::Manifest;
 use super::remote::Remote;
+use super::{SIDE_BY_SIDE, notice};
 use crate::archive::Level;
 use crate::archive::pack::Format;
-use crate::stages::context::{Context, StageFailure, line};
+use crate::stages::context::{Context, StageFailure};
 use crate::stages::gather::{gather, level};
 use crate::stages::growing::{Growing, nameless};
 use crate::stages::select::Selected;
@@ -122,7 +122,7 @@ enum Place {
 impl<'a> Archiver<'a> {
     /// Looks for the files and begins to pack them.
     async fn pack(&self, cache: &'a ArchiveCache) -> Result<Packed<'a>, StageFailure> {
-        let mut log: Vec<_> = cache.notices.iter().map(line).collect();
+        let mut log: Vec<_> = cache.notices.iter().map(notice).collect();
         let Some(key) = &cache.key else { return Ok(Packed { cache, log, parcel: None }) };
         log.push(Message::info(format_args!("Creating cache {}...", key.human)));
         let found = gather(self.context, &cache.paths, &[], cache.untracked).await?;
@@ -144,8 +144,8 @@ impl<'a> Archiver<'a> {
         let begun = self.begin(&local).and_then(|(file, named)| {
             let entries = Arc::new(entries);
             let same = file.try_clone()?;
-            let plan = self.context.plan;
-            let archive = Growing::pack_into(same, plan, entries, self.format, self.level)?;
+            let places = &self.context.plan.directories;
+            let archive = Growing::pack_into(same, places, entries, self.format, self.level)?;
             Ok((archive, Arc::new(file), named))
         });
         let parcel = match begun {
@@ -163,7 +163,7 @@ impl<'a> Archiver<'a> {
 
     fn begin(&self, local: &Local) -> io::Result<(File, Option<NamedTempFile>)> {
         if !self.keeps {
-            return Ok((nameless(self.context.plan)?, None));
+            return Ok((nameless(&self.context.plan.directories)?, None));
         }
         let named = local.fresh()?;
         Ok((named.as_file().try_clone()?, Some(named)))

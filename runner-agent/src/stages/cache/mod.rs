@@ -17,5 +17,18 @@ mod restore;
 pub(super) use archive::archive;
 pub(super) use restore::restore;
 
+use runner_core::log::Message;
+use runner_core::plan::{HeaderLine, LineLevel};
+
 /// Caches whose transfers run at once. Each is at most one question to the manager at a time.
 const SIDE_BY_SIDE: usize = 4;
+
+/// What the planner says about a cache, as the trace shows it.
+fn notice(line: &HeaderLine) -> Message {
+    match line.level {
+        LineLevel::Warning => Message::warning(&line.text),
+        LineLevel::Error => Message::error(&line.text),
+        LineLevel::Info => Message::info(&line.text),
+        _ => Message::plain(&line.text),
+    }
+}

@@ -11,13 +11,13 @@ use runner_core::plan::{CacheStage, RestoreCache};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, timeout_at};
 
-use super::SIDE_BY_SIDE;
 use super::local::{Local, outlives_pod};
 use super::manifest::Manifest;
 use super::remote::{Had, Remote};
+use super::{SIDE_BY_SIDE, notice};
 use crate::archive::Entries;
 use crate::archive::unpack::{Limits, unpack};
-use crate::stages::context::{Context, StageFailure, line};
+use crate::stages::context::{Context, StageFailure};
 use crate::stages::gather::gather;
 use crate::stages::growing::nameless;
 
@@ -32,7 +32,7 @@ pub(in crate::stages) async fn restore(
         let deadline = Instant::now() + stage.limit;
         let keys = cache.keys.iter();
         let mut search = Search { context, stage, root, keys, deadline, keeps, log: Vec::new() };
-        search.log.extend(cache.notices.iter().map(line));
+        search.log.extend(cache.notices.iter().map(notice));
         let found = search.next().await?;
         Ok::<_, StageFailure>((cache, search, found))
     });
@@ -156,7 +156,8 @@ impl Search<'_> {
             Err(refused) => return Ok(Err(refused)),
         };
         if !self.keeps {
-            let had = remote.get(&transfer, None, || nameless(self.context.plan)).await?;
+            let had =
+                remote.get(&transfer, None, || nameless(&self.context.plan.directories)).await?;
             return Ok(Ok(had));
         }
         let named: RefCell<Option<NamedTempFile>> = RefCell::default();

@@ -120,7 +120,7 @@ pub const FLAGS: &[FeatureFlag] = &[
     on("FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO", Needless(DOCKER)),
     off(
         "FF_CLEAN_UP_FAILED_CACHE_EXTRACT",
-        Needless("Nothing of a cache is put in place before all of it could be read."),
+        Obeyed("What a cache's paths match is removed when its archive turns out broken."),
     ),
     off("FF_USE_WINDOWS_JOB_OBJECT", Needless(WINDOWS)),
     on("FF_TIMESTAMPS", Obeyed("Each line of the log has its time.")),
@@ -169,7 +169,7 @@ pub const FLAGS: &[FeatureFlag] = &[
         "FF_USE_GIT_PROACTIVE_AUTH",
         Obeyed("git sends its credentials without being asked for them (2.46 and newer)."),
     ),
-    off("FF_HASH_CACHE_KEYS", NOT_YET /* Obeyed("Cache keys are SHA-256 sums.") */),
+    off("FF_HASH_CACHE_KEYS", Obeyed("Names of caches are SHA-256 sums of their keys.")),
     on("FF_ENABLE_JOB_INPUTS_INTERPOLATION", Obeyed("`${{ job.inputs.… }}` is replaced.")),
     off("FF_USE_JOB_ROUTER", Refused("jobs are asked for at GitLab's own API only")),
     off(
