@@ -37,6 +37,7 @@ pub(crate) fn job() -> Job {
         ],
         image: Some(service("debian:12")),
         services: vec![service("redis:7")],
+        timeout: std::time::Duration::from_secs(3600),
         ..Job::new(JobId(42), "unit tests", ["make"])
     }
 }

@@ -1,8 +1,12 @@
-//! Services, host names, name servers, hooks, patches, pause pods.
+//! Services, host names, name servers, hooks, patches, pause pods, warm pods.
 
 use serde_json::{Value, json};
 
-use super::{Case, Lands, case, pod};
+use runner_k8s::schedule::Schedule;
+use runner_k8s::settings::{Autoscaler, Policy, WarmPods};
+
+use super::{Case, Lands, case, elsewhere, pod};
+use crate::world::Seen;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut out = services();
@@ -12,6 +16,8 @@ pub(super) fn cases() -> Vec<Case> {
     }
     out.extend(patches());
     out.extend(pause_pods());
+    out.extend(warm_pods());
+    out.push(services_wait());
     out
 }
 
@@ -93,29 +99,87 @@ fn patches() -> Vec<Case> {
     ]
 }
 
+/// The one policy.
+fn policy(seen: &Seen) -> &Policy {
+    &seen.settings.autoscaler.as_ref().unwrap().policies[0]
+}
+
+fn pauses(seen: &Seen) -> &Autoscaler {
+    seen.settings.autoscaler.as_ref().unwrap()
+}
+
+/// Whether it applies at eight in the morning in Tokyo.
+fn in_tokyo(schedule: &Schedule) -> Value {
+    schedule.applies("2026-03-04T23:00:00Z".parse().unwrap()).into()
+}
+
+type Find = fn(&Seen) -> Value;
+
 fn pause_pods() -> Vec<Case> {
-    let policy = [
-        ("periods", "[\"* * * * *\"]"),
-        ("timezone", "\"UTC\""),
-        ("idle_count", "2"),
-        ("idle_time", "\"5m\""),
-        ("scale_factor", "0.5"),
-        ("scale_factor_limit", "10"),
-        ("preemptive_mode", "true"),
+    let zone = "\"Asia/Tokyo\"\nperiods = [\"* 8 * * *\"]";
+    let of_policy: [(&str, &str, Find, Value); 6] = [
+        ("periods", "[\"* * * * *\"]", |s| policy(s).schedule.varies().into(), json!(true)),
+        ("timezone", zone, |s| in_tokyo(&policy(s).schedule), json!(true)),
+        ("idle_count", "2", |s| policy(s).idle_count.into(), json!(2)),
+        ("idle_time", "\"5m\"", |s| policy(s).idle_time.as_secs().into(), json!(300)),
+        ("scale_factor", "0.5", |s| policy(s).scale_factor.into(), json!(0.5)),
+        ("scale_factor_limit", "10", |s| policy(s).scale_limit.into(), json!(10)),
     ];
-    let own = [
-        ("max_pause_pods", "5"),
-        ("pause_pod_image", "\"pause:1\""),
-        ("pause_pod_priority_class_name", "\"idle\""),
-        ("pause_pod_image_pull_secrets", "[\"s\"]"),
+    let own: [(&str, &str, Find, Value); 4] = [
+        ("max_pause_pods", "5", |s| pauses(s).most.into(), json!(5)),
+        ("pause_pod_image", "\"p:1\"", |s| json!(pauses(s).image), json!("p:1")),
+        (
+            "pause_pod_priority_class_name",
+            "\"idle\"",
+            |s| json!(pauses(s).priority_class),
+            json!("idle"),
+        ),
+        (
+            "pause_pod_image_pull_secrets",
+            "[\"s\", \"\"]",
+            |s| json!(pauses(s).pull_secrets),
+            json!(["s"]),
+        ),
     ];
-    let of = |table: &str, path: &str, keys: &[(&str, &str)]| -> Vec<Case> {
-        let one = |(key, value): &(&str, &str)| {
-            case(&format!("{path}.{key}"), &format!("{table}\n{key} = {value}"), Lands::Nowhere)
-        };
-        keys.iter().map(one).collect()
-    };
-    let mut out = of("[[autoscaler.policy]]", "autoscaler.policy[]", &policy);
-    out.extend(of("[autoscaler]", "autoscaler", &own));
+    let mut out: Vec<Case> = Vec::new();
+    for (key, value, find, lands) in of_policy {
+        let toml = format!("[[autoscaler.policy]]\n{key} = {value}");
+        let key = format!("autoscaler.policy[].{key}");
+        out.push(elsewhere(&key, &toml, "the pause pods' policy", find, lands));
+    }
+    for (key, value, find, lands) in own {
+        let toml = format!("[autoscaler]\n{key} = {value}\n[[autoscaler.policy]]\nidle_count = 1");
+        let key = format!("autoscaler.{key}");
+        out.push(elsewhere(&key, &toml, "the pause pods", find, lands));
+    }
+    let preemptive = "[[autoscaler.policy]]\npreemptive_mode = true";
+    out.push(case("autoscaler.policy[].preemptive_mode", preemptive, Lands::Nowhere));
     out
+}
+
+fn warm(seen: &Seen) -> &WarmPods {
+    &seen.settings.warm_pods[0]
+}
+
+fn warm_pods() -> Vec<Case> {
+    let zone = "\"Asia/Tokyo\"\nperiods = [\"* 8 * * *\"]";
+    let keys: [(&str, &str, Find, Value); 5] = [
+        ("image", "\"a:1\"", |s| json!(warm(s).image), json!("a:1")),
+        ("count", "3", |s| warm(s).count.into(), json!(3)),
+        ("periods", "[\"* * * * *\"]", |s| warm(s).schedule.varies().into(), json!(true)),
+        ("timezone", zone, |s| in_tokyo(&warm(s).schedule), json!(true)),
+        ("max_age", "\"2m\"", |s| warm(s).max_age.as_secs().into(), json!(120)),
+    ];
+    let one = |(key, value, find, lands): (&str, &str, Find, Value)| {
+        let image = if key == "image" { "" } else { "image = \"a\"\n" };
+        let toml = format!("[[warm_pods]]\n{image}{key} = {value}");
+        elsewhere(&format!("warm_pods[].{key}"), &toml, "the warm pods", find, lands)
+    };
+    keys.map(one).into()
+}
+
+fn services_wait() -> Case {
+    let find: Find = |seen| format!("{:?}", seen.settings.services_wait).into();
+    let toml = "wait_for_services_timeout = 30";
+    elsewhere("wait_for_services_timeout", toml, "the job's plan", find, json!("AtMost(30s)"))
 }
