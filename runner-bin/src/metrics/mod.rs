@@ -21,6 +21,7 @@ use runner_core::ids::SourceId;
 use runner_core::manager::{JobLabel, JobUpdate, Observer, RunnerLabel, RunnerUpdate};
 use runner_gitlab::{ApiCall, CallObserver, failure_reason};
 use runner_k8s::client::RequestCounts;
+use runner_k8s::pause::PauseNumbers;
 
 pub(crate) use server::{Pages, ServeError, reachable};
 pub(crate) use state::RunnerName;
@@ -63,6 +64,16 @@ pub(crate) enum ConfigEvent {
     SavingError,
 }
 
+/// What a runner's executor counts.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterNumbers {
+    /// Its labels: first characters of the token, name, system id.
+    pub(crate) runner: [String; 3],
+    pub(crate) requests: RequestCounts,
+    /// Where there are to be any.
+    pub(crate) pause_pods: Option<PauseNumbers>,
+}
+
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -70,7 +81,7 @@ pub(crate) struct Metrics {
     process: AtomicU8,
     ready: AtomicBool,
     config: [AtomicU64; 4],
-    clusters: Mutex<Vec<(String, RequestCounts)>>,
+    clusters: Mutex<Vec<ClusterNumbers>>,
 }
 
 impl Metrics {
@@ -100,7 +111,7 @@ impl Metrics {
         &self,
         concurrent: usize,
         runners: Vec<(SourceId, RunnerName)>,
-        clusters: Vec<(String, RequestCounts)>,
+        clusters: Vec<ClusterNumbers>,
     ) {
         self.state.lock().configure(concurrent, runners);
         *self.clusters.lock() = clusters;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use runner_k8s::client::{RequestCounts, RequestKind};
+use runner_k8s::client::RequestKind;
+use runner_k8s::pause::Numbers;
 use tokio::time::Instant;
 
+use super::ClusterNumbers;
 use super::names::MODE;
 use super::page::{Kind, Page};
 use super::process;
@@ -15,7 +17,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) process_state: &'a str,
     pub(super) loaded: [u64; 4],
     pub(super) errors: Vec<(&'static str, u64)>,
-    pub(super) clusters: Vec<(String, RequestCounts)>,
+    pub(super) clusters: Vec<ClusterNumbers>,
 }
 
 /// The names of a runner in labels.
@@ -279,12 +281,56 @@ fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
     each(page, runners, (name, help, Counter), |runner| Some(runner.undelivered));
     let name = "podwright_kubernetes_requests_total";
     page.metric(name, "Requests to the Kubernetes API, by kind", Counter);
-    for (runner, counts) in &around.clusters {
+    for cluster in &around.clusters {
         for kind in RequestKind::ALL {
-            let labels = [("runner_name", runner.as_str()), ("kind", kind.as_str())];
-            page.sample(name, &labels, counts.get(kind) as f64);
+            let labels = [("runner_name", cluster.runner[1].as_str()), ("kind", kind.as_str())];
+            page.sample(name, &labels, cluster.requests.get(kind) as f64);
         }
     }
+    pause_pods(page, &around.clusters);
+}
+
+/// GitLab Runner's numbers of its Kubernetes autoscaler; nothing where no runner has one.
+fn pause_pods(page: &mut Page, clusters: &[ClusterNumbers]) {
+    let numbers: Vec<_> = clusters
+        .iter()
+        .filter_map(|cluster| Some((&cluster.runner, cluster.pause_pods.as_ref()?.now())))
+        .collect();
+    if numbers.is_empty() {
+        return;
+    }
+    let mut of =
+        |name: &str,
+         help,
+         kind,
+         find: &dyn Fn(&Numbers) -> Vec<(&'static str, &'static str, u64)>| {
+            let name = &format!("gitlab_runner_kubernetes_autoscaler_{name}");
+            page.metric(name, help, kind);
+            for (runner, numbers) in &numbers {
+                let [token, runner_name, system] = runner.each_ref().map(String::as_str);
+                for (label, value, count) in find(numbers) {
+                    let mut labels = vec![
+                        ("runner", token),
+                        ("runner_name", runner_name),
+                        ("system_id", system),
+                    ];
+                    labels.extend((!label.is_empty()).then_some((label, value)));
+                    page.sample(name, &labels, count as f64);
+                }
+            }
+        };
+    let help = "Pause pods that the policies want";
+    of("pause_pods_desired", help, Kind::Gauge, &|n| vec![("", "", n.desired.into())]);
+    let help = "Pause pods that the Deployment asks for";
+    of("pause_pods_current", help, Kind::Gauge, &|n| vec![("", "", n.current.into())]);
+    let help = "Looks at the Deployment of pause pods that failed";
+    of("reconcile_errors_total", help, Kind::Counter, &|n| {
+        n.errors.iter().map(|(reason, count)| ("reason", *reason, *count)).collect()
+    });
+    let help = "How often the number of pause pods was changed";
+    of("scale_operations_total", help, Kind::Counter, &|n| {
+        vec![("direction", "up", n.scaled_up), ("direction", "down", n.scaled_down)]
+    });
 }
 
 /// `/debug/jobs/list`: one job a line.

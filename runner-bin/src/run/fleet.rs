@@ -12,7 +12,6 @@ use runner_core::manager::{AfterJob, KeepAlivePace, RequestPace, Roster, Runner}
 use runner_core::secret::Secret;
 use runner_core::source::JobSource;
 use runner_gitlab::{GitLabSettings, GitLabSource, HealthSettings, RunnerApi, short_token};
-use runner_k8s::client::RequestCounts;
 use runner_k8s::names::manager_id;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
 use runner_secrets::{Secrets, SecretsSettings};
@@ -21,7 +20,7 @@ use tracing::{error, info};
 use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
 use crate::environment;
-use crate::metrics::{Metrics, RunnerName};
+use crate::metrics::{ClusterNumbers, Metrics, RunnerName};
 
 /// The runners that are there.
 pub(super) struct Fleet {
@@ -125,11 +124,16 @@ impl Fleet {
             limit: member.config.limit,
         };
         let runners = self.members.iter().map(|member| (member.source.id(), name(member)));
-        let clusters: Vec<(String, RequestCounts)> = self
-            .members
-            .iter()
-            .map(|member| (member.config.name.clone(), member.house.executor.requests().clone()))
-            .collect();
+        let numbers = |member: &Member| ClusterNumbers {
+            runner: [
+                short_token(member.config.token.expose()),
+                member.config.name.clone(),
+                self.system_id.clone(),
+            ],
+            requests: member.house.executor.requests().clone(),
+            pause_pods: member.house.executor.pause_numbers().cloned(),
+        };
+        let clusters = self.members.iter().map(numbers).collect();
         self.metrics.configure(concurrent, runners.collect(), clusters);
     }
 
