@@ -113,6 +113,10 @@ impl Companions {
         let Some(index) = found else { return Ok(()) };
         let known = &self.known[index];
         let mut recorder = recorder.borrow_mut();
+        if recorder.state().verdict.is_some() {
+            // The trace is complete, and its checksum is out.
+            return Ok(());
+        }
         let heard = recorder.state().heard.get(&known.name).copied().unwrap_or_default();
         let mut position = known.position.borrow_mut();
         if frame.begins {
@@ -156,5 +160,81 @@ impl Companions {
         // A pod has some ten containers.
         let stream = Stream::Service(index as u16);
         recorder.companion_output(stream, &out, &known.name, heard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use runner_core::ids::JobId;
+    use runner_core::job::Job;
+    use runner_core::outcome::Outcome;
+    use runner_core::plan::ServicePlan;
+    use runner_core::planner::{PlanSettings, Transfers, plan};
+
+    use super::*;
+
+    fn known() -> (Plan, Companions) {
+        let mut settings = PlanSettings::default();
+        settings.feature_flags.push(("FF_TIMESTAMPS".into(), false));
+        let mut plan = plan(&Job::empty(JobId(1)), &settings, Transfers::default()).unwrap();
+        let service = ServicePlan { name: "db".into(), title: "pg-db".into(), ports: vec![] };
+        plan.companions.services.push(service);
+        let companions = Companions::new(&plan);
+        (plan, companions)
+    }
+
+    fn piece(time: i64, begins: bool, bytes: &'static str) -> OutputFrame {
+        OutputFrame {
+            container: "db".into(),
+            time,
+            begins,
+            bytes: Bytes::from_static(bytes.as_bytes()),
+        }
+    }
+
+    fn text(directory: &std::path::Path) -> String {
+        let path = directory.join(runner_core::layout::SPOOL);
+        String::from_utf8(std::fs::read(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_line_that_comes_again_from_its_beginning_is_there_once_also_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let (plan, companions) = known();
+        let recorder = RefCell::new(Recorder::open(directory.path(), &plan.log).unwrap());
+        for frame in [piece(5, true, "one\n"), piece(6, true, "tw")] {
+            companions.print(&frame, &recorder).unwrap();
+        }
+        // Another manager, and another supervisor, begin with the first line.
+        let (plan, companions) = known();
+        let recorder = RefCell::new(Recorder::open(directory.path(), &plan.log).unwrap());
+        for frame in [piece(5, true, "one\n"), piece(6, true, "t"), piece(6, false, "wo\n")] {
+            companions.print(&frame, &recorder).unwrap();
+        }
+        let lines = text(directory.path());
+        assert_eq!(lines.matches("[service:pg-db] one").count(), 1, "{lines}");
+        assert_eq!(lines.matches("[service:pg-db] two").count(), 1, "{lines}");
+    }
+
+    #[test]
+    fn what_comes_after_the_verdict_is_not_in_the_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let (plan, companions) = known();
+        let recorder = RefCell::new(Recorder::open(directory.path(), &plan.log).unwrap());
+        let verdict = recorder.borrow_mut().conclude(Outcome::Exited(0)).unwrap();
+        companions.print(&piece(5, true, "late\n"), &recorder).unwrap();
+        assert_eq!(recorder.borrow().state().trace, verdict.trace);
+    }
+
+    #[test]
+    fn an_end_stays_an_end_and_strangers_are_nobody() {
+        let (_, companions) = known();
+        let frame = |name: &str, state| ContainerFrame { name: name.into(), state };
+        companions.saw(frame("db", ContainerState::Ended(3)));
+        companions.saw(frame("db", ContainerState::Running));
+        companions.saw(frame("stranger", ContainerState::Running));
+        assert_eq!(companions.states.borrow().len(), 1);
+        assert_eq!(companions.states.borrow()["db"], ContainerState::Ended(3));
     }
 }

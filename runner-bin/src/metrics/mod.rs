@@ -21,6 +21,7 @@ use runner_core::ids::SourceId;
 use runner_core::manager::{JobLabel, JobUpdate, Observer, RunnerLabel, RunnerUpdate};
 use runner_gitlab::{ApiCall, CallObserver, failure_reason};
 use runner_k8s::client::{RequestCounts, StreamCounts};
+use runner_k8s::pause::PauseNumbers;
 
 pub(crate) use server::{Pages, ServeError, reachable};
 pub(crate) use state::RunnerName;
@@ -66,10 +67,12 @@ pub(crate) enum ConfigEvent {
 /// What one runner's executor counts itself.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterCounts {
-    /// The runner's name.
-    pub(crate) runner: String,
+    /// Its labels: first characters of the token, name, system id.
+    pub(crate) runner: [String; 3],
     pub(crate) requests: RequestCounts,
     pub(crate) streams: StreamCounts,
+    /// Where there are to be any.
+    pub(crate) pause_pods: Option<PauseNumbers>,
 }
 
 /// Everything that is counted.

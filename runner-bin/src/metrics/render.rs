@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use runner_k8s::client::{RequestKind, StreamCounts};
+use runner_k8s::pause::Numbers;
 use tokio::time::Instant;
 
+use super::ClusterCounts;
 use super::names::MODE;
 use super::page::{Kind, Page};
 use super::state::{RunnerState, State};
@@ -289,7 +291,7 @@ fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
     page.metric(name, "Requests to the Kubernetes API, by kind", Counter);
     for cluster in &around.clusters {
         for kind in RequestKind::ALL {
-            let labels = [("runner_name", cluster.runner.as_str()), ("kind", kind.as_str())];
+            let labels = [("runner_name", cluster.runner[1].as_str()), ("kind", kind.as_str())];
             page.sample(name, &labels, cluster.requests.get(kind) as f64);
         }
     }
@@ -315,9 +317,53 @@ fn streams(page: &mut Page, clusters: &[ClusterCounts]) {
         let name = format!("podwright_stream_{suffix}");
         page.metric(&name, help, Kind::Counter);
         for cluster in clusters {
-            page.sample(&name, &[("runner_name", &cluster.runner)], value(&cluster.streams));
+            page.sample(&name, &[("runner_name", &cluster.runner[1])], value(&cluster.streams));
         }
     }
+    pause_pods(page, &around.clusters);
+}
+
+/// GitLab Runner's numbers of its Kubernetes autoscaler; nothing where no runner has one.
+fn pause_pods(page: &mut Page, clusters: &[ClusterCounts]) {
+    let numbers: Vec<_> = clusters
+        .iter()
+        .filter_map(|cluster| Some((&cluster.runner, cluster.pause_pods.as_ref()?.now())))
+        .collect();
+    if numbers.is_empty() {
+        return;
+    }
+    let mut of =
+        |name: &str,
+         help,
+         kind,
+         find: &dyn Fn(&Numbers) -> Vec<(&'static str, &'static str, u64)>| {
+            let name = &format!("gitlab_runner_kubernetes_autoscaler_{name}");
+            page.metric(name, help, kind);
+            for (runner, numbers) in &numbers {
+                let [token, runner_name, system] = runner.each_ref().map(String::as_str);
+                for (label, value, count) in find(numbers) {
+                    let mut labels = vec![
+                        ("runner", token),
+                        ("runner_name", runner_name),
+                        ("system_id", system),
+                    ];
+                    labels.extend((!label.is_empty()).then_some((label, value)));
+                    page.sample(name, &labels, count as f64);
+                }
+            }
+        };
+    let help = "Pause pods that the policies want";
+    of("pause_pods_desired", help, Kind::Gauge, &|n| vec![("", "", n.desired.into())]);
+    let help = "Pause pods that the Deployment asks for";
+    of("pause_pods_current", help, Kind::Gauge, &|n| vec![("", "", n.current.into())]);
+    let help = "Looks at the Deployment of pause pods that failed";
+    of("reconcile_errors_total", help, Kind::Counter, &|n| {
+        n.errors.iter().map(|(reason, count)| ("reason", *reason, *count)).collect()
+    });
+    let help = "How often the number of pause pods was changed";
+    of("scale_operations_total", help, Kind::Counter, &|n| {
+        vec![("direction", "up", n.scaled_up), ("direction", "down", n.scaled_down)]
+    });
 }
 
 /// `/debug/jobs/list`: one job a line.

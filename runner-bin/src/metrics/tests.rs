@@ -11,7 +11,7 @@ use runner_core::manager::{
 };
 use runner_core::outcome::{Outcome, StageReport};
 
-use super::{ConfigEvent, Metrics, ProcessState, RunnerName};
+use super::{ClusterCounts, ConfigEvent, Metrics, ProcessState, RunnerName};
 
 /// Every name of the reference that applies to this executor.
 const NAMES: &[&str] = &[
@@ -244,4 +244,25 @@ fn manager_34_manager_55_state_and_jobs_are_listed() {
     assert!(list.ends_with("s\n"), "{list}");
     metrics.config(ConfigEvent::Loaded);
     has(&metrics.page(), "gitlab_runner_configuration_loaded_total 1");
+}
+
+#[test]
+fn k8s_91_pause_pods_have_gitlab_runners_metrics_where_there_are_any() {
+    let metrics = metrics();
+    assert!(!metrics.page().contains("autoscaler"));
+    let numbers = ClusterCounts {
+        runner: ["abc", "one", "s_1"].map(Into::into),
+        requests: Default::default(),
+        pause_pods: Some(Default::default()),
+    };
+    metrics.configure(4, Vec::new(), vec![numbers]);
+    let page = metrics.page();
+    read(&page);
+    for name in ["pause_pods_desired", "pause_pods_current"] {
+        has(&page, &format!("gitlab_runner_kubernetes_autoscaler_{name}{{{R}}} 0"));
+    }
+    for direction in ["up", "down"] {
+        let name = "gitlab_runner_kubernetes_autoscaler_scale_operations_total";
+        has(&page, &format!("{name}{{{R},direction=\"{direction}\"}} 0"));
+    }
 }

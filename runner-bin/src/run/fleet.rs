@@ -145,9 +145,14 @@ impl Fleet {
         };
         let runners = self.members.iter().map(|member| (member.source.id(), name(member)));
         let cluster = |member: &Member| ClusterCounts {
-            runner: member.config.name.clone(),
+            runner: [
+                short_token(member.config.token.expose()),
+                member.config.name.clone(),
+                self.system_id.clone(),
+            ],
             requests: member.house.executor.requests().clone(),
             streams: member.house.executor.streams().clone(),
+            pause_pods: member.house.executor.pause_numbers().cloned(),
         };
         let clusters = self.members.iter().map(cluster).collect();
         self.metrics.configure(concurrent, runners.collect(), clusters);

@@ -17,6 +17,7 @@ mod hostile;
 mod hostile_agent;
 mod images;
 mod many;
+mod namespaces;
 mod outages;
 mod overhead;
 mod pause;

@@ -20,6 +20,12 @@ fn rights() -> ClusterSettings {
 async fn world() -> Option<World> {
     let what = "count pods of Deployments";
     let mut world = World::simulated_with(what, GitLab::builder(), rights()).await?;
+    want(&mut world);
+    Some(world)
+}
+
+/// One pause pod, and two for each job.
+pub(crate) fn want(world: &mut World) {
     let pause = ["sleep", "1000"].map(Into::into).into();
     let image = ImageSpec { entrypoint: pause, ..ImageSpec::present() };
     world.cluster().register_image("registry.k8s.io/pause:3.10", image);
@@ -34,11 +40,10 @@ async fn world() -> Option<World> {
         }],
         ..RawAutoscaler::default()
     });
-    Some(world)
 }
 
 /// Waits for so many pause pods to run.
-async fn pause_pods(world: &World, wanted: usize) {
+pub(crate) async fn pause_pods(world: &World, wanted: usize) {
     let look = async {
         loop {
             let pods = world.cluster().pods();

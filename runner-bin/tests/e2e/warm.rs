@@ -18,9 +18,14 @@ fn rights() -> ClusterSettings {
 async fn world(count: i64) -> Option<World> {
     let what = "look at pods in passing";
     let mut world = World::simulated_with(what, GitLab::builder(), rights()).await?;
+    want(&mut world, count);
+    Some(world)
+}
+
+/// So many warm pods of the default image.
+pub(crate) fn want(world: &mut World, count: i64) {
     let image = world.settings.image.clone();
     world.settings.warm_pods = vec![RawWarmPods { image, count, ..RawWarmPods::default() }];
-    Some(world)
 }
 
 fn pods(world: &World) -> Vec<Value> {
@@ -32,7 +37,7 @@ fn name(pod: &Value) -> String {
 }
 
 /// Waits for so many pods that run and have no job; their names.
-async fn warm(world: &World, wanted: usize) -> Vec<String> {
+pub(crate) async fn warm(world: &World, wanted: usize) -> Vec<String> {
     let look = async {
         loop {
             let all = pods(world);

@@ -272,6 +272,15 @@ impl Cluster {
         )
     }
 
+    /// The names of all namespaces.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<String> {
+        let (_, all) = self.shared().store.list(&NAMESPACES, "", &Selector::default());
+        let name =
+            |namespace: &Arc<Value>| namespace["metadata"]["name"].as_str().map(str::to_owned);
+        all.iter().filter_map(name).collect()
+    }
+
     /// Adds a service account with rules that hold in one namespace, and returns its token.
     pub fn add_service_account(&self, namespace: &str, name: &str, rules: Vec<Rule>) -> String {
         self.put(&SERVICE_ACCOUNTS, namespace, name, json!({}));

@@ -1,9 +1,10 @@
-//! Services, host names, name servers, hooks, patches, pause pods.
+//! Services, host names, name servers, hooks, patches, pause pods, warm pods.
 
 use runner_k8s::settings::{Autoscaler, WarmPods};
 use serde_json::{Value, json};
 
 use super::{Case, Lands, case, elsewhere, pod};
+use crate::world::Seen;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut out = services();
@@ -14,6 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
     out.extend(patches());
     out.extend(pause_pods());
     out.extend(warm_pods());
+    out.push(services_wait());
     out
 }
 
@@ -102,6 +104,9 @@ fn patches() -> Vec<Case> {
     ]
 }
 
+/// The one policy.
+type Find = fn(&Seen) -> Value;
+
 fn pause_pods() -> Vec<Case> {
     const PAUSE: &str = "the Deployment of pause pods";
     let toml = "[autoscaler]\nmax_pause_pods = 5\npause_pod_image = \"pause:1\"\n\
@@ -165,4 +170,31 @@ fn warm_pods() -> Vec<Case> {
         ),
         case("warm_pods[].timezone", &with("timezone = \"No/Land\""), Lands::Refusal("No/Land")),
     ]
+}
+
+fn warm(seen: &Seen) -> &WarmPods {
+    &seen.settings.warm_pods[0]
+}
+
+fn warm_pods() -> Vec<Case> {
+    let zone = "\"Asia/Tokyo\"\nperiods = [\"* 8 * * *\"]";
+    let keys: [(&str, &str, Find, Value); 5] = [
+        ("image", "\"a:1\"", |s| json!(warm(s).image), json!("a:1")),
+        ("count", "3", |s| warm(s).count.into(), json!(3)),
+        ("periods", "[\"* * * * *\"]", |s| warm(s).schedule.varies().into(), json!(true)),
+        ("timezone", zone, |s| in_tokyo(&warm(s).schedule), json!(true)),
+        ("max_age", "\"2m\"", |s| warm(s).max_age.as_secs().into(), json!(120)),
+    ];
+    let one = |(key, value, find, lands): (&str, &str, Find, Value)| {
+        let image = if key == "image" { "" } else { "image = \"a\"\n" };
+        let toml = format!("[[warm_pods]]\n{image}{key} = {value}");
+        elsewhere(&format!("warm_pods[].{key}"), &toml, "the warm pods", find, lands)
+    };
+    keys.map(one).into()
+}
+
+fn services_wait() -> Case {
+    let find: Find = |seen| format!("{:?}", seen.settings.services_wait).into();
+    let toml = "wait_for_services_timeout = 30";
+    elsewhere("wait_for_services_timeout", toml, "the job's plan", find, json!("AtMost(30s)"))
 }
