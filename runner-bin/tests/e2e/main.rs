@@ -19,6 +19,7 @@ mod overhead;
 mod place;
 mod pod_ends;
 mod process;
+mod processes;
 mod requests;
 mod secrets;
 mod services;
