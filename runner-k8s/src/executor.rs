@@ -23,7 +23,7 @@ use crate::job::{Connect, ExecConnector, HeldJobs, KubernetesJob, Shared};
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
 use crate::orphans::{LonelyPod, Orphans};
 use crate::prepare::{Prepared, prepare};
-use crate::presence::{Estate, HEIR_PATIENCE, View};
+use crate::presence::{Estate, HEIR_PATIENCE, Presence, View};
 use crate::record::{
     Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
@@ -183,6 +183,10 @@ impl Executor for KubernetesExecutor {
             () = self.shared.presence().abandoned_since(mark) => {}
             () = postponed => {}
         }
+    }
+
+    fn elsewhere(&self) -> usize {
+        self.shared.presence.get().map_or(0, Presence::jobs_of_others)
     }
 
     async fn retire(&self) {

@@ -66,7 +66,8 @@ impl Shared {
             let client = self.clients.api.clone();
             let source = self.runner.source.clone();
             let signs = Signs::new(client, &self.settings.namespace, source, manager, lasts);
-            Presence::start(signs, manager, lasts)
+            let held = self.held.clone();
+            Presence::start(signs, manager, lasts, move || held.jobs())
         })
     }
 
@@ -149,6 +150,11 @@ impl HeldJobs {
         // Counted: a job that the source took back and gave out again has two handles for a moment.
         *self.0.lock().entry(job).or_default() += 1;
         Held { jobs: self.clone(), job }
+    }
+
+    /// How many jobs there are.
+    pub(crate) fn jobs(&self) -> usize {
+        self.0.lock().len()
     }
 
     /// How many handles a job has.
