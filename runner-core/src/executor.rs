@@ -208,6 +208,14 @@ pub trait Executor: Send + Sync + 'static {
         None
     }
 
+    /// How many jobs of the same source other managers have in their hands, as far as that is known:
+    /// a runner's limit counts them too. It may be some seconds old.
+    ///
+    /// Default: none.
+    fn elsewhere(&self) -> usize {
+        0
+    }
+
     /// The manager ends: whatever it still holds is for others, at once. Takes a few seconds at most.
     ///
     /// Default: nothing.

@@ -29,7 +29,7 @@ use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source
 use crate::orphans::{LonelyPod, Orphans};
 use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
-use crate::presence::{Estate, HEIR_PATIENCE, View};
+use crate::presence::{Estate, HEIR_PATIENCE, Presence, View};
 use crate::record::{
     Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
@@ -260,6 +260,10 @@ impl Executor for KubernetesExecutor {
         };
         let door = PodDoor::into_pod(Arc::clone(&self.shared), place);
         Some((found.body.ticket, Arc::new(door)))
+    }
+
+    fn elsewhere(&self) -> usize {
+        self.shared.presence.get().map_or(0, Presence::jobs_of_others)
     }
 
     async fn retire(&self) {

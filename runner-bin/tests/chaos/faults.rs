@@ -42,6 +42,8 @@ fn ordinary(what: &'static str) -> Case {
     case(what, job(script(End::Exit(0))))
 }
 
+/// Rows that are made side by side.
+const AT_ONCE: usize = 4;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longer than anybody waits for a pod.
 const LONG: Duration = Duration::from_secs(400);
@@ -294,9 +296,19 @@ fn page(dir: &Path) -> String {
             "\n## {title}\n\n| What happens | Failure reason | Exit code | Last line of the log |\n\
              |---|---|---|---|\n"
         );
-        for case in cases {
-            kinds += 1;
-            let Row { what, reason, code, line } = row(case, dir);
+        kinds += cases.len();
+        // A few at once: each has a thread of its own.
+        let mut rows = Vec::new();
+        let mut cases = cases.into_iter().peekable();
+        while cases.peek().is_some() {
+            let some: Vec<_> = cases.by_ref().take(AT_ONCE).collect();
+            std::thread::scope(|scope| {
+                let threads: Vec<_> =
+                    some.into_iter().map(|case| scope.spawn(|| row(case, dir))).collect();
+                rows.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+            });
+        }
+        for Row { what, reason, code, line } in rows {
             let _ = writeln!(page, "| {what} | {reason} | {code} | {line} |");
         }
     }

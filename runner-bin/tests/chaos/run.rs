@@ -19,8 +19,6 @@ use crate::fixed;
 use crate::manager::Running;
 use crate::node::{Node, Truth, Truths};
 
-/// Faults are over after this time.
-const TROUBLE: Duration = Duration::from_secs(420);
 /// Jobs are over after this one, or they hang: the longest takes minutes, a pod that cannot start is
 /// given up after minutes, and a verdict is offered for an hour.
 const DEADLINE: Duration = Duration::from_secs(3 * 3600);
@@ -58,6 +56,8 @@ struct World {
     harms: BTreeMap<JobId, Vec<Harm>>,
     truths: Truths,
     jobs: Vec<JobId>,
+    /// When the last fault is over.
+    calm: Instant,
     /// What ends later: when, and what.
     later: Vec<(Instant, Mend)>,
 }
@@ -99,6 +99,26 @@ pub(crate) fn run_with(schedule: &Schedule, work_dir: &std::path::Path, setup: &
     })
 }
 
+/// How long a fault lasts, as far as it says so.
+fn lasts(fault: &Fault) -> Duration {
+    match fault {
+        Fault::CutOff(_, time)
+        | Fault::Freeze(_, time)
+        | Fault::ApiAway(time)
+        | Fault::StallStreams(time)
+        | Fault::SourceAway(time)
+        | Fault::SourceSilent(time)
+        | Fault::SourceForbids(time)
+        | Fault::LoseNode(time)
+        | Fault::Unschedulable(time)
+        | Fault::Quota(time)
+        | Fault::Webhook(time) => *time,
+        // Ten answers.
+        Fault::SourceSlow(by) => *by * 10,
+        _ => Duration::ZERO,
+    }
+}
+
 impl World {
     async fn run(schedule: &Schedule, work_dir: &std::path::Path, setup: &Setup) -> Outcome {
         let begin = Instant::now();
@@ -124,6 +144,7 @@ impl World {
             harms: BTreeMap::new(),
             truths,
             jobs: schedule.jobs.iter().map(|job| job.id).collect(),
+            calm: begin,
             later: Vec::new(),
         };
         for _ in 0..schedule.managers {
@@ -132,9 +153,9 @@ impl World {
         for event in &schedule.events {
             world.wait_until(begin + event.at).await;
             world.hurt(&event.fault).await;
+            world.calm = world.calm.max(Instant::now() + lasts(&event.fault));
         }
-        let calm = schedule.events.last().map_or(begin, |_| begin + TROUBLE);
-        world.wait_until(calm).await;
+        world.wait_until(world.calm).await;
         world.heal();
         drop(timeout_at(begin + DEADLINE, world.queue.all_over()).await);
         let took = begin.elapsed();

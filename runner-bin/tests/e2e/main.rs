@@ -24,6 +24,7 @@ mod pause;
 mod place;
 mod pod_ends;
 mod process;
+mod processes;
 mod requests;
 mod secrets;
 mod services;

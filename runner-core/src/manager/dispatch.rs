@@ -123,6 +123,8 @@ struct Line {
 #[derive(Debug, Default)]
 struct Token {
     places: usize,
+    /// Jobs that other managers have.
+    elsewhere: usize,
     requests: usize,
     adaptive: AdaptiveLimit,
 }
@@ -149,7 +151,7 @@ impl Terms {
     }
 
     fn has_room(&self, token: Option<&Token>) -> bool {
-        self.limit == 0 || token.is_none_or(|token| token.places < self.limit)
+        self.limit == 0 || token.is_none_or(|token| token.places + token.elsewhere < self.limit)
     }
 }
 
@@ -204,6 +206,13 @@ impl Dispatch {
         }
     }
 
+    /// Other managers have so many jobs of this source: its limit counts them too.
+    pub(super) fn elsewhere(&mut self, source: &SourceId, jobs: usize) {
+        if jobs > 0 || self.tokens.contains_key(source) {
+            self.tokens.entry(source.clone()).or_default().elsewhere = jobs;
+        }
+    }
+
     /// What to do now. To be called again until it says to wait.
     pub(super) fn next(&mut self, now: Instant) -> Step {
         self.release_held_back(now);
@@ -229,7 +238,13 @@ impl Dispatch {
                 wake = Some(wake.map_or(line.due, |wake| wake.min(line.due)));
                 continue;
             }
-            let room = line.terms.has_room(self.tokens.get(&line.terms.source));
+            let token = self.tokens.get(&line.terms.source);
+            let room = line.terms.has_room(token);
+            if !room && token.is_some_and(|token| token.elsewhere > 0) {
+                // Nobody tells when another manager's job ends: looked at in the runner's rhythm.
+                let again = now + line.terms.pause();
+                wake = Some(wake.map_or(again, |wake| wake.min(again)));
+            }
             let turn = (line.asked, line.due);
             if room && best.is_none_or(|(best, _)| turn < best) {
                 best = Some((turn, at));

@@ -92,6 +92,22 @@ fn manager_14_nobody_asks_when_no_place_is_free() {
 }
 
 #[test]
+fn jobs_of_other_managers_count_against_a_tokens_limit() {
+    let start = Instant::now();
+    let limited = Terms { limit: 2, ..terms("a") };
+    let source = limited.source.clone();
+    let mut dispatch = dispatch(10, vec![limited], start);
+    dispatch.elsewhere(&source, 2);
+    assert_eq!(asks(&mut dispatch, start), []);
+    let Step::Wait(Some(wake)) = dispatch.next(start) else { panic!("it looks again by itself") };
+    assert!(wake <= start + 3 * SECOND);
+    dispatch.elsewhere(&source, 1);
+    let (poll, _) = asks(&mut dispatch, wake)[0];
+    assert!(dispatch.answered(poll, JOB, wake));
+    assert_eq!(asks(&mut dispatch, wake + 10 * SECOND), [], "one there and one here");
+}
+
+#[test]
 fn with_one_place_runners_take_turns_whoever_has_the_longer_queue() {
     let start = Instant::now();
     let mut dispatch = dispatch(1, vec![terms("a"), terms("b"), terms("c")], start);

@@ -163,23 +163,34 @@ impl JobTask {
         let _release = Release { observer: Arc::clone(&self.observer), label: &label };
         self.observer.update(&label, &JobUpdate::Adopted { place });
 
-        if !self.is_still_wanted(handle.phase(), handle.ticket()).await {
-            info!("the source no longer wants this job");
-            self.dispose(&label, &mut *handle, began).await;
-            return;
+        match self.still_wanted(handle.phase(), handle.ticket()).await {
+            Directive::Continue => {}
+            // Its source listens now, and has to hear of its end.
+            Directive::Cancel => {
+                self.refuse(&label, handle.id(), handle.ticket(), Outcome::Cancelled).await;
+                self.dispose(&label, &mut *handle, began).await;
+                return;
+            }
+            Directive::Abort => {
+                info!("the source no longer wants this job");
+                self.dispose(&label, &mut *handle, began).await;
+                return;
+            }
         }
         self.start_and_follow(&label, &mut *handle, began).await;
     }
 
     /// Asks the source whether an adopted job is still this runner's. A source that does not answer
     /// is asked again by the relay; but a job that was never started needs a clear yes.
-    async fn is_still_wanted(&mut self, phase: JobPhase, ticket: Ticket) -> bool {
+    async fn still_wanted(&mut self, phase: JobPhase, ticket: Ticket) -> Directive {
         if phase == JobPhase::Started {
             return match self.runner.source.touch(&ticket).await {
-                Ok(reply) => reply.directive != Directive::Abort,
+                Ok(Reply { directive: Directive::Abort, .. }) => Directive::Abort,
+                // A cancel is heard again, and obeyed, by whoever follows the job.
+                Ok(_) => Directive::Continue,
                 Err(error) => {
                     warn!(%error, "could not ask the source about the job; following it");
-                    true
+                    Directive::Continue
                 }
             };
         }
@@ -187,10 +198,10 @@ impl JobTask {
         let give_up = Instant::now() + self.runner.relay.give_up;
         loop {
             match self.runner.source.accept(&ticket).await {
-                Ok(reply) => return reply.directive == Directive::Continue,
+                Ok(reply) => return reply.directive,
                 Err(error) if Instant::now() > give_up => {
                     warn!(%error, "the source did not say whether it still wants the job");
-                    return false;
+                    return Directive::Abort;
                 }
                 Err(error) => sleep(backoff.wait(error.retry_after)).await,
             }

@@ -199,6 +199,9 @@ impl Floor {
             }
             keep
         });
+        for (_, runner) in &self.lines {
+            self.dispatch.elsewhere(&runner.source.id(), runner.executor.elsewhere());
+        }
         // First come, first served; one that has to wait for its own token's limit holds up nobody.
         let mut index = 0;
         while let Some(waiting) = self.waiting.get(index) {

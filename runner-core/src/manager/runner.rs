@@ -34,7 +34,9 @@ pub struct Runner {
     pub plan: PlanSettings,
     /// How their traces are relayed.
     pub relay: RelaySettings,
-    /// Most jobs of this runner at once; 0: no limit of its own.
+    /// Most jobs of this runner at once, those of other managers of the same source included as far
+    /// as the executor knows of them; 0: no limit of its own. (GitLab Runner's managers do not know of
+    /// each other.)
     pub limit: usize,
     /// Time from one request for a job to the next, unless a job was received. Default 3 s.
     pub check_interval: Duration,

@@ -100,7 +100,8 @@ impl Shared {
             let client = self.clients.api.clone();
             let source = self.runner.source.clone();
             let signs = Signs::new(client, &self.settings.namespace, source, manager, lasts);
-            Presence::start(signs, manager, lasts)
+            let held = self.held.clone();
+            Presence::start(signs, manager, lasts, move || held.jobs())
         })
     }
 
@@ -253,6 +254,11 @@ impl HeldJobs {
         // Counted: a job that the source took back and gave out again has two handles for a moment.
         self.0.send_modify(|jobs| *jobs.entry(job).or_default() += 1);
         Held { jobs: self.clone(), job }
+    }
+
+    /// How many jobs there are.
+    pub(crate) fn jobs(&self) -> usize {
+        self.0.borrow().len()
     }
 
     /// How many handles a job has.

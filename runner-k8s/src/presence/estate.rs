@@ -70,7 +70,8 @@ mod tests {
     fn view(me: &str, others: &[&str], now: Instant) -> View {
         let lasts = Duration::from_secs(1000);
         let mut roster = Roster::new(me);
-        let sign = |name: &&str| Sign { manager: (*name).into(), version: "1".into(), lasts };
+        let sign =
+            |name: &&str| Sign { manager: (*name).into(), version: "1".into(), lasts, jobs: 0 };
         roster.observe(others.iter().map(sign), now);
         View::Seen(roster.living(now))
     }

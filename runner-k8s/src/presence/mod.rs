@@ -13,6 +13,7 @@ mod roster;
 mod sign;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -51,6 +52,8 @@ pub(crate) struct Presence {
     view: watch::Receiver<View>,
     /// Grows when records may have been left behind.
     abandoned: watch::Receiver<u64>,
+    /// Jobs of others.
+    others: Arc<AtomicUsize>,
     state: Arc<Mutex<State>>,
     task: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -62,7 +65,14 @@ struct State {
 
 impl Presence {
     /// Starts to show and to look. `lasts`: how long others wait for the next sign of life.
-    pub(crate) fn start(signs: Signs, me: &str, lasts: Duration) -> Self {
+    /// `held`: how many jobs this manager has.
+    pub(crate) fn start(
+        signs: Signs,
+        me: &str,
+        lasts: Duration,
+        held: impl Fn() -> usize + Send + 'static,
+    ) -> Self {
+        let others = Arc::new(AtomicUsize::new(0));
         let (view_sender, view) = watch::channel(View::Unknown);
         let (loss_sender, abandoned) = watch::channel(0);
         let state = Arc::new(Mutex::new(State::default()));
@@ -77,9 +87,11 @@ impl Presence {
             view: view_sender,
             abandoned: loss_sender,
             state: Arc::clone(&state),
+            held: Box::new(held),
+            others: Arc::clone(&others),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(watcher.run(lasts)));
-        Self { signs, view, abandoned, state, task: Mutex::new(Some(task)) }
+        Self { signs, view, abandoned, others, state, task: Mutex::new(Some(task)) }
     }
 
     /// What is known, once something is.
@@ -90,6 +102,11 @@ impl Presence {
             // The task has ended: this manager retires.
             Err(_) => View::Blind,
         }
+    }
+
+    /// How many jobs the other managers have, as far as they have said.
+    pub(crate) fn jobs_of_others(&self) -> usize {
+        self.others.load(Ordering::Relaxed)
     }
 
     /// A mark for [`Presence::abandoned_since`].
@@ -135,6 +152,8 @@ struct Watcher {
     view: watch::Sender<View>,
     abandoned: watch::Sender<u64>,
     state: Arc<Mutex<State>>,
+    held: Box<dyn Fn() -> usize + Send>,
+    others: Arc<AtomicUsize>,
 }
 
 /// The role does not allow it.
@@ -163,7 +182,7 @@ impl Watcher {
     async fn show(&mut self) {
         // Before the answer: a manager that retires meanwhile has to take back what it asked for.
         self.state.lock().shown = Some(self.kind);
-        match self.signs.show(self.kind).await {
+        match self.signs.show(self.kind, (self.held)()).await {
             Ok(()) => self.settled = true,
             Err(error) if refused(&error) && !self.settled => {
                 if self.kind == SignKind::Lease {
@@ -209,6 +228,7 @@ impl Watcher {
         let now = Instant::now();
         self.roster.observe(signs, now);
         let living = self.roster.living(now);
+        self.others.store(self.roster.jobs_of_others(now), Ordering::Relaxed);
         let before = self.view.send_replace(View::Seen(living.clone()));
         if matches!(&before, View::Seen(before) if living.lacks_any_of(before)) {
             self.abandoned.send_modify(|count| *count += 1);

@@ -21,10 +21,13 @@ pub(crate) struct Sign {
     pub(crate) version: String,
     /// How long one sign is good for.
     pub(crate) lasts: Duration,
+    /// How many jobs it has.
+    pub(crate) jobs: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Sighting {
+    jobs: usize,
     version: String,
     lasts: Duration,
     since: Instant,
@@ -49,12 +52,12 @@ impl Roster {
     /// Takes in everything that is shown now; who is not among it has gone.
     pub(crate) fn observe(&mut self, signs: impl IntoIterator<Item = Sign>, now: Instant) {
         let mut before = std::mem::take(&mut self.seen);
-        for Sign { manager, version, lasts } in signs {
+        for Sign { manager, version, lasts, jobs } in signs {
             let since = match before.remove(&manager) {
                 Some(known) if known.version == version => known.since,
                 _ => now,
             };
-            self.seen.insert(manager, Sighting { version, lasts, since });
+            self.seen.insert(manager, Sighting { jobs, version, lasts, since });
         }
     }
 
@@ -67,6 +70,14 @@ impl Roster {
         // Whatever others see: this one decides, so it lives.
         living.insert(self.me.clone());
         Living(living)
+    }
+
+    /// How many jobs the others have, those of the dead not counted.
+    pub(crate) fn jobs_of_others(&self, now: Instant) -> usize {
+        let living = self.living(now);
+        let others =
+            self.seen.iter().filter(|(name, _)| **name != self.me && living.contains(name));
+        others.map(|(_, sighting)| sighting.jobs).sum()
     }
 
     /// Who shows something but has not changed it for too long.
@@ -117,7 +128,7 @@ mod tests {
 
     fn sign(manager: &str, version: u32) -> Sign {
         let lasts = Duration::from_secs(20);
-        Sign { manager: manager.into(), version: version.to_string(), lasts }
+        Sign { manager: manager.into(), version: version.to_string(), lasts, jobs: 2 }
     }
 
     fn after(begin: Instant, seconds: u64) -> Instant {
@@ -138,6 +149,16 @@ mod tests {
         let living = roster.living(after(begin, 22));
         assert!(living.contains("b"), "it was only cut off");
         assert!(!living.contains("a"), "it took its sign away");
+    }
+
+    #[test]
+    fn the_jobs_of_others_that_live_are_counted() {
+        let begin = Instant::now();
+        let mut roster = Roster::new("me");
+        roster.observe([sign("me", 1), sign("a", 1), sign("b", 1)], begin);
+        assert_eq!(roster.jobs_of_others(begin), 4);
+        roster.observe([sign("me", 2), sign("a", 2), sign("b", 1)], after(begin, 15));
+        assert_eq!(roster.jobs_of_others(after(begin, 21)), 2);
     }
 
     #[test]

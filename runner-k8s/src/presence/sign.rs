@@ -15,6 +15,8 @@ use super::roster::Sign;
 use crate::names::{MANAGED_LABEL, ROLE_LABEL, SOURCE_LABEL, manager_hash, source_hash};
 
 const ROLE: &str = "manager";
+/// Annotation of a Lease: how many jobs the manager has.
+const JOBS: &str = "podwright.dev/jobs";
 
 /// What kind of object shows that a manager lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +80,11 @@ impl Signs {
         i32::try_from(self.lasts.as_secs()).unwrap_or(i32::MAX).max(1)
     }
 
-    fn lease(&self) -> Lease {
+    fn lease(&self, jobs: usize) -> Lease {
+        let mut metadata = self.metadata();
+        metadata.annotations = Some([(JOBS.to_owned(), jobs.to_string())].into());
         Lease {
-            metadata: self.metadata(),
+            metadata,
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.manager.clone()),
                 lease_duration_seconds: Some(self.seconds()),
@@ -90,8 +94,9 @@ impl Signs {
         }
     }
 
-    fn config_map(&self) -> ConfigMap {
+    fn config_map(&self, jobs: usize) -> ConfigMap {
         let data = [
+            ("jobs", jobs.to_string()),
             ("manager", self.manager.clone()),
             ("leaseDurationSeconds", self.seconds().to_string()),
             ("renewTime", Timestamp::now().to_string()),
@@ -104,10 +109,10 @@ impl Signs {
     }
 
     /// Shows once more that this manager lives. One request after the first time.
-    pub(crate) async fn show(&self, kind: SignKind) -> kube::Result<()> {
+    pub(crate) async fn show(&self, kind: SignKind, jobs: usize) -> kube::Result<()> {
         match kind {
-            SignKind::Lease => put(&self.leases, self.lease()).await,
-            SignKind::ConfigMap => put(&self.config_maps, self.config_map()).await,
+            SignKind::Lease => put(&self.leases, self.lease(jobs)).await,
+            SignKind::ConfigMap => put(&self.config_maps, self.config_map(jobs)).await,
         }
     }
 
@@ -161,7 +166,9 @@ where
 
 fn of_lease(lease: Lease) -> Option<Sign> {
     let spec = lease.spec?;
+    let annotations = lease.metadata.annotations.unwrap_or_default();
     Some(Sign {
+        jobs: count(annotations.get(JOBS)),
         manager: spec.holder_identity?,
         version: lease.metadata.resource_version?,
         lasts: seconds(spec.lease_duration_seconds?.to_string().as_str())?,
@@ -171,10 +178,16 @@ fn of_lease(lease: Lease) -> Option<Sign> {
 fn of_config_map(map: ConfigMap) -> Option<Sign> {
     let mut data = map.data?;
     Some(Sign {
+        jobs: count(data.get("jobs")),
         lasts: seconds(data.get("leaseDurationSeconds")?)?,
         manager: data.remove("manager")?,
         version: map.metadata.resource_version?,
     })
+}
+
+/// A manager of a release that does not say it has none as far as others know.
+fn count(text: Option<&String>) -> usize {
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// Longest time that a sign may claim to be good for: a broken object must not keep jobs from

@@ -1,0 +1,151 @@
+//! Chaos with real processes and sockets: managers are killed and replaced while jobs run and small
+//! things go wrong. A seed decides what is done; when exactly it hits what is up to the machine, so a
+//! failure is not shrunk.
+//!
+//! `PODWRIGHT_SEED` and `PODWRIGHT_RUNS` choose the runs (`just chaos-processes SEED N`).
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use runner_testkit::chaos::Random;
+use runner_testkit::cluster::{ClusterSettings, Fault, RequestFilter};
+use runner_testkit::gitlab::{Endpoint, GitLab, JobRef, JobSpec, Rule};
+use rustix::process::Signal;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::process::Process;
+use crate::world::{World, text};
+
+/// Runs of the ordinary test.
+const RUNS: u64 = 20;
+/// Runs side by side: most of a run is waiting.
+const AT_ONCE: usize = 4;
+const JOBS: u64 = 5;
+const EVENTS: u64 = 8;
+/// Longest wait for one job, on a machine with two busy cores.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+struct Job {
+    job: JobRef,
+    state: &'static str,
+    code: Option<i64>,
+    lines: u64,
+}
+
+fn enqueue(world: &World, number: u64, random: &mut Random) -> Job {
+    let (lines, pause) = (random.within(20..200), random.within(1..30));
+    let write = format!(
+        "i=0; while [ $i -lt {lines} ]; do echo \"line $i of {number}\"; i=$((i+1)); sleep 0.0{pause:02}; done"
+    );
+    let spec = JobSpec::new(format!("job-{number}"));
+    let (spec, state, code) = match random.within(0..4) {
+        0 => (spec.script([write, "exit 3".into()]), "failed", Some(3)),
+        1 => (spec.script([write]).after_script(["echo after"]), "success", Some(0)),
+        _ => (spec.script([write]), "success", Some(0)),
+    };
+    Job { job: world.gitlab.enqueue(spec), state, code: code.filter(|code| *code > 0), lines }
+}
+
+/// Something goes wrong.
+async fn hurt(world: &World, managers: &mut Vec<Process>, random: &mut Random) {
+    let cluster = world.cluster();
+    match random.within(0..10) {
+        0..=2 => {
+            let at = random.within(0..managers.len() as u64) as usize;
+            managers.remove(at).kill();
+            managers.push(world.process());
+        }
+        3 => {
+            // A rolling upgrade: the new one first.
+            managers.push(world.process());
+            let status = managers.remove(0).end_by(Signal::TERM).await;
+            assert!(status.code().is_some(), "{status:?}");
+        }
+        4 => cluster.drop_streams(),
+        5 => cluster.restart_api(),
+        6 => cluster.api_away(random.millis(200..3000)),
+        7 => {
+            let verb = *random.pick(&["create", "delete"]);
+            let resource = *random.pick(&["pods", "secrets"]);
+            let fault = *random.pick(&[Fault::Internal, Fault::Drop, Fault::LoseAnswer]);
+            cluster.fail_next(1, RequestFilter::of(verb, resource), fault);
+        }
+        8 => {
+            let endpoint = *random.pick(&[Endpoint::UpdateJob, Endpoint::Trace]);
+            let script = world.gitlab.script(endpoint);
+            match random.within(0..3) {
+                0 => script.reply(503).once(),
+                1 => script.reset().once(),
+                _ => script.lose_reply().once(),
+            }
+        }
+        _ => {
+            let pods = cluster.pods();
+            if !pods.is_empty() {
+                // Its pod may be gone by now; a helper that is killed comes back.
+                drop(cluster.kill_pid1(random.pick(&pods[..]), "helper"));
+            }
+        }
+    }
+}
+
+async fn run(seed: u64) {
+    let mut random = Random::new(seed);
+    let (gitlab, cluster) = (GitLab::builder(), ClusterSettings::default());
+    let Some(mut world) = World::simulated_with("fail at random", gitlab, cluster).await else {
+        return;
+    };
+    world.concurrent = 4;
+    let mut managers = vec![world.process(), world.process()];
+    let jobs: Vec<_> = (0..JOBS).map(|number| enqueue(&world, number, &mut random)).collect();
+    let begin = Instant::now();
+    let mut at = Duration::ZERO;
+    for _ in 0..EVENTS {
+        at += random.millis(100..1500);
+        sleep_until(begin + at).await;
+        hurt(&world, &mut managers, &mut random).await;
+    }
+    world.cluster().api_back();
+    for Job { job, state, code, lines } in &jobs {
+        let end = job.wait_finished(PATIENCE).await;
+        let end = end.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let log = text(&end);
+        assert_eq!(end.state.as_str(), *state, "seed {seed}, {}: {log}", job.name());
+        assert_eq!(end.checksum_ok, Some(true), "seed {seed}, {}: {log}", job.name());
+        if code.is_some() {
+            assert_eq!(end.exit_code, *code, "seed {seed}, {}: {log}", job.name());
+        }
+        let number = job.name().trim_start_matches("job-").to_owned();
+        for line in 0..*lines {
+            let found = log.matches(&format!("line {line} of {number}\n")).count();
+            assert_eq!(found, 1, "seed {seed}, {}, line {line}: {log}", job.name());
+        }
+    }
+    world.gitlab.clear_scripts();
+    // What is left goes with the managers that live.
+    let look = async {
+        let source = world.source_id();
+        while !world.place.records(&source).await.is_empty() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let tidy = tokio::time::timeout(PATIENCE, look).await;
+    tidy.unwrap_or_else(|_| panic!("seed {seed}: job records are left"));
+    for manager in managers {
+        manager.end_by(Signal::TERM).await;
+    }
+    let mut violations = world.gitlab.violations();
+    // A manager that was killed before it could say that a job runs.
+    violations.retain(|violation| violation.rule != Rule::AcknowledgedTooLate);
+    assert!(violations.is_empty(), "seed {seed}: {violations:?}");
+    world.place.nothing_is_left(&world.source_id()).await;
+}
+
+#[tokio::test]
+async fn processes_that_are_killed_and_replaced_bring_every_job_to_its_end() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let first = number("PODWRIGHT_SEED").unwrap_or(1);
+    let runs = number("PODWRIGHT_RUNS").unwrap_or(RUNS);
+    let all = futures_util::stream::iter(first..first + runs).map(|seed| Box::pin(run(seed)));
+    all.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+}
