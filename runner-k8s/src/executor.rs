@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::availability;
+use crate::capacity::{Capacity, RoomCounts};
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts, StreamCounts};
 use crate::job::{
@@ -97,6 +98,7 @@ impl KubernetesExecutor {
             keeper: Mutex::default(),
         });
         let warm = warm(&settings, &runner);
+        let capacity = Capacity::new(settings.max_waiting_pods, clients.health.clone());
         let shared = Shared {
             settings,
             runner,
@@ -111,6 +113,7 @@ impl KubernetesExecutor {
             pause,
             warm,
             streams: StreamCounts::default(),
+            capacity,
         };
         Self { shared: Arc::new(shared), estate: Arc::default() }
     }
@@ -123,6 +126,11 @@ impl KubernetesExecutor {
     /// How many requests were made.
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
+    }
+
+    /// For how long no jobs were taken.
+    pub fn room_counts(&self) -> &RoomCounts {
+        &self.shared.capacity.counts
     }
 
     /// What became of the streams into pods.
@@ -187,7 +195,11 @@ impl Executor for KubernetesExecutor {
         let claimed = store
             .create(&names.record, &body, &content, &built.pod, &built.secret_environment)
             .await
-            .map_err(|error| error.into_executor_error("write the job down"))?;
+            .map_err(|error| {
+                let error = error.into_executor_error("write the job down");
+                self.shared.capacity.refused(&error.message);
+                error
+            })?;
         Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), held, claimed, None)))
     }
 
@@ -222,6 +234,14 @@ impl Executor for KubernetesExecutor {
             () = self.shared.presence().abandoned_since(mark) => {}
             () = postponed => {}
         }
+    }
+
+    async fn room(&self) {
+        self.shared.capacity.room(self.shared.hub.get()).await;
+    }
+
+    async fn crowded(&self) {
+        self.shared.capacity.crowded(self.shared.hub.get()).await;
     }
 
     async fn look_up(&self, session: &str) -> Option<(Ticket, Arc<dyn Door>)> {

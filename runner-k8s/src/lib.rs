@@ -8,6 +8,7 @@
 //! ```
 
 mod availability;
+mod capacity;
 pub mod classify;
 pub mod client;
 mod credentials;
@@ -28,6 +29,7 @@ pub mod stream;
 mod warm;
 pub mod watch;
 
+pub use capacity::{NoRoom, RoomCounts};
 pub use executor::KubernetesExecutor;
 pub use names::RunnerIdentity;
 pub use preview::{Preview, preview};

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use runner_core::ids::SourceId;
 use runner_core::manager::{JobLabel, JobUpdate, Observer, RunnerLabel, RunnerUpdate};
 use runner_gitlab::{ApiCall, CallObserver, failure_reason};
+use runner_k8s::RoomCounts;
 use runner_k8s::client::{RequestCounts, StreamCounts};
 
 pub(crate) use server::{Pages, ServeError, reachable};
@@ -70,6 +71,7 @@ pub(crate) struct ClusterCounts {
     pub(crate) runner: String,
     pub(crate) requests: RequestCounts,
     pub(crate) streams: StreamCounts,
+    pub(crate) room: RoomCounts,
 }
 
 /// Everything that is counted.

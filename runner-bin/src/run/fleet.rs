@@ -148,6 +148,7 @@ impl Fleet {
             runner: member.config.name.clone(),
             requests: member.house.executor.requests().clone(),
             streams: member.house.executor.streams().clone(),
+            room: member.house.executor.room_counts().clone(),
         };
         let clusters = self.members.iter().map(cluster).collect();
         self.metrics.configure(concurrent, runners.collect(), clusters);

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a failed test shows the manager's log")]
 
 mod browser;
+mod capacity;
 mod house;
 mod pages;
 mod prometheus;

@@ -28,8 +28,9 @@ fn k8s_01_what_the_tables_say_of_their_keys_is_what_is_read() {
     let mut all = Vec::new();
     described(RawSettings::FIELDS, "", &mut all);
     assert_eq!(all, fields::<RawSettings>());
-    // 113 of GitLab Runner's, and `kubeconfig`, `agent_image`, `manager_lease_duration`.
-    assert_eq!(RawSettings::FIELDS.len(), 116);
+    // 113 of GitLab Runner's, and `kubeconfig`, `agent_image`, `manager_lease_duration`,
+    // `max_waiting_pods`.
+    assert_eq!(RawSettings::FIELDS.len(), 117);
 }
 
 #[test]
