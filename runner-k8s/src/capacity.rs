@@ -126,8 +126,8 @@ impl Capacity {
         }
     }
 
-    /// A job has ended: there may be room in the quota again.
-    pub(crate) fn freed(&self) {
+    /// A pod is gone: there may be room in the quota again.
+    fn freed(&self) {
         self.quota.send_if_modified(|quota| quota.take().is_some());
     }
 
@@ -155,6 +155,9 @@ impl Capacity {
                 () = again => {}
                 () = signs.changed() => {}
             }
+            if signs.has_lost_a_pod() {
+                self.freed();
+            }
         }
     }
 
@@ -163,6 +166,7 @@ impl Capacity {
         let mut signs = self.signs(hub);
         while signs.verdict().is_none() {
             signs.changed().await;
+            signs.has_lost_a_pod();
         }
     }
 
@@ -172,6 +176,7 @@ impl Capacity {
             quota: self.quota.subscribe(),
             failed: self.health.failed(),
             waiting: hub.map(PodHub::waiting),
+            gone: hub.map(PodHub::gone),
         }
     }
 }
@@ -183,6 +188,7 @@ struct Signs {
     failed: watch::Receiver<Option<Instant>>,
     /// Before the first job there is no watch, and no pod that could wait.
     waiting: Option<watch::Receiver<usize>>,
+    gone: Option<watch::Receiver<u64>>,
 }
 
 impl Signs {
@@ -190,6 +196,14 @@ impl Signs {
         let waiting = self.waiting.as_mut().map_or(0, |waiting| *waiting.borrow_and_update());
         let (quota, failed) = (*self.quota.borrow_and_update(), *self.failed.borrow_and_update());
         verdict(self.max_waiting, waiting, quota, failed, Instant::now())
+    }
+
+    /// Whether a pod is gone since the last call.
+    fn has_lost_a_pod(&mut self) -> bool {
+        let Some(gone) = &mut self.gone else { return false };
+        let changed = gone.has_changed().unwrap_or(false);
+        gone.mark_unchanged();
+        changed
     }
 
     /// Waits for a change. The senders live as long as the executor.
@@ -200,8 +214,16 @@ impl Signs {
                 None => std::future::pending().await,
             }
         };
+        let gone = async {
+            match &self.gone {
+                // Looked at, and forgotten, by `has_lost_a_pod`.
+                Some(gone) => drop(gone.clone().changed().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = pods => {}
+            () = gone => {}
             _ = self.quota.changed() => {}
             _ = self.failed.changed() => {}
         }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use crate::announce::{Announcer, News};
 use crate::availability;
 use crate::capacity::{Capacity, RoomCounts};
 use crate::classify::executor_error;
@@ -98,6 +99,8 @@ impl KubernetesExecutor {
             keeper: Mutex::default(),
         });
         let warm = warm(&settings, &runner);
+        let announcer =
+            Announcer::new(clients.api.clone(), &runner.manager, settings.publish_all_pod_events);
         let capacity = Capacity::new(settings.max_waiting_pods, clients.health.clone());
         let shared = Shared {
             settings,
@@ -114,6 +117,7 @@ impl KubernetesExecutor {
             warm,
             streams: StreamCounts::default(),
             capacity,
+            announcer,
         };
         Self { shared: Arc::new(shared), estate: Arc::default() }
     }
@@ -394,6 +398,11 @@ impl KubernetesExecutor {
         match shared.store.claim(record, pod.is_some(), &shared.runner.manager).await {
             Ok(claimed) => {
                 info!(%job, record = claimed.name(), "took over a job that was left behind");
+                if let Some(PodSight::Seen(pod)) = &pod {
+                    let namespace = pod.metadata.namespace.as_deref();
+                    let namespace = namespace.unwrap_or(&shared.settings.namespace);
+                    shared.announcer.say(namespace, pod.name(), pod.uid(), &News::Adopted);
+                }
                 Ok(Some(Box::new(KubernetesJob::new(Arc::clone(shared), held, claimed, pod))))
             }
             Err(ClaimError::Taken(_)) => Ok(None),

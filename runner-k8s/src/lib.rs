@@ -7,6 +7,7 @@
 //!          └─ JobHandle ◄── machine (pure) ◄────────┴── stream to the agent
 //! ```
 
+mod announce;
 mod availability;
 mod capacity;
 pub mod classify;

@@ -4,6 +4,7 @@
 
 mod browser;
 mod capacity;
+mod events;
 mod house;
 mod pages;
 mod prometheus;

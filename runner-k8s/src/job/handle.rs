@@ -325,10 +325,6 @@ impl JobHandle for KubernetesJob {
                 let _ = timeout(Duration::from_secs(2), released).await;
             }
         }
-        // One that was refused has taken nothing.
-        if self.running.is_some() {
-            self.shared.capacity.freed();
-        }
         let claimed = self.claimed.lock().await;
         if !self.pod_gone {
             let pod = claimed.body().pod.clone();

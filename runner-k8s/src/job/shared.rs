@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::launch::{KnownAbilities, Launched, Launcher};
 use super::link::Connect;
+use crate::announce::Announcer;
 use crate::capacity::Capacity;
 use crate::classify::executor_error;
 use crate::client::{Clients, StreamCounts};
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) launcher: OnceCell<Launcher>,
     pub(crate) streams: StreamCounts,
     pub(crate) capacity: Capacity,
+    pub(crate) announcer: Announcer,
     /// Pods that keep room for jobs, with the task that looks after them.
     pub(crate) pause: Option<Pause>,
     /// Pods that are ready before their job is there.

@@ -98,6 +98,8 @@ pub struct KubernetesSettings {
     pub lease: Duration,
     /// Pods that may wait for a node before no job is taken; 0: any number. Default 10.
     pub max_waiting_pods: usize,
+    /// Events on pods also for what is usual. Default no.
+    pub publish_all_pod_events: bool,
     pub termination_grace: Option<i64>,
     pub cleanup_grace: Option<i64>,
     pub cleanup_timeout: Duration,
@@ -220,6 +222,7 @@ impl KubernetesSettings {
             lifecycle: network::lifecycle(raw.container_lifecycle.as_ref(), &mut mistakes),
             pod_spec: patches(&raw.pod_spec, &mut mistakes),
             lease: seconds(raw.manager_lease_duration, LEASE),
+            publish_all_pod_events: raw.publish_all_pod_events,
             max_waiting_pods: raw
                 .max_waiting_pods
                 .and_then(|most| usize::try_from(most).ok())

@@ -57,6 +57,8 @@ pub struct PodHub {
     synced: watch::Receiver<bool>,
     /// How many pods wait for a node.
     waiting: watch::Receiver<usize>,
+    /// How many are gone since the beginning.
+    gone: watch::Receiver<u64>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -69,6 +71,7 @@ struct WeakHub {
     pods: Weak<Mutex<Pods>>,
     synced: watch::Receiver<bool>,
     waiting: watch::Receiver<usize>,
+    gone: watch::Receiver<u64>,
     task: Weak<AbortOnDropHandle<()>>,
 }
 
@@ -76,7 +79,7 @@ impl WeakHub {
     fn upgrade(&self) -> Option<PodHub> {
         let (pods, task) = (self.pods.upgrade()?, self.task.upgrade()?);
         let (synced, waiting) = (self.synced.clone(), self.waiting.clone());
-        Some(PodHub { pods, synced, waiting, _task: task })
+        Some(PodHub { pods, synced, waiting, gone: self.gone.clone(), _task: task })
     }
 }
 
@@ -91,7 +94,7 @@ impl Hubs {
         hubs.retain(|_, hub| hub.task.strong_count() > 0);
         let (pods, task) = (Arc::downgrade(&hub.pods), Arc::downgrade(&hub._task));
         let (synced, waiting) = (hub.synced.clone(), hub.waiting.clone());
-        let weak = WeakHub { pods, synced, waiting, task };
+        let weak = WeakHub { pods, synced, waiting, gone: hub.gone.clone(), task };
         hubs.insert(namespace.to_owned(), weak);
         hub
     }
@@ -103,6 +106,8 @@ struct Pods {
     by_uid: HashMap<String, Entry>,
     /// Those that no node takes.
     waiting: HashSet<String>,
+    /// How many are gone.
+    gone: u64,
     /// Counts lists, so that a pod that is younger than a list is not taken for deleted.
     list: u64,
 }
@@ -132,6 +137,7 @@ impl PodHub {
         let pods = Arc::new(Mutex::new(Pods::default()));
         let (sender, synced) = watch::channel(false);
         let (count, waiting) = watch::channel(0);
+        let (gone_count, gone) = watch::channel(0);
         let own = Arc::clone(&pods);
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(events);
@@ -139,11 +145,12 @@ impl PodHub {
                 match event {
                     Ok(event) => {
                         let done = matches!(event, Event::InitDone);
-                        let now = {
+                        let (now, gone) = {
                             let mut pods = own.lock();
                             pods.apply(event);
-                            pods.waiting.len()
+                            (pods.waiting.len(), pods.gone)
                         };
+                        gone_count.send_if_modified(|count| std::mem::replace(count, gone) != gone);
                         count.send_if_modified(|count| std::mem::replace(count, now) != now);
                         if done {
                             sender.send_replace(true);
@@ -157,7 +164,12 @@ impl PodHub {
                 }
             }
         });
-        Self { pods, synced, waiting, _task: Arc::new(AbortOnDropHandle::new(task)) }
+        Self { pods, synced, waiting, gone, _task: Arc::new(AbortOnDropHandle::new(task)) }
+    }
+
+    /// Changes when a pod is gone for good, and with it what it took of quotas and nodes.
+    pub fn gone(&self) -> watch::Receiver<u64> {
+        self.gone.clone()
     }
 
     /// How many pods wait for a node.
@@ -259,6 +271,7 @@ impl Pods {
 
     fn gone(&mut self, uid: &str, last: Option<Arc<PodView>>) {
         self.waiting.remove(uid);
+        self.gone += 1;
         let Some(entry) = self.by_uid.remove(uid) else { return };
         entry.sender.send_modify(|known| {
             let seen = match known {

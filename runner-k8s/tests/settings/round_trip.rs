@@ -29,8 +29,8 @@ fn k8s_01_what_the_tables_say_of_their_keys_is_what_is_read() {
     described(RawSettings::FIELDS, "", &mut all);
     assert_eq!(all, fields::<RawSettings>());
     // 113 of GitLab Runner's, and `kubeconfig`, `agent_image`, `manager_lease_duration`,
-    // `max_waiting_pods`.
-    assert_eq!(RawSettings::FIELDS.len(), 117);
+    // `max_waiting_pods`, `publish_all_pod_events`.
+    assert_eq!(RawSettings::FIELDS.len(), 118);
 }
 
 #[test]

@@ -311,6 +311,9 @@ table! {
         /// taken whatever is known, as GitLab Runner does. Negative or not set: 10, so that an
         /// autoscaler has something to see.
         max_waiting_pods: Option<i64>,
+        /// Podwright's own: also make events on the pod when its job runs and when it has succeeded,
+        /// not only when it is taken over, stopped or not successful. Default: false.
+        publish_all_pod_events: bool [default("false")],
 
         // The rest.
 

@@ -286,6 +286,13 @@ fn time() -> Vec<Case> {
             json!(3),
         ),
         elsewhere(
+            "publish_all_pod_events",
+            "publish_all_pod_events = true",
+            "events on the pod for what is usual",
+            |seen| json!(seen.settings.publish_all_pod_events),
+            json!(true),
+        ),
+        elsewhere(
             "print_pod_warning_events",
             "print_pod_warning_events = false",
             "what the job's log says of events",
