@@ -200,6 +200,19 @@ pub trait Executor: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Waits until there is room for another job: no job is asked for before. Cancel safe.
+    ///
+    /// Default: there always is.
+    async fn room(&self) {}
+
+    /// Waits until there is no room for another job: a request for one that is under way is given up,
+    /// and the source gives the job that it may have brought to somebody else. Cancel safe.
+    ///
+    /// Default: never.
+    async fn crowded(&self) {
+        std::future::pending().await
+    }
+
     /// The job of this session, whichever manager has it, and the way into it. `None`: there is none,
     /// or it cannot be found out.
     ///

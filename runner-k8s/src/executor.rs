@@ -19,7 +19,9 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
+use crate::announce::{Announcer, News};
 use crate::availability;
+use crate::capacity::{Capacity, RoomCounts};
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts, StreamCounts};
 use crate::job::{
@@ -101,6 +103,9 @@ impl KubernetesExecutor {
             keeper: Mutex::default(),
         });
         let warm = warm(&settings, &runner);
+        let announcer =
+            Announcer::new(clients.api.clone(), &runner.manager, settings.publish_all_pod_events);
+        let capacity = Capacity::new(settings.max_waiting_pods, clients.health.clone());
         let shared = Shared {
             settings,
             runner,
@@ -115,6 +120,8 @@ impl KubernetesExecutor {
             pause,
             warm,
             streams: StreamCounts::default(),
+            capacity,
+            announcer,
         };
         Self { shared: Arc::new(shared), estate: Arc::default(), orphans: Arc::default() }
     }
@@ -127,6 +134,11 @@ impl KubernetesExecutor {
     /// How many requests were made.
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
+    }
+
+    /// For how long no jobs were taken.
+    pub fn room_counts(&self) -> &RoomCounts {
+        &self.shared.capacity.counts
     }
 
     /// What became of the streams into pods.
@@ -198,7 +210,11 @@ impl Executor for KubernetesExecutor {
         let claimed = store
             .create(&names.record, &body, &content, &built.pod, environment, is_held)
             .await
-            .map_err(|error| error.into_executor_error("write the job down"))?;
+            .map_err(|error| {
+                let error = error.into_executor_error("write the job down");
+                self.shared.capacity.refused(&error.message);
+                error
+            })?;
         Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), held, claimed, None)))
     }
 
@@ -238,6 +254,14 @@ impl Executor for KubernetesExecutor {
             () = self.shared.presence().abandoned_since(mark) => {}
             () = postponed => {}
         }
+    }
+
+    async fn room(&self) {
+        self.shared.capacity.room(self.shared.hub.get()).await;
+    }
+
+    async fn crowded(&self) {
+        self.shared.capacity.crowded(self.shared.hub.get()).await;
     }
 
     async fn look_up(&self, session: &str) -> Option<(Ticket, Arc<dyn Door>)> {
@@ -432,6 +456,11 @@ impl KubernetesExecutor {
         match shared.store.claim(record, pod.is_some(), &shared.runner.manager).await {
             Ok(claimed) => {
                 info!(%job, record = claimed.name(), "took over a job that was left behind");
+                if let Some(PodSight::Seen(pod)) = &pod {
+                    let namespace = pod.metadata.namespace.as_deref();
+                    let namespace = namespace.unwrap_or(&shared.settings.namespace);
+                    shared.announcer.say(namespace, pod.name(), pod.uid(), &News::Adopted);
+                }
                 Ok(Some(Box::new(KubernetesJob::new(Arc::clone(shared), held, claimed, pod))))
             }
             Err(ClaimError::Taken(_)) => Ok(None),

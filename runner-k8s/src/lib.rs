@@ -7,7 +7,9 @@
 //!          └─ JobHandle ◄── machine (pure) ◄────────┴── stream to the agent
 //! ```
 
+mod announce;
 mod availability;
+mod capacity;
 pub mod classify;
 pub mod client;
 mod credentials;
@@ -29,6 +31,7 @@ pub mod stream;
 mod warm;
 pub mod watch;
 
+pub use capacity::{NoRoom, RoomCounts};
 pub use executor::KubernetesExecutor;
 pub use names::RunnerIdentity;
 pub use preview::{Preview, preview};

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use runner_core::ids::SourceId;
 use runner_core::manager::{JobLabel, JobUpdate, Observer, RunnerLabel, RunnerUpdate};
 use runner_gitlab::{ApiCall, CallObserver, failure_reason};
+use runner_k8s::RoomCounts;
 use runner_k8s::client::{RequestCounts, StreamCounts};
 use runner_k8s::pause::PauseNumbers;
 
@@ -73,6 +74,7 @@ pub(crate) struct ClusterCounts {
     pub(crate) streams: StreamCounts,
     /// Where there are to be any.
     pub(crate) pause_pods: Option<PauseNumbers>,
+    pub(crate) room: RoomCounts,
 }
 
 /// Everything that is counted.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use runner_k8s::client::{RequestKind, StreamCounts};
 use runner_k8s::pause::Numbers;
+use runner_k8s::{NoRoom, RoomCounts};
 use tokio::time::Instant;
 
 use super::ClusterCounts;
@@ -296,6 +297,7 @@ fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
         }
     }
     streams(page, &around.clusters);
+    room(page, &around.clusters);
     if let Some(dropped) = around.traces_dropped {
         let help = "Traces of jobs that could not be sent";
         page.single("podwright_traces_dropped_total", help, Counter, dropped as f64);
@@ -363,6 +365,28 @@ fn pause_pods(page: &mut Page, clusters: &[ClusterCounts]) {
     let help = "How often the number of pause pods was changed";
     of("scale_operations_total", help, Kind::Counter, &|n| {
         vec![("direction", "up", n.scaled_up), ("direction", "down", n.scaled_down)]
+    });
+}
+
+/// Whether jobs are taken.
+fn room(page: &mut Page, clusters: &[ClusterCounts]) {
+    let mut metric = |name: &str, help: &str, kind: Kind, value: fn(&RoomCounts, NoRoom) -> f64| {
+        page.metric(name, help, kind);
+        for cluster in clusters {
+            for reason in NoRoom::ALL {
+                let labels =
+                    [("runner_name", cluster.runner.as_str()), ("reason", reason.as_str())];
+                page.sample(name, &labels, value(&cluster.room, reason));
+            }
+        }
+    };
+    let help = "1 while no jobs are taken because the cluster has no room for them";
+    metric("podwright_acquisition_held", help, Kind::Gauge, |room, reason| {
+        f64::from(u8::from(room.is_held(reason)))
+    });
+    let help = "Time that no jobs were taken because the cluster had no room for them";
+    metric("podwright_acquisition_held_seconds_total", help, Kind::Counter, |room, reason| {
+        room.held(reason).as_secs_f64()
     });
 }
 

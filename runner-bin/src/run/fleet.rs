@@ -153,6 +153,7 @@ impl Fleet {
             requests: member.house.executor.requests().clone(),
             streams: member.house.executor.streams().clone(),
             pause_pods: member.house.executor.pause_numbers().cloned(),
+            room: member.house.executor.room_counts().clone(),
         };
         let clusters = self.members.iter().map(cluster).collect();
         self.metrics.configure(concurrent, runners.collect(), clusters);

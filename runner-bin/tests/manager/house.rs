@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use runner_testkit::cluster::{Cluster, ClusterSettings, ImageSpec};
+use runner_testkit::cluster::{Cluster, ClusterSettings, ImageSpec, Rule};
 use runner_testkit::gitlab::{Endpoint, GitLab, GitLabBuilder};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
@@ -47,6 +47,13 @@ impl House {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Managers may do everything in their namespace from now on. Without this, only what they need.
+    pub(crate) fn allow_everything(&self) {
+        let namespace = self.cluster.namespace();
+        let token = self.cluster.add_service_account(namespace, "mighty", Rule::everything());
+        std::fs::write(self.path("kubeconfig"), self.cluster.kubeconfig_for(&token)).unwrap();
     }
 
     /// The configuration of managers.

@@ -3,6 +3,8 @@
 #![expect(clippy::print_stderr, reason = "a failed test shows the manager's log")]
 
 mod browser;
+mod capacity;
+mod events;
 mod house;
 mod pages;
 mod prometheus;

@@ -265,15 +265,23 @@ impl Floor {
 
     fn ask(&mut self, poll: PollId, line: LineId) {
         let Some(runner) = self.runner(line).cloned() else { return };
-        let source = Arc::clone(&runner.source);
+        let (source, executor) = (Arc::clone(&runner.source), Arc::clone(&runner.executor));
         let span = info_span!("runner", name = runner.name);
         let request = async move {
-            match timeout(POLL_PATIENCE, source.poll()).await {
-                Ok(answer) => answer,
-                Err(_) => Err(SourceError::new(
-                    SourceErrorKind::Unavailable,
-                    "the request for a job took longer than 11 minutes",
-                )),
+            loop {
+                // As if the source held the request back: the place is for others meanwhile.
+                executor.room().await;
+                let answer = tokio::select! {
+                    biased;
+                    answer = timeout(POLL_PATIENCE, source.poll()) => answer,
+                    () = executor.crowded() => continue,
+                };
+                return answer.unwrap_or_else(|_| {
+                    Err(SourceError::new(
+                        SourceErrorKind::Unavailable,
+                        "the request for a job took longer than 11 minutes",
+                    ))
+                });
             }
         };
         let task = self.polls.spawn(request.instrument(span));

@@ -11,7 +11,8 @@ use kube::{Client, Config};
 use runner_core::secret::Secret;
 use tower::{BoxError, ServiceBuilder};
 
-use super::count::RequestCounts;
+use super::count::{RequestCounts, Watched};
+use super::health::ApiHealth;
 use crate::settings::Connection;
 
 /// Longest time to a TCP connection.
@@ -32,6 +33,8 @@ pub struct Clients {
     pub stream: Client,
     /// What both have been used for.
     pub requests: RequestCounts,
+    /// Whether the API server answers them.
+    pub health: ApiHealth,
 }
 
 /// Why there is no client.
@@ -111,21 +114,24 @@ impl Clients {
     {
         config.default_retry = false;
         let requests = RequestCounts::default();
-        let api = client(&config, connector.clone(), &requests, Some(ANSWER))?;
-        let stream = client(&config, connector, &requests, None)?;
-        Ok(Self { api, stream, requests })
+        let health = ApiHealth::default();
+        let watched = Watched { counts: requests.clone(), health: health.clone() };
+        let api = client(&config, connector.clone(), &watched, Some(ANSWER))?;
+        let stream = client(&config, connector, &watched, None)?;
+        Ok(Self { api, stream, requests, health })
     }
 
     /// Uses a client for everything, e.g. a mock.
     pub fn from_client(client: Client) -> Self {
-        Self { stream: client.clone(), api: client, requests: RequestCounts::default() }
+        let (requests, health) = (RequestCounts::default(), ApiHealth::default());
+        Self { stream: client.clone(), api: client, requests, health }
     }
 }
 
 fn client<C>(
     config: &Config,
     connector: C,
-    requests: &RequestCounts,
+    requests: &Watched,
     answer: Option<Duration>,
 ) -> Result<Client, ClientError>
 where

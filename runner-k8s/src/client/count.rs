@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use http::{Method, Request};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode};
 use tower::{Layer, Service};
+
+use super::health::ApiHealth;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,33 +104,61 @@ impl RequestCounts {
     }
 }
 
-impl<S> Layer<S> for RequestCounts {
+/// Counts requests, and notes whether they are answered.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) counts: RequestCounts,
+    pub(super) health: ApiHealth,
+}
+
+impl<S> Layer<S> for Watched {
     type Service = Counting<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Counting { inner, counts: self.clone() }
+        Counting { inner, watched: self.clone() }
     }
 }
 
 /// A service whose requests are counted.
 #[derive(Clone, Debug)]
-pub struct Counting<S> {
+pub(super) struct Counting<S> {
     inner: S,
-    counts: RequestCounts,
+    watched: Watched,
 }
 
-impl<S: Service<Request<B>>, B> Service<Request<B>> for Counting<S> {
+impl<S, B, R> Service<Request<B>> for Counting<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+{
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.counts.add(RequestKind::of(&request));
-        self.inner.call(request)
+        self.watched.counts.add(RequestKind::of(&request));
+        let health = self.watched.health.clone();
+        let answer = self.inner.call(request);
+        async move {
+            let answer = answer.await;
+            match &answer {
+                // Busy, or in trouble: a refusal is an answer.
+                Ok(response)
+                    if response.status().is_server_error()
+                        || response.status() == StatusCode::TOO_MANY_REQUESTS =>
+                {
+                    health.failure();
+                }
+                Ok(_) => health.success(),
+                Err(_) => health.failure(),
+            }
+            answer
+        }
+        .boxed()
     }
 }
 

@@ -6,8 +6,10 @@
 
 mod build;
 mod count;
+mod health;
 mod streams;
 
 pub use build::{ClientError, Clients};
 pub use count::{RequestCounts, RequestKind};
+pub use health::ApiHealth;
 pub use streams::StreamCounts;

@@ -26,6 +26,7 @@ use super::machine::{Action, Input, Machine};
 use super::milestones::Milestones;
 use super::shared::Shared;
 use super::warnings;
+use crate::announce::News;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
 use crate::record::{Claimed, RecordPhase};
@@ -114,7 +115,10 @@ impl Actor {
                     self.generation = generation;
                     self.take_in(Input::Follow { from, until }).await;
                 }
-                Next::Command(Some(Command::Stop(stop))) => self.take_in(Input::Stop(stop)).await,
+                Next::Command(Some(Command::Stop(stop))) => {
+                    self.announce(&News::Stopped(stop));
+                    self.take_in(Input::Stop(stop)).await;
+                }
                 Next::Command(Some(Command::Answer(answer))) => {
                     self.take_in(Input::Answer(answer)).await;
                 }
@@ -273,7 +277,19 @@ impl Actor {
         }
     }
 
+    fn announce(&self, news: &News) {
+        self.shared.announcer.say(&self.namespace, &self.pod, &self.uid, news);
+    }
+
     fn tell(&self, event: JobEvent) {
+        let news = match &event {
+            JobEvent::Running => Some(News::Running),
+            JobEvent::Ended(end) => Some(News::Ended(end.outcome.clone())),
+            _ => None,
+        };
+        if let Some(news) = news {
+            self.announce(&news);
+        }
         // A handle that is gone is noticed by its commands.
         let _ = self.events.send(Told { generation: self.generation, event });
     }

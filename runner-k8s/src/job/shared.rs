@@ -17,6 +17,8 @@ use tracing::debug;
 
 use super::launch::{KnownAbilities, Launched, Launcher};
 use super::link::Connect;
+use crate::announce::Announcer;
+use crate::capacity::Capacity;
 use crate::classify::executor_error;
 use crate::client::{Clients, StreamCounts};
 use crate::names::{
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) held: HeldJobs,
     pub(crate) launcher: OnceCell<Launcher>,
     pub(crate) streams: StreamCounts,
+    pub(crate) capacity: Capacity,
+    pub(crate) announcer: Announcer,
     /// Pods that keep room for jobs, with the task that looks after them.
     pub(crate) pause: Option<Pause>,
     /// Pods that are ready before their job is there.
@@ -161,7 +165,10 @@ impl Shared {
                 Err(error) if has_no_account_yet(&error) && Instant::now() < give_up => {
                     sleep(ACCOUNT_PAUSE).await;
                 }
-                Err(error) => return Err(executor_error(error, "create the job's pod")),
+                Err(error) => {
+                    self.capacity.refused(&error.to_string());
+                    return Err(executor_error(error, "create the job's pod"));
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ use super::volumes::{Volume, volumes};
 use super::warm::{WarmPods, warm_pods};
 use super::{contradictions, metadata, without_effect};
 
+/// Fewer than an autoscaler adds nodes for at once, more than a scheduler is late with.
+const MAX_WAITING_PODS: usize = 10;
 /// How long a manager may be silent: half of what a node may. Its jobs go on meanwhile; only their
 /// logs wait.
 const LEASE: Duration = Duration::from_secs(20);
@@ -94,6 +96,10 @@ pub struct KubernetesSettings {
     pub poll_timeout: Duration,
     /// How long a manager may show no sign of life before others take its jobs over. Default 20 s.
     pub lease: Duration,
+    /// Pods that may wait for a node before no job is taken; 0: any number. Default 10.
+    pub max_waiting_pods: usize,
+    /// Events on pods also for what is usual. Default no.
+    pub publish_all_pod_events: bool,
     pub termination_grace: Option<i64>,
     pub cleanup_grace: Option<i64>,
     pub cleanup_timeout: Duration,
@@ -217,6 +223,11 @@ impl KubernetesSettings {
             lifecycle: network::lifecycle(raw.container_lifecycle.as_ref(), &mut mistakes),
             pod_spec: patches(&raw.pod_spec, &mut mistakes),
             lease: seconds(raw.manager_lease_duration, LEASE),
+            publish_all_pod_events: raw.publish_all_pod_events,
+            max_waiting_pods: raw
+                .max_waiting_pods
+                .and_then(|most| usize::try_from(most).ok())
+                .unwrap_or(MAX_WAITING_PODS),
             poll_timeout: seconds(raw.poll_timeout, DEFAULT_POLL_TIMEOUT),
             termination_grace: mistakes.seconds(
                 "pod_termination_grace_period_seconds",

@@ -3,7 +3,7 @@
 //! One task owns the watch of a namespace and passes on what changes, pod by pod. A watch per pod
 //! would be a connection per pod.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -55,6 +55,10 @@ pub type PodWatch = watch::Receiver<PodSight>;
 pub struct PodHub {
     pods: Arc<Mutex<Pods>>,
     synced: watch::Receiver<bool>,
+    /// How many pods wait for a node.
+    waiting: watch::Receiver<usize>,
+    /// How many are gone since the beginning.
+    gone: watch::Receiver<u64>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -66,13 +70,16 @@ pub(crate) struct Hubs(Mutex<HashMap<String, WeakHub>>);
 struct WeakHub {
     pods: Weak<Mutex<Pods>>,
     synced: watch::Receiver<bool>,
+    waiting: watch::Receiver<usize>,
+    gone: watch::Receiver<u64>,
     task: Weak<AbortOnDropHandle<()>>,
 }
 
 impl WeakHub {
     fn upgrade(&self) -> Option<PodHub> {
         let (pods, task) = (self.pods.upgrade()?, self.task.upgrade()?);
-        Some(PodHub { pods, synced: self.synced.clone(), _task: task })
+        let (synced, waiting) = (self.synced.clone(), self.waiting.clone());
+        Some(PodHub { pods, synced, waiting, gone: self.gone.clone(), _task: task })
     }
 }
 
@@ -86,7 +93,8 @@ impl Hubs {
         let hub = start();
         hubs.retain(|_, hub| hub.task.strong_count() > 0);
         let (pods, task) = (Arc::downgrade(&hub.pods), Arc::downgrade(&hub._task));
-        let weak = WeakHub { pods, synced: hub.synced.clone(), task };
+        let (synced, waiting) = (hub.synced.clone(), hub.waiting.clone());
+        let weak = WeakHub { pods, synced, waiting, gone: hub.gone.clone(), task };
         hubs.insert(namespace.to_owned(), weak);
         hub
     }
@@ -96,6 +104,10 @@ impl Hubs {
 #[derive(Default)]
 struct Pods {
     by_uid: HashMap<String, Entry>,
+    /// Those that no node takes.
+    waiting: HashSet<String>,
+    /// How many are gone.
+    gone: u64,
     /// Counts lists, so that a pod that is younger than a list is not taken for deleted.
     list: u64,
 }
@@ -124,6 +136,8 @@ impl PodHub {
     ) -> Self {
         let pods = Arc::new(Mutex::new(Pods::default()));
         let (sender, synced) = watch::channel(false);
+        let (count, waiting) = watch::channel(0);
+        let (gone_count, gone) = watch::channel(0);
         let own = Arc::clone(&pods);
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(events);
@@ -131,7 +145,13 @@ impl PodHub {
                 match event {
                     Ok(event) => {
                         let done = matches!(event, Event::InitDone);
-                        own.lock().apply(event);
+                        let (now, gone) = {
+                            let mut pods = own.lock();
+                            pods.apply(event);
+                            (pods.waiting.len(), pods.gone)
+                        };
+                        gone_count.send_if_modified(|count| std::mem::replace(count, gone) != gone);
+                        count.send_if_modified(|count| std::mem::replace(count, now) != now);
                         if done {
                             sender.send_replace(true);
                         }
@@ -144,7 +164,17 @@ impl PodHub {
                 }
             }
         });
-        Self { pods, synced, _task: Arc::new(AbortOnDropHandle::new(task)) }
+        Self { pods, synced, waiting, gone, _task: Arc::new(AbortOnDropHandle::new(task)) }
+    }
+
+    /// Changes when a pod is gone for good, and with it what it took of quotas and nodes.
+    pub fn gone(&self) -> watch::Receiver<u64> {
+        self.gone.clone()
+    }
+
+    /// How many pods wait for a node.
+    pub fn waiting(&self) -> watch::Receiver<usize> {
+        self.waiting.clone()
     }
 
     /// Waits until the first list is complete. Cancel safe.
@@ -222,6 +252,10 @@ impl Pods {
     fn seen(&mut self, mut pod: PodView) {
         pod.strip();
         let uid = pod.uid().to_owned();
+        match pod.waits_for_node() {
+            true => drop(self.waiting.insert(uid.clone())),
+            false => drop(self.waiting.remove(&uid)),
+        }
         let list = self.list;
         let entry = self.entry(&uid);
         entry.list = list;
@@ -236,6 +270,8 @@ impl Pods {
     }
 
     fn gone(&mut self, uid: &str, last: Option<Arc<PodView>>) {
+        self.waiting.remove(uid);
+        self.gone += 1;
         let Some(entry) = self.by_uid.remove(uid) else { return };
         entry.sender.send_modify(|known| {
             let seen = match known {

@@ -153,6 +153,13 @@ impl PodView {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// Whether no node takes it (yet).
+    pub fn waits_for_node(&self) -> bool {
+        let refused =
+            |condition: &Condition| condition.kind == "PodScheduled" && condition.status == "False";
+        self.status.phase == "Pending" && self.status.conditions.iter().any(refused)
+    }
+
     /// The status of this container.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.status.container_statuses.iter().find(|container| container.name == name)

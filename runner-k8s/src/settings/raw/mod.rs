@@ -306,6 +306,14 @@ table! {
         /// Podwright's own: seconds after which a manager that shows no sign of life is taken for dead
         /// and its jobs are taken over; not positive: 20.
         manager_lease_duration: i64 [default("20")],
+        /// Podwright's own: while so many pods of this runner wait for a node, its quota refuses one or
+        /// the API server does not answer, no job is taken that another runner could have; 0: jobs are
+        /// taken whatever is known, as GitLab Runner does. Negative or not set: 10, so that an
+        /// autoscaler has something to see.
+        max_waiting_pods: Option<i64>,
+        /// Podwright's own: also make events on the pod when its job runs and when it has succeeded,
+        /// not only when it is taken over, stopped or not successful. Default: false.
+        publish_all_pod_events: bool [default("false")],
 
         // The rest.
 

@@ -279,6 +279,20 @@ fn time() -> Vec<Case> {
             json!(40),
         ),
         elsewhere(
+            "max_waiting_pods",
+            "max_waiting_pods = 3",
+            "when no more jobs are taken",
+            |seen| json!(seen.settings.max_waiting_pods),
+            json!(3),
+        ),
+        elsewhere(
+            "publish_all_pod_events",
+            "publish_all_pod_events = true",
+            "events on the pod for what is usual",
+            |seen| json!(seen.settings.publish_all_pod_events),
+            json!(true),
+        ),
+        elsewhere(
             "print_pod_warning_events",
             "print_pod_warning_events = false",
             "what the job's log says of events",
