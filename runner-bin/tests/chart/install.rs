@@ -129,7 +129,9 @@ const NAME: &str = "pool-podwright";
 async fn the_chart_is_installed_and_a_job_runs_to_its_end() {
     let Some(world) = Installed::new("install").await else { return };
     let started = Instant::now();
-    world.install(&json!({ "metrics": { "enabled": true } })).await;
+    let session = json!({ "enabled": true, "advertiseAddress": "terminals.example.com:443" });
+    let values = json!({ "metrics": { "enabled": true }, "sessionServer": session });
+    world.install(&values).await;
     let pods = world.cluster.rolled_out(NAME).await;
     eprintln!("the manager was ready after {:?}", started.elapsed());
 
@@ -148,8 +150,15 @@ async fn the_chart_is_installed_and_a_job_runs_to_its_end() {
     assert!(page.contains("gitlab_runner_jobs_total"), "{page}");
     assert!(pods[0].metadata.annotations.as_ref().unwrap().contains_key("prometheus.io/scrape"));
 
+    // So does the session server, with a certificate of its own.
+    let url = format!("https://{}:8093/", status.pod_ip.as_deref().unwrap());
+    let client = reqwest::Client::builder().danger_accept_invalid_certs(true).build().unwrap();
+    assert_eq!(client.get(url).send().await.unwrap().status(), 404);
+
     // A changed value reaches the manager without a restart of its pod.
-    world.install(&json!({ "metrics": { "enabled": true }, "concurrent": 61 })).await;
+    let mut changed = values;
+    changed["concurrent"] = json!(61);
+    world.install(&changed).await;
     let same = world.cluster.rolled_out(NAME).await;
     assert_eq!(same[0].metadata.uid, pods[0].metadata.uid);
     assert_eq!(world.gitlab.violations(), []);

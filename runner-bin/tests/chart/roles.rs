@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::render::rendered;
+use crate::render::{chart, documents, rendered};
 use crate::values::of_kind;
 
 /// `group/resource verb`, one for each.
@@ -68,4 +68,40 @@ fn a_namespace_for_each_job_lets_the_manager_read_no_secret_elsewhere() {
     let secrets: Vec<_> = everywhere.iter().filter(|right| right.contains("/secrets ")).collect();
     assert_eq!(secrets, ["/secrets create", "/secrets update"]);
     assert!(rights(of_kind(&objects, "Role")).contains("/secrets get"));
+}
+
+/// The rights of a kind in one of the files for those who use no chart.
+fn of_file(name: &str, kind: &str, role: &str) -> BTreeSet<String> {
+    let path = chart().join("../rbac").join(name);
+    let objects = documents(&std::fs::read_to_string(path).unwrap());
+    let named = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == role;
+    rights(objects.iter().find(named).unwrap())
+}
+
+/// What the chart adds: events, which a manager does without where its role has none.
+fn without_events(rights: BTreeSet<String>) -> BTreeSet<String> {
+    rights.into_iter().filter(|right| !right.contains("/events ")).collect()
+}
+
+#[test]
+fn the_charts_roles_are_those_of_the_files_beside_it() {
+    let default = rendered("default");
+    let role = without_events(rights(of_kind(&default, "Role")));
+    assert_eq!(role, of_file("same-namespace.yaml", "Role", "podwright"));
+    assert_eq!(role, of_file("other-namespace.yaml", "Role", "podwright"));
+
+    // With every feature: the same, and what single settings need.
+    let everything = rendered("everything");
+    let mut all = role;
+    all.append(&mut of_file("options.yaml", "Role", "podwright-options"));
+    assert_eq!(without_events(rights(of_kind(&everything, "Role"))), all);
+    let classes = of_file("options.yaml", "ClusterRole", "podwright-priority-class");
+    assert_eq!(rights(of_kind(&everything, "ClusterRole")), classes);
+
+    // A namespace for each job.
+    let each = rendered("override");
+    let file = "namespace-per-job.yaml";
+    assert_eq!(rights(of_kind(&each, "Role")), of_file(file, "Role", "podwright"));
+    let everywhere = without_events(rights(of_kind(&each, "ClusterRole")));
+    assert_eq!(everywhere, of_file(file, "ClusterRole", "podwright"));
 }
