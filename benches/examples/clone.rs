@@ -85,7 +85,7 @@ impl Meter {
         let own = std::env::var("PATH").expect("a path");
         // `times` says in its second line what the children took.
         let script = format!(
-            "#!/bin/sh\nPATH={own}\ngit \"$@\"\nstatus=$?\ntimes | tail -n 1 >> {}\nexit $status\n",
+            "#!/bin/sh\nPATH={own}\ngit \"$@\"\nstatus=$?\ntimes > {0}.last; tail -n 1 {0}.last >> {0}\nexit $status\n",
             log.display()
         );
         std::fs::write(&git, script).expect("a file");
