@@ -150,7 +150,7 @@ async fn stage(job: &Job, directory: &Path, path: &str) -> Duration {
     let executor = LocalExecutor::new(directory, agent);
     let plan = plan(job, &PlanSettings::default(), Transfers::default()).expect("a plan");
     let ticket = Ticket("ticket".into());
-    let request = JobRequest { job, plan: &plan, ticket: &ticket };
+    let request = JobRequest { job, plan: &plan, ticket: &ticket, session: None };
     let mut handle = executor.reserve(request).await.expect("a place for the job");
     handle.start().await.expect("the agent starts");
     handle.follow(Offset::ZERO, Offset(u64::MAX)).await;
