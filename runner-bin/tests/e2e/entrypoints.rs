@@ -3,6 +3,7 @@
 use runner_testkit::cluster::ImageSpec;
 use runner_testkit::gitlab::{Image, JobSpec};
 
+use crate::place::is_real;
 use crate::world::{World, failure, success, text};
 
 const FLAG: &str = "FF_KUBERNETES_HONOR_ENTRYPOINT";
@@ -55,11 +56,13 @@ async fn k8s_83_the_images_own_entry_point_runs() {
 #[tokio::test]
 async fn k8s_83_an_entry_point_that_never_starts_the_shell_ends_the_job_and_is_named() {
     let mut world = World::new().await;
-    world.settings.poll_timeout = 4;
+    let limit = if is_real() { 15 } else { 4 };
+    world.settings.poll_timeout = limit;
     let end = world.run_one(job(&world, "sleep 1000").script(["echo never"])).await;
     failure(&end, "runner_configuration_error");
     let text = text(&end);
-    assert!(text.contains("has not started the job's shell within 4s"), "{text}");
+    let expected = format!("has not started the job's shell within {limit}s");
+    assert!(text.contains(&expected), "{text}");
 }
 
 #[tokio::test]

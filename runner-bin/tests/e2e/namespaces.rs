@@ -8,6 +8,7 @@ use runner_testkit::gitlab::{GitLab, Image, JobSpec};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::place::is_real;
 use crate::world::{PATIENCE, World, failure, success, text};
 
 /// As much of a role as matters.
@@ -46,6 +47,32 @@ async fn world(cluster: ClusterSettings) -> Option<World> {
     World::simulated_with("have several namespaces", GitLab::builder(), cluster).await
 }
 
+/// For a namespace for each job: on a real cluster by a service account that has
+/// `namespace-per-job.yaml` and nothing else.
+async fn per_job() -> Option<World> {
+    if !is_real() {
+        return world(with_role("namespace-per-job")).await;
+    }
+    let Ok(kubeconfig) = std::env::var("PODWRIGHT_E2E_PER_JOB_KUBECONFIG") else {
+        eprintln!("left out: PODWRIGHT_E2E_PER_JOB_KUBECONFIG names no account with the role");
+        return None;
+    };
+    let mut world = World::new().await;
+    world.settings.kubeconfig = kubeconfig;
+    Some(world)
+}
+
+/// Namespaces take their time to go, since everything in them goes first.
+async fn no_namespace_is_left(world: &World) {
+    let source = world.source_id();
+    let gone = async {
+        while !world.place.namespaces_of_jobs(&source).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the jobs' namespaces should go");
+}
+
 /// Something of everything: sources, artifacts are in other tests; here a service that talks.
 fn spec(world: &World) -> JobSpec {
     let service = Image::new(&world.settings.image)
@@ -77,14 +104,17 @@ async fn k8s_88_the_role_is_enough_for_jobs_in_one_namespace(#[case] file: &str)
 
 #[tokio::test]
 async fn k8s_9_each_job_has_a_namespace_of_its_own_that_goes_with_it() {
-    let Some(mut world) = world(with_role("namespace-per-job")).await else { return };
+    let Some(mut world) = per_job().await else { return };
     world.settings.namespace_per_job = true;
     for script in ["exit 0", "exit 7"] {
         let spec = spec(&world).script(["echo begun; sleep 2", script]);
         let job = world.gitlab.enqueue(spec);
         let manager = world.manager("s_first0000000").await;
         job.wait_trace("begun", PATIENCE).await.unwrap();
-        assert_eq!(places(&world), [format!("ci-job-{}", job.id())]);
+        assert_eq!(
+            world.place.namespaces_of_jobs(&world.source_id()).await,
+            [format!("ci-job-{}", job.id())]
+        );
         let end = job.wait_finished(PATIENCE).await.unwrap();
         manager.drain().await;
         match script {
@@ -93,13 +123,13 @@ async fn k8s_9_each_job_has_a_namespace_of_its_own_that_goes_with_it() {
         }
         assert!(text(&end).contains("from the service"), "{}", text(&end));
         world.check().await;
-        assert!(!world.cluster().namespaces().iter().any(|name| name.starts_with("ci-job-")));
+        no_namespace_is_left(&world).await;
     }
 }
 
 #[tokio::test]
 async fn k8s_9_another_manager_goes_on_with_a_job_in_its_own_namespace() {
-    let Some(mut world) = world(with_role("namespace-per-job")).await else { return };
+    let Some(mut world) = per_job().await else { return };
     world.settings.namespace_per_job = true;
     let job = world.gitlab.enqueue(spec(&world).script(["echo begun; sleep 4; echo over"]));
     let first = world.manager("s_first0000000").await;
@@ -110,7 +140,7 @@ async fn k8s_9_another_manager_goes_on_with_a_job_in_its_own_namespace() {
     second.drain().await;
     success(&end);
     world.check().await;
-    assert!(!world.cluster().namespaces().iter().any(|name| name.starts_with("ci-job-")));
+    no_namespace_is_left(&world).await;
 }
 
 #[tokio::test]

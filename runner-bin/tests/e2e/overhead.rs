@@ -4,7 +4,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, LogParams, PostParams};
+use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
+use runner_k8s::names::{SOURCE_LABEL, source_hash};
 use runner_testkit::gitlab::JobSpec;
 use serde_json::{Value, json};
 
@@ -129,4 +130,58 @@ async fn a_job_starts_about_as_fast_as_a_bare_pod() {
     eprintln!("job, 201 -> first line in GitLab's trace {seen:.3} s = bare + {:.3} s", seen - bare);
     eprintln!("job, script's end -> final update        {last:.3} s");
     world.check().await;
+}
+
+/// Waits for a pod of this world that runs and has no job.
+async fn wait_for_warm(world: &World, real: &Real) {
+    let selector =
+        format!("podwright.dev/warm=ready,{SOURCE_LABEL}={}", source_hash(&world.source_id()));
+    let all = ListParams::default().labels(&selector);
+    let ready = |pod: &Pod| {
+        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+        statuses.is_some_and(|all| all.iter().all(|container| container.ready))
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !real.pods().list(&all).await.unwrap().items.iter().any(ready) {
+        assert!(tokio::time::Instant::now() < deadline, "there should be a warm pod");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The manager's watch is as quick as this look, give or take a moment.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+}
+
+#[tokio::test]
+async fn a_job_in_a_warm_pod_starts_faster_than_any_pod() {
+    let (cold, mut warm) = (World::new().await, World::new().await);
+    if let Place::Simulated(_) = cold.place {
+        return eprintln!("left out: how fast pods start is a real cluster's business");
+    }
+    if std::env::var("PODWRIGHT_E2E_MEASURE").is_err() {
+        return eprintln!("left out: measuring needs a quiet machine and PODWRIGHT_E2E_MEASURE");
+    }
+    crate::warm::want(&mut warm, 1);
+    let Place::Real(real) = &warm.place else { return };
+    let managers = (cold.manager("s_cold0000000").await, warm.manager("s_warm0000000").await);
+    let (mut of_cold, mut of_warm) = (vec![], vec![]);
+    for _ in 0..ROUNDS {
+        of_cold.push(run_job(&cold).await);
+        wait_for_warm(&warm, real).await;
+        of_warm.push(run_job(&warm).await);
+    }
+    managers.0.drain().await;
+    managers.1.drain().await;
+    let medians = |all: &[(f64, f64, f64)]| {
+        let of = |find: fn(&(f64, f64, f64)) -> f64| median(all.iter().map(find).collect());
+        (of(|round| round.0), of(|round| round.1))
+    };
+    let (cold_first, cold_seen) = medians(&of_cold);
+    let (warm_first, warm_seen) = medians(&of_warm);
+    let ratio = cold_first / warm_first;
+    eprintln!("median of {ROUNDS} rounds by turns, {:?}", SystemTime::now());
+    eprintln!("cold: 201 -> first line {cold_first:.3} s, in GitLab's trace {cold_seen:.3} s");
+    eprintln!("warm: 201 -> first line {warm_first:.3} s, in GitLab's trace {warm_seen:.3} s");
+    eprintln!("warm is {ratio:.1} times as fast");
+    assert!(ratio > 1.0);
+    cold.check().await;
+    warm.check().await;
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams};
 use runner_core::ids::SourceId;
 use runner_k8s::RawSettings;
@@ -115,6 +115,23 @@ impl Place {
         match self {
             Place::Simulated(cluster) => cluster.pods(),
             Place::Real(real) => real.names::<Pod>(source).await,
+        }
+    }
+
+    /// The namespaces that were made for jobs of this source.
+    pub(crate) async fn namespaces_of_jobs(&self, source: &SourceId) -> Vec<String> {
+        match self {
+            Place::Simulated(cluster) => {
+                let mut all = cluster.namespaces();
+                all.retain(|name| name.starts_with("ci-job-"));
+                all
+            }
+            Place::Real(real) => {
+                let selector = format!("{SOURCE_LABEL}={}", source_hash(source));
+                let all: Api<Namespace> = Api::all(real.client.clone());
+                let all = all.list(&ListParams::default().labels(&selector)).await.unwrap();
+                all.items.into_iter().filter_map(|namespace| namespace.metadata.name).collect()
+            }
         }
     }
 

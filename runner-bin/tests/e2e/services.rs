@@ -165,7 +165,7 @@ async fn k8s_43_the_output_of_services_is_in_the_jobs_log_masked_and_with_their_
 #[tokio::test]
 async fn k8s_43_no_line_of_a_service_is_lost_or_doubled_when_another_manager_takes_over() {
     let world = World::new().await;
-    let job = world.gitlab.enqueue(talking(&world).script(["sleep 6; echo done"]));
+    let job = world.gitlab.enqueue(talking(&world).script(["sleep 10; echo done"]));
     let first = world.manager("s_first0000000").await;
     job.wait_trace("line 10 of", PATIENCE).await.unwrap();
     first.vanish();
