@@ -49,7 +49,7 @@ async fn run(world: &World, server: &ObjectServer) -> Seen {
     };
     let plan = plan(job, &world.settings, transfers).unwrap();
     let ticket = Ticket("ticket".into());
-    let request = JobRequest { job, plan: &plan, ticket: &ticket };
+    let request = JobRequest { job, plan: &plan, ticket: &ticket, session: None };
     let mut handle = world.executor.reserve(request).await.unwrap();
     handle.start().await.unwrap();
     let seen = follow(&mut *handle, Offset::ZERO).await;
