@@ -83,7 +83,8 @@ async fn hurt(world: &World, managers: &mut Vec<Process>, random: &mut Random) {
             let pods = cluster.pods();
             if !pods.is_empty() {
                 // Its pod may be gone by now; a helper that is killed comes back.
-                drop(cluster.kill_pid1(random.pick(&pods[..]), "helper"));
+                let pod: &String = random.pick(&pods);
+                drop(cluster.kill_pid1(pod, "helper"));
             }
         }
     }
