@@ -267,9 +267,12 @@ impl JobTask {
                 info!(?outcome, seconds = began.elapsed().as_secs(), "job finished");
             }
             Followed::Concluded { outcome, delivered: false } => {
+                // Whoever looks for it finds at least this.
+                let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
                 error!(
                     ?outcome,
                     place = handle.place(),
+                    url,
                     "the source did not take the verdict; giving up"
                 );
             }
