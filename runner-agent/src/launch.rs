@@ -207,7 +207,7 @@ fn nonblocking_no_follow() -> i32 {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     use runner_core::shell::ShellKind;
 

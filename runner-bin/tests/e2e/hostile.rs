@@ -79,7 +79,7 @@ async fn git_settings_and_hooks_that_a_job_plants_are_not_obeyed_later() {
             "git config filter.x.clean \"$PWD/evil\"; echo '* filter=x' > .gitattributes",
             "git config core.sshCommand \"$PWD/evil\"; git config core.pager \"$PWD/evil\"",
             "git config alias.ls-files '!./evil'",
-            "cp evil .git/hooks/post-checkout; cp evil .git/hooks/pre-commit",
+            "mkdir -p .git/hooks; cp evil .git/hooks/post-checkout; cp evil .git/hooks/pre-commit",
             "touch file; git status --short",
             "echo planted",
         ])
