@@ -50,7 +50,7 @@ async fn run(world: &World) -> Seen {
     };
     let plan = plan(&world.job, &world.settings, transfers).unwrap();
     let ticket = Ticket("ticket".into());
-    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket };
+    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
     let executor: &dyn runner_core::executor::Executor = &world.executor;
     let mut handle = executor.reserve(request).await.unwrap();
     handle.start().await.unwrap();

@@ -14,7 +14,8 @@ async fn world(what: &str) -> Option<World> {
 }
 
 async fn run(what: &str, spec: JobSpec) -> Option<Finished> {
-    Some(world(what).await?.run_one(spec).await)
+    let world = world(what).await?;
+    Some(Box::pin(world.run_one(spec)).await)
 }
 
 /// Whether bash still says that its child was terminated before it is itself depends on which of
@@ -30,7 +31,7 @@ async fn stages_06_the_log_of_a_job_that_fails() {
         .after_script(["echo \"after: $CI_JOB_STATUS\""])
         .artifact(Artifact::archive(["log.txt"]).when("on_failure"))
         .artifact(Artifact::archive(["made.txt"]).when("on_success"));
-    let Some(end) = run("a failure", spec).await else { return };
+    let Some(end) = Box::pin(run("a failure", spec)).await else { return };
     failure(&end, "script_failure");
     assert_eq!(end.exit_code, Some(42));
     insta::assert_snapshot!(normalized(&end));
@@ -41,7 +42,7 @@ async fn stages_11_the_log_of_an_after_script_that_fails() {
     let spec = JobSpec::new("test")
         .script(["export KEPT=no; echo FROM_FILE=yes > $GITLAB_ENV"])
         .after_script(["echo \"${KEPT:-gone} $FROM_FILE $CI_JOB_STATUS\"", "exit 3", "echo no"]);
-    let Some(end) = run("after_script", spec).await else { return };
+    let Some(end) = Box::pin(run("after_script", spec)).await else { return };
     success(&end);
     insta::assert_snapshot!(normalized(&end));
 }
@@ -52,7 +53,7 @@ async fn stages_19_the_log_of_an_after_script_that_may_fail_the_job() {
         .variable("AFTER_SCRIPT_IGNORE_ERRORS", "false")
         .script(["true"])
         .after_script(["exit 3"]);
-    let Some(end) = run("after_script", spec).await else { return };
+    let Some(end) = Box::pin(run("after_script", spec)).await else { return };
     failure(&end, "script_failure");
     assert_eq!(end.exit_code, Some(3));
     insta::assert_snapshot!(normalized(&end));
@@ -82,7 +83,7 @@ async fn stages_16_the_log_of_a_job_that_takes_too_long() {
         .script(["sleep 1000"])
         .after_script(["echo not reached"])
         .artifact(Artifact::archive(["log.txt"]).when("always"));
-    let Some(end) = run("a timeout", spec).await else { return };
+    let Some(end) = Box::pin(run("a timeout", spec)).await else { return };
     failure(&end, "job_execution_timeout");
     insta::assert_snapshot!(ended(&end));
 }
@@ -94,7 +95,7 @@ async fn stages_17_the_log_of_a_script_that_takes_too_long() {
         .script(["sleep 1000"])
         .after_script(["echo \"after: $CI_JOB_STATUS\""])
         .artifact(Artifact::archive(["log.txt"]).when("on_failure"));
-    let Some(end) = run("a script's timeout", spec).await else { return };
+    let Some(end) = Box::pin(run("a script's timeout", spec)).await else { return };
     failure(&end, "job_execution_timeout");
     insta::assert_snapshot!(ended(&end));
 }
@@ -106,7 +107,7 @@ async fn stages_41_the_log_of_a_debug_trace() {
         .variable("SHOWN", "a value")
         .with(Variable::new("HIDDEN", "hunter2-hunter2").masked())
         .script(["echo \"$SHOWN $HIDDEN\""]);
-    let Some(end) = run("a debug trace", spec).await else { return };
+    let Some(end) = Box::pin(run("a debug trace", spec)).await else { return };
     success(&end);
     // There is one line for each variable, and GitLab has dozens.
     let all = normalized(&end);
@@ -159,7 +160,7 @@ async fn stages_118_the_log_of_a_job_that_a_policy_made() {
             "policy_variables_override_allowed": false,
         });
     });
-    let Some(end) = run("a policy", spec).await else { return };
+    let Some(end) = Box::pin(run("a policy", spec)).await else { return };
     success(&end);
     insta::assert_snapshot!(normalized(&end));
 }
