@@ -94,10 +94,14 @@ pub fn sanitize(raw: &str) -> Option<String> {
         }
     }
     while let Some(last) = parts.pop() {
-        let last = last.trim_end();
-        if !last.is_empty() {
-            parts.push(last);
-            return Some(parts.join("/"));
+        match last.trim_end() {
+            "" | "." => {}
+            // Only without its blanks it is a way up.
+            ".." => drop(parts.pop()),
+            last => {
+                parts.push(last);
+                return Some(parts.join("/"));
+            }
         }
     }
     None
@@ -119,6 +123,8 @@ mod tests {
     #[case("foo / \\o", "foo / /o")]
     #[case("foo/ / /", "foo")]
     #[case("foo/bar  ", "foo/bar")]
+    #[case("a/foo/.. ", "a")]
+    #[case("foo/.\u{b}", "foo")]
     #[case("%2e%2e%2e", "...")]
     #[case("%2E%2e/%2Fx%2fy", "x/y")]
     #[case("foo/bar/../x", "foo/x")]
@@ -132,6 +138,7 @@ mod tests {
 
     #[rstest]
     #[case("")]
+    #[case(".. ")]
     #[case("..")]
     #[case("/")]
     #[case(" ")]
