@@ -92,7 +92,9 @@ pub const FLAGS: &[FeatureFlag] = &[
     ),
     off(
         "FF_PRINT_POD_EVENTS",
-        NOT_YET, /* Obeyed("Events of the pod are shown until the job starts.") */
+        Refused(
+            "of a pod's events only warnings are shown, once it has failed (`print_pod_warning_events`)",
+        ),
     ),
     on(
         "FF_USE_GIT_BUNDLE_URIS",
