@@ -325,6 +325,9 @@ fn streams(page: &mut Page, clusters: &[ClusterCounts]) {
     pause_pods(page, &around.clusters);
 }
 
+/// A number with a label of its own, or an empty one.
+type Labelled = (&'static str, &'static str, u64);
+
 /// GitLab Runner's numbers of its Kubernetes autoscaler; nothing where no runner has one.
 fn pause_pods(page: &mut Page, clusters: &[ClusterCounts]) {
     let numbers: Vec<_> = clusters
@@ -353,7 +356,8 @@ fn pause_pods(page: &mut Page, clusters: &[ClusterCounts]) {
                     page.sample(name, &labels, count as f64);
                 }
             }
-        };
+        }
+    };
     let help = "Pause pods that the policies want";
     of("pause_pods_desired", help, Kind::Gauge, &|n| vec![("", "", n.desired.into())]);
     let help = "Pause pods that the Deployment asks for";
