@@ -12,9 +12,9 @@ use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIden
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [url, namespace, image, agent_image] = words.try_into().map_err(|_| {
-        anyhow::anyhow!("usage: queue-source URL NAMESPACE IMAGE AGENT_IMAGE")
-    })?;
+    let [url, namespace, image, agent_image] = words
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("usage: queue-source URL NAMESPACE IMAGE AGENT_IMAGE"))?;
     // One crypto provider for the whole process. It can only fail when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let source = Arc::new(QueueSource::new(url, reqwest::Client::new()));

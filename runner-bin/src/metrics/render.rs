@@ -7,7 +7,6 @@ use runner_k8s::pause::Numbers;
 use runner_k8s::{NoRoom, RoomCounts};
 use tokio::time::Instant;
 
-use super::ClusterCounts;
 use super::names::MODE;
 use super::page::{Kind, Page};
 use super::state::{RunnerState, State};
@@ -296,6 +295,7 @@ fn own(page: &mut Page, around: &Surroundings<'_>, runners: &[&RunnerState]) {
             page.sample(name, &labels, cluster.requests.get(kind) as f64);
         }
     }
+    pause_pods(page, &around.clusters);
     streams(page, &around.clusters);
     room(page, &around.clusters);
     if let Some(dropped) = around.traces_dropped {
@@ -322,7 +322,6 @@ fn streams(page: &mut Page, clusters: &[ClusterCounts]) {
             page.sample(&name, &[("runner_name", &cluster.runner[1])], value(&cluster.streams));
         }
     }
-    pause_pods(page, &around.clusters);
 }
 
 /// A number with a label of its own, or an empty one.
@@ -337,24 +336,16 @@ fn pause_pods(page: &mut Page, clusters: &[ClusterCounts]) {
     if numbers.is_empty() {
         return;
     }
-    let mut of =
-        |name: &str,
-         help,
-         kind,
-         find: &dyn Fn(&Numbers) -> Vec<(&'static str, &'static str, u64)>| {
-            let name = &format!("gitlab_runner_kubernetes_autoscaler_{name}");
-            page.metric(name, help, kind);
-            for (runner, numbers) in &numbers {
-                let [token, runner_name, system] = runner.each_ref().map(String::as_str);
-                for (label, value, count) in find(numbers) {
-                    let mut labels = vec![
-                        ("runner", token),
-                        ("runner_name", runner_name),
-                        ("system_id", system),
-                    ];
-                    labels.extend((!label.is_empty()).then_some((label, value)));
-                    page.sample(name, &labels, count as f64);
-                }
+    let mut of = |name: &str, help, kind, find: &dyn Fn(&Numbers) -> Vec<Labelled>| {
+        let name = &format!("gitlab_runner_kubernetes_autoscaler_{name}");
+        page.metric(name, help, kind);
+        for (runner, numbers) in &numbers {
+            let [token, runner_name, system] = runner.each_ref().map(String::as_str);
+            for (label, value, count) in find(numbers) {
+                let mut labels =
+                    vec![("runner", token), ("runner_name", runner_name), ("system_id", system)];
+                labels.extend((!label.is_empty()).then_some((label, value)));
+                page.sample(name, &labels, count as f64);
             }
         }
     };
@@ -379,7 +370,7 @@ fn room(page: &mut Page, clusters: &[ClusterCounts]) {
         for cluster in clusters {
             for reason in NoRoom::ALL {
                 let labels =
-                    [("runner_name", cluster.runner.as_str()), ("reason", reason.as_str())];
+                    [("runner_name", cluster.runner[1].as_str()), ("reason", reason.as_str())];
                 page.sample(name, &labels, value(&cluster.room, reason));
             }
         }

@@ -253,6 +253,8 @@ fn k8s_91_pause_pods_have_gitlab_runners_metrics_where_there_are_any() {
     let numbers = ClusterCounts {
         runner: ["abc", "one", "s_1"].map(Into::into),
         requests: Default::default(),
+        streams: Default::default(),
+        room: Default::default(),
         pause_pods: Some(Default::default()),
     };
     metrics.configure(4, Vec::new(), vec![numbers]);

@@ -8,12 +8,12 @@ use std::rc::Rc;
 
 use runner_agent::builder::Door;
 use runner_agent::control::{Control, Wish};
+use runner_agent::plan_file;
 use runner_agent::process::Reaper;
 use runner_agent::recorder::{Progress, Recorder};
 use runner_agent::relay::{not_ready, pass_on};
 use runner_agent::session::Callers;
 use runner_agent::spool::SpoolReader;
-use runner_agent::plan_file;
 use runner_agent::supervise::{Surroundings, supervise_in};
 use runner_core::ids::{JobId, Offset};
 use runner_core::layout;

@@ -172,27 +172,6 @@ fn warm_pods() -> Vec<Case> {
     ]
 }
 
-fn warm(seen: &Seen) -> &WarmPods {
-    &seen.settings.warm_pods[0]
-}
-
-fn warm_pods() -> Vec<Case> {
-    let zone = "\"Asia/Tokyo\"\nperiods = [\"* 8 * * *\"]";
-    let keys: [(&str, &str, Find, Value); 5] = [
-        ("image", "\"a:1\"", |s| json!(warm(s).image), json!("a:1")),
-        ("count", "3", |s| warm(s).count.into(), json!(3)),
-        ("periods", "[\"* * * * *\"]", |s| warm(s).schedule.varies().into(), json!(true)),
-        ("timezone", zone, |s| in_tokyo(&warm(s).schedule), json!(true)),
-        ("max_age", "\"2m\"", |s| warm(s).max_age.as_secs().into(), json!(120)),
-    ];
-    let one = |(key, value, find, lands): (&str, &str, Find, Value)| {
-        let image = if key == "image" { "" } else { "image = \"a\"\n" };
-        let toml = format!("[[warm_pods]]\n{image}{key} = {value}");
-        elsewhere(&format!("warm_pods[].{key}"), &toml, "the warm pods", find, lands)
-    };
-    keys.map(one).into()
-}
-
 fn services_wait() -> Case {
     let find: Find = |seen| format!("{:?}", seen.settings.services_wait).into();
     let toml = "wait_for_services_timeout = 30";
