@@ -56,7 +56,7 @@ mod tests {
     use super::Numbers;
 
     #[test]
-    fn the_lowest_free_number_is_given_out_by_group() {
+    fn manager_38_the_lowest_free_number_is_given_out_by_group() {
         let numbers = Numbers::default();
         let held: Vec<_> = (0..3).map(|_| numbers.take(1)).collect();
         assert_eq!(held.iter().map(super::Number::value).collect::<Vec<_>>(), [0, 1, 2]);
