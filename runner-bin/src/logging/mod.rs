@@ -5,7 +5,10 @@
 //! [`Lines`].)
 
 mod format;
+mod jobs;
 mod lines;
+
+pub(crate) use jobs::JobLines;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

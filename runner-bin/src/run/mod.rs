@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, FileWatch, OnTerminate};
+use crate::logging::JobLines;
 use crate::metrics::{ConfigEvent, Metrics, Pages, ProcessState, ServeError};
 use crate::sessions::{Addresses, Registry, SessionServer};
 use crate::traces::{Exporter, OtlpSettings, Recorder};
@@ -100,7 +101,10 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     );
     let metrics = Arc::new(Metrics::default());
     let mut settings = Settings::new(options.config.clone(), options.overrides);
+    // Before it is read: a file that comes in between must be noticed.
+    let mut watch = FileWatch::new(settings.files());
     settings.load()?;
+    watch.set_files(settings.files());
     metrics.config(ConfigEvent::Loaded);
     let system_id = system_id::of(&options.config)?;
     let pages = serve_pages(&settings.listen_address(), &metrics).await?;
@@ -110,7 +114,8 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
 
     let (manager, stop) = Manager::new(1);
     let exporter = start_traces(&metrics);
-    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::clone(&metrics) as _];
+    let mut observers: Vec<Arc<dyn Observer>> =
+        vec![Arc::clone(&metrics) as _, Arc::new(JobLines::default())];
     observers.extend(exporter.as_ref().map(|exporter| Arc::new(Recorder::new(exporter)) as _));
     let manager = manager.observer(Arc::new(observers));
     let control = manager.control();
@@ -119,7 +124,6 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
         control.set(fleet.apply(config).await);
     }
     metrics.set_state(ProcessState::Running);
-    let watch = FileWatch::new(settings.files());
     let mut service = Service {
         settings,
         fleet,

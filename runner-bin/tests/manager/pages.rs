@@ -90,3 +90,40 @@ async fn manager_56_the_flag_beats_the_file_and_a_taken_port_is_fatal() {
     assert_eq!(second.end().await, Some(1));
     second.says("cannot listen on 127.0.0.1").await;
 }
+
+#[tokio::test]
+async fn manager_64_the_log_has_the_lines_that_monitoring_looks_for() {
+    let house = House::new().await;
+    house.write(&format!("log_format = \"json\"\n{}", house.one()));
+    let manager = house.start();
+    for script in ["true", "exit 3"] {
+        let job = house.gitlab.enqueue(JobSpec::new("test").script([script]));
+        job.wait_finished(PATIENCE).await.unwrap();
+    }
+    manager.says("Job failed: command terminated with exit code 3").await;
+    let log = manager.log();
+    let lines: Vec<serde_json::Value> =
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let find = |message: &str| {
+        let found = lines.iter().find(|line| line["msg"].as_str().unwrap().starts_with(message));
+        found.unwrap_or_else(|| panic!("no {message} in {log}"))
+    };
+    let received = find("Checking for jobs... received");
+    assert_eq!(received["level"], "info");
+    for field in ["job", "project", "project_full_path", "time_in_queue_seconds"] {
+        assert!(!received[field].is_null(), "{field} in {received}");
+    }
+    let good = find("Job succeeded");
+    assert_eq!(
+        (good["level"].as_str(), good["job-status"].as_str()),
+        (Some("info"), Some("success"))
+    );
+    assert!(good["duration_s"].as_f64().is_some(), "{good}");
+    let bad = find("Job failed");
+    assert_eq!(
+        (bad["level"].as_str(), bad["job-status"].as_str()),
+        (Some("warning"), Some("failed"))
+    );
+    assert_eq!(bad["failure_reason"], "script_failure");
+    assert_eq!(bad["exit_code"], 3);
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
 use super::follow::{Followed, Follower, interrupted};
@@ -264,7 +264,7 @@ impl JobTask {
         let followed = follower.run(&mut self.shutdown).await;
         match followed {
             Followed::Concluded { outcome, delivered: true } => {
-                info!(?outcome, seconds = began.elapsed().as_secs(), "job finished");
+                debug!(?outcome, seconds = began.elapsed().as_secs(), "job finished");
             }
             Followed::Concluded { outcome, delivered: false } => {
                 // Whoever looks for it finds at least this.
