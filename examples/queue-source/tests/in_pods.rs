@@ -177,7 +177,7 @@ async fn jobs_of_a_queue_run_in_pods_and_their_logs_and_verdicts_come_back() {
     let ((good, said), (bad, complained)) =
         timeout(Duration::from_secs(60), ends).await.expect("two short jobs end in a minute");
     assert_eq!(good["success"], true, "{good} {said}");
-    assert!(said.contains("hello from a pod") && said.contains("\n42\n"), "{said}");
+    assert!(said.contains("O hello from a pod\n") && said.contains("O 42\n"), "{said}");
     assert_eq!(bad, json!({ "success": false, "why": "Exited(3)" }), "{complained}");
     assert!(complained.contains("going to fail"), "{complained}");
     stop.stop(StopLevel::Drain);

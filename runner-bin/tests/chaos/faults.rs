@@ -3,7 +3,7 @@
 //! The test fails when the page is stale; with `UPDATE_DOCS=1` it writes it again.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use runner_core::ids::JobId;
@@ -226,9 +226,11 @@ struct Row {
     line: String,
 }
 
-fn row(case: Case, dir: &Path) -> Row {
+fn row(case: Case) -> Row {
     let Case { what, schedule, setup } = case;
-    let dir = dir.to_owned();
+    // Its own: rows of the same seed have the same names.
+    let work = crate::work_dir();
+    let dir = work.path().to_owned();
     // The laws know jobs that could begin.
     let lawful = setup.pull.is_none();
     // A thread of its own: see `fixed`.
@@ -273,7 +275,7 @@ fn last_line(trace: &[u8]) -> String {
     out.replace('|', "\\|")
 }
 
-fn page(dir: &Path) -> String {
+fn page() -> String {
     let mut page = String::from(
         "# What goes wrong, and what its user sees\n\n\
          Made by `cargo test -p runner-bin --test chaos faults` (with `UPDATE_DOCS=1`), which runs one \
@@ -304,7 +306,7 @@ fn page(dir: &Path) -> String {
             let some: Vec<_> = cases.by_ref().take(AT_ONCE).collect();
             std::thread::scope(|scope| {
                 let threads: Vec<_> =
-                    some.into_iter().map(|case| scope.spawn(|| row(case, dir))).collect();
+                    some.into_iter().map(|case| scope.spawn(|| row(case))).collect();
                 rows.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
             });
         }
@@ -318,8 +320,7 @@ fn page(dir: &Path) -> String {
 
 #[test]
 fn faults_and_what_users_see_of_them_are_what_the_page_says() {
-    let dir = crate::work_dir();
-    let page = page(dir.path());
+    let page = page();
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/faults.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();
