@@ -4,7 +4,7 @@
 //! The pseudo-terminal is made here and not by the container runtime (`kubectl exec -t`): so it needs
 //! no other right than the manager has anyway, works by every transport, and finds the agent's own
 //! shell where the image has none. Standard streams are frames
-//! ([`TerminalFrame`](runner_core::wire::TerminalFrame)).
+//! ([`TerminalFrame`]).
 //!
 //! ```text
 //!   manager ── exec ──► terminal ── master ═ slave ── tty-shell ──exec──► bash or sh
