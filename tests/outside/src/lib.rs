@@ -58,7 +58,9 @@ impl Builds {
 
     /// No longer wanted.
     pub fn forget(&self, id: u64) {
-        self.with(|list| list.all.entry(id).and_modify(|build| build.unwanted = true));
+        self.with(|list| {
+            list.all.entry(id).and_modify(|build| build.unwanted = true);
+        });
     }
 
     /// Looks at the build of a ticket, with what its manager is to know.
