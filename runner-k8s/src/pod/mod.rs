@@ -195,13 +195,14 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     containers::put_resources(&mut spec, &settings.pod);
     let spec = json::Spec { fields: spec, containers };
     let metadata = metadata::metadata(input, lookup);
+    let length = spec.length();
     let is_patched = !settings.pod_spec.is_empty() && lookup.setting(PATCHES) == Some("true");
     let pod = match is_patched {
-        false => json::pod(&metadata, &spec),
+        false => json::pod(&metadata, &spec, length),
         true => {
             let mut spec = json::tree(&spec);
             patch::apply(&mut spec, &settings.pod_spec)?;
-            json::pod(&metadata, &spec)
+            json::pod(&metadata, &spec, length)
         }
     };
     let size = pod.as_str().len();

@@ -73,8 +73,8 @@ impl VariableSet {
     }
 }
 
-/// The names whose last variable is not public.
-fn private(job: &[Variable]) -> HashSet<&str> {
+/// The names whose last variable is not public, sorted.
+fn private(job: &[Variable]) -> Vec<&str> {
     let mut out = HashSet::new();
     for variable in job {
         if !variable.public {
@@ -84,6 +84,9 @@ fn private(job: &[Variable]) -> HashSet<&str> {
             out.remove(variable.key.as_str());
         }
     }
+    // They are few: to look for a name among them costs less than its hash.
+    let mut out: Vec<_> = out.into_iter().collect();
+    out.sort_unstable();
     out
 }
 
@@ -144,7 +147,7 @@ impl<'p> PlanLookup<'p> {
                 let last = || self.last.get(key).is_some_and(|last| std::ptr::eq(*last, *variable));
                 (each_once || last())
                     && key != super::TLS_KEY
-                    && (private.is_empty() || !private.contains(key))
+                    && private.binary_search(&key).is_err()
             })
             .map(|variable| (variable.key.as_str(), self.exported(variable)))
             .collect()
