@@ -27,6 +27,7 @@ use crate::builder::{Builder, Door, Ending, SocketDoor};
 use crate::clock::{in_words, now_ms};
 use crate::companions::BUILD;
 use crate::control::{Control, Wish};
+use crate::disruption::{failed_beside_ending_services, obey_the_order_to_end};
 use crate::journal::Running;
 use crate::link::{Order, RunId};
 use crate::plan_file;
@@ -117,10 +118,10 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     let plan = plan_file::read(directory, options.root.as_deref())?;
     let recorder = Recorder::open(&options.state, &plan.log)?;
     let control = Control::new(&plan, recorder);
-    let mut terminated = signal(SignalKind::terminate())?;
-    let interrupted = async {
-        while terminated.recv().await.is_some() {
-            control.wish(Wish::Interrupt);
+    let mut orders = signal(SignalKind::terminate())?;
+    let told_to_end = async {
+        while orders.recv().await.is_some() {
+            control.told_to_end();
         }
     };
     let surroundings = Surroundings {
@@ -130,7 +131,7 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     };
     tokio::select! {
         result = supervise_in(surroundings, &plan, &control, &reaper) => Ok(result?),
-        () = interrupted => Ok(()),
+        () = told_to_end => Ok(()),
     }
 }
 
@@ -175,6 +176,7 @@ pub async fn supervise_in<D: Door, C: Callers>(
     tokio::select! {
         result = job => result,
         () = serve_managers(callers, Rc::clone(control)) => Ok(()),
+        () = obey_the_order_to_end(control) => Ok(()),
     }
 }
 
@@ -210,8 +212,8 @@ struct Supervisor<'a, D: Door> {
     standing: Standing,
     deadline: Instant,
     wishes: watch::Receiver<Option<Wish>>,
-    /// A wish to cancel that has been obeyed; it is obeyed once.
-    cancelled: bool,
+    /// The strongest wish that has been obeyed; each is obeyed once.
+    obeyed: Option<Wish>,
     /// Something in the checkout may not be the job's own user's yet.
     to_hand_over: bool,
     /// The job knows whose its checkout is.
@@ -252,7 +254,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
             standing: Standing::default(),
             deadline: Instant::now() + plan.timeout,
             wishes,
-            cancelled: false,
+            obeyed: None,
             to_hand_over: true,
             told_owner: false,
             build_wait: None,
@@ -358,7 +360,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
             let (outcome, wished) = match end {
                 Attempt::Lost(error) => return Err(error),
                 Attempt::Done => (Outcome::Exited(0), None),
-                Attempt::Failed(outcome) => (outcome, None),
+                Attempt::Failed(outcome) => (self.blame(stage, outcome), None),
                 Attempt::StageTime(limit) => (Outcome::TimedOut(TimeLimit::Stage(limit)), None),
                 Attempt::JobTime => (Outcome::TimedOut(TimeLimit::Job(self.plan.timeout)), None),
                 Attempt::Wished(wish) => (wished_outcome(wish), Some(wish)),
@@ -386,11 +388,25 @@ impl<'a, D: Door> Supervisor<'a, D> {
             tokio::select! {
                 () = sleep(self.plan.retry.after(attempt)) => {}
                 () = sleep_until(self.deadline) => {}
-                wish = next_wish(&mut self.wishes, self.cancelled) => {
+                wish = next_wish(&mut self.wishes, self.obeyed) => {
                     return self.settle(stage, wished_outcome(wish), Some(wish));
                 }
             }
             attempt += 1;
+        }
+    }
+
+    /// A step that failed although nothing was wrong with it: the services that it needs may have
+    /// obeyed the order to end at once.
+    fn blame(&self, stage: &Stage, outcome: Outcome) -> Outcome {
+        let disrupted = *self.control.disruption().borrow();
+        match (disrupted.since, &outcome) {
+            (Some(since), Outcome::Exited(_) | Outcome::Signalled(_))
+                if is_user_step(stage) && disrupted.terms.services > 0 =>
+            {
+                failed_beside_ending_services(&describe(&outcome), since.elapsed())
+            }
+            _ => outcome,
         }
     }
 
@@ -401,11 +417,16 @@ impl<'a, D: Door> Supervisor<'a, D> {
             // Before the build container is there, no step was entered and `after_script` has nowhere
             // to run.
             (_, Some(Wish::Cancel)) if is_user_step(stage) && self.standing.entered => {
-                self.cancelled = true;
+                self.obeyed = Some(Wish::Cancel);
                 self.standing.failure.get_or_insert(outcome);
             }
+            // What the job wants kept of a failure is saved, as far as there is time.
+            (_, Some(Wish::Interrupt)) if self.standing.entered => {
+                self.obeyed = Some(Wish::Interrupt);
+                self.standing.interrupt(outcome);
+            }
             (_, Some(wish)) => {
-                self.cancelled |= wish == Wish::Cancel;
+                self.obeyed = self.obeyed.max(Some(wish));
                 self.standing.halt(outcome);
             }
             (Outcome::TimedOut(TimeLimit::Job(_)) | Outcome::Infra(_), _) => {
@@ -486,8 +507,11 @@ impl<'a, D: Door> Supervisor<'a, D> {
             false => self.deadline,
         };
         let obeys = !self.standing.halted;
-        // A cancel after the user's steps has no effect on what follows them.
-        self.cancelled |= self.standing.entered && !is_user_step(stage);
+        if self.standing.entered && !is_user_step(stage) {
+            // A cancel after the user's steps has no effect on what follows them, and what follows
+            // them is to be saved when the pod is told to end.
+            self.obeyed = self.obeyed.max(Some(Wish::Interrupt));
+        }
         if in_build {
             self.script(index, stage, attempt, job_deadline, stage_deadline, obeys).await
         } else {
@@ -547,7 +571,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
                 Ok(()) => Attempt::Done,
                 Err(StageFailure(outcome)) => Attempt::Failed(outcome),
             },
-            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => end,
+            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.obeyed, obeys) => end,
         };
         if let Some(group) = context.group.take() {
             signal_group(group, Signal::KILL);
@@ -584,7 +608,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
             outcome = never_comes(self.plan, self.control), if !self.builder.has_come() => {
                 return Attempt::Failed(outcome);
             }
-            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => {
+            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.obeyed, obeys) => {
                 return end;
             }
         }
@@ -599,8 +623,19 @@ impl<'a, D: Door> Supervisor<'a, D> {
         let run = self.builder.run(&order, ending);
         tokio::pin!(run);
         let mut ended_by = None;
+        let mut kill_at = None;
         loop {
+            let kill_time = async {
+                match kill_at {
+                    Some(time) => sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = kill_time => {
+                    kill_at = None;
+                    end_it.send_replace(Ending { stop: true, kill: true });
+                }
                 result = &mut run => {
                     return match (ended_by, result) {
                         // Why it was ended says more than how it then ended.
@@ -612,11 +647,16 @@ impl<'a, D: Door> Supervisor<'a, D> {
                         (None, Err(outcome)) => Attempt::Failed(outcome),
                     };
                 }
-                end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys),
+                end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.obeyed, obeys),
                     if ended_by.is_none() =>
                 {
                     let kill = matches!(end, Attempt::Wished(Wish::Abort));
                     end_it.send_replace(Ending { stop: true, kill });
+                    // With little time, half of it is for saving.
+                    kill_at = self.control.gives_up_at().map(|at| {
+                        let now = Instant::now();
+                        now + at.saturating_duration_since(now) / 2
+                    });
                     ended_by = Some(end);
                 }
             }
@@ -682,7 +722,7 @@ async fn interruption(
     job_deadline: Instant,
     stage_deadline: Option<(Instant, Duration)>,
     wishes: &mut watch::Receiver<Option<Wish>>,
-    cancelled: bool,
+    obeyed: Option<Wish>,
     obeys: bool,
 ) -> Attempt {
     let stage_time = async {
@@ -695,7 +735,7 @@ async fn interruption(
         }
     };
     let wish = async {
-        if obeys { next_wish(wishes, cancelled).await } else { std::future::pending().await }
+        if obeys { next_wish(wishes, obeyed).await } else { std::future::pending().await }
     };
     tokio::select! {
         biased;
@@ -706,12 +746,8 @@ async fn interruption(
 }
 
 /// Waits for a wish that has not been obeyed yet.
-async fn next_wish(wishes: &mut watch::Receiver<Option<Wish>>, cancelled: bool) -> Wish {
-    let fresh = |wish: &Option<Wish>| match wish {
-        None => false,
-        Some(Wish::Cancel) => !cancelled,
-        Some(_) => true,
-    };
+async fn next_wish(wishes: &mut watch::Receiver<Option<Wish>>, obeyed: Option<Wish>) -> Wish {
+    let fresh = |wish: &Option<Wish>| *wish > obeyed;
     match wishes.wait_for(fresh).await.map(|wish| *wish) {
         Ok(Some(wish)) => wish,
         // The sender lives as long as the supervisor.

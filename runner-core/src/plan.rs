@@ -9,11 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod caches;
+mod disruption;
 mod script;
 #[cfg(test)]
 mod tests;
 
 pub use caches::{ArchiveCache, CacheStage, RestoreCache};
+pub use disruption::{Disruption, OnDisruption};
 pub use script::{CommandList, Requirement, Script, ScriptLanguage, SourceHooks};
 
 use crate::ids::JobId;
@@ -69,6 +71,9 @@ pub struct Plan {
     /// after the container has started. `None`: the agent is started directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Duration>,
+    /// What to do when the pod is told to end while the job runs.
+    #[serde(default, skip_serializing_if = "Disruption::is_default")]
+    pub disruption: Disruption,
 }
 
 /// What a summary says beside what the agent sees itself.
