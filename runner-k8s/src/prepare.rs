@@ -100,7 +100,7 @@ fn shape(
     }
     let own = lookup.container_environment(&input.job.variables);
     let own = own.into_iter().map(|(name, _)| name.to_owned()).collect();
-    Shape::of(&built.pod, &own, input.items.pull_secret.as_deref())
+    Shape::of(&built.pod.to_value(), &own, input.items.pull_secret.as_deref())
 }
 
 /// The record, the watch and the signs of life of other managers are one identity's. A job of another

@@ -84,7 +84,7 @@ fn pod_of(job: &Job, toml: &str) -> Result<Value, PodError> {
         names: &names,
         items: &items,
     };
-    build_pod(&input).map(|built| built.pod)
+    build_pod(&input).map(|built| built.pod.to_value())
 }
 
 fn spec(toml: &str) -> Value {

@@ -6,6 +6,7 @@ use runner_core::plan::{Companions, ServicePlan};
 use runner_core::planner::PlanLookup;
 
 use super::containers::starts_by_entrypoint;
+use super::environment::Masks;
 use super::services::services;
 use super::{BUILD, PodError, PodInput};
 use crate::record::Listens;
@@ -31,7 +32,8 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     let entrypoint = starts_by_entrypoint(input, &lookup).then_some(input.settings.poll_timeout);
     let logs = input.plan.companions.logs;
     // Only their own variables say what is to be checked.
-    let mut services: Vec<ServicePlan> = services(input, &lookup, &[])?.plans()?;
+    let masks = Masks::of(input.plan);
+    let mut services: Vec<ServicePlan> = services(input, &lookup, &[], &masks)?.plans()?;
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
         ServicesWait::AtMost(limit) => Some(limit),

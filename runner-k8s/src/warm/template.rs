@@ -26,5 +26,5 @@ pub(crate) fn first_shape(
     let lookup = PlanLookup::new(&plan);
     let own = lookup.container_environment(&job.variables);
     let own = own.into_iter().map(|(name, _)| name.to_owned()).collect();
-    Shape::of(&built.pod, &own, None)
+    Shape::of(&built.pod.to_value(), &own, None)
 }

@@ -123,7 +123,7 @@ fn see_with(
 
 /// The pod, or what the job's log would say.
 pub(crate) fn try_pod(job: &Job, toml: &str) -> Result<Value, String> {
-    see(job, &settings(toml)).map(|seen| seen.built.pod)
+    see(job, &settings(toml)).map(|seen| seen.built.pod.to_value())
 }
 
 pub(crate) fn pod(job: &Job, toml: &str) -> Value {
@@ -132,7 +132,7 @@ pub(crate) fn pod(job: &Job, toml: &str) -> Value {
 
 /// The pod for a cluster that cannot mount images.
 pub(crate) fn with_init_container(seen: &Seen) -> Value {
-    let mut pod = seen.built.pod.clone();
+    let mut pod = seen.built.pod.to_value();
     let abilities = Abilities { agent: AgentDelivery::InitContainer, restart_rules: true };
     adapt(&mut pod, abilities, &Value::Object(seen.settings.init_security.clone()));
     pod
