@@ -5,6 +5,7 @@ use std::time::Duration;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::{InfraKind, Outcome, Verdict};
+use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, Hello, MOST_ASKS, ManagerFrame, RefusalReason, StageFrame,
     StopFrame, StopMode, WIRE_VERSION, Want,
@@ -109,6 +110,7 @@ impl Machine {
                 // All changes of stages come again; known ones are not said twice.
                 self.send_stop();
                 self.told.clear();
+                self.actions.push(Action::Listen(POD_EVENTS.to_owned()));
                 self.tell_of_others();
             }
             AgentFrame::Refused(refused) => match refused.reason {
