@@ -481,6 +481,18 @@ fn an_image_that_was_not_pulled_in_time_is_named_as_the_cause() {
 }
 
 #[test]
+fn k8s_15_an_image_that_must_not_be_pulled_and_is_not_there_is_no_reason_to_wait() {
+    // ErrImageNeverPull is an end of its own, as classification has it.
+    assert!(crate::classify::is_pull_failure("ErrImageNeverPull"));
+    let mut bench = Bench::with_fallbacks();
+    let pull_failure = Some("build".to_owned());
+    let never = Sighting { end: Some(End { pull_failure, ..end("never") }), ..pulling() };
+    let actions = bench.is(Input::Pod(never));
+    let policy = Some("IfNotPresent".to_owned());
+    assert!(actions.contains(&Action::Relaunch { container: "build".into(), policy }));
+}
+
+#[test]
 fn the_next_pull_policy_is_tried_at_once_when_the_registry_is_away() {
     let mut bench = Bench::with_fallbacks();
     let actions = bench.is(Input::Pod(unreachable(PullPhase::Failed)));

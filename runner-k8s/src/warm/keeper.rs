@@ -1,5 +1,6 @@
 //! Keeps warm pods ready: all I/O of the pool.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -31,12 +32,18 @@ const AGENT_WAITS_ON: Duration = Duration::from_secs(300);
 pub(crate) struct WarmPool {
     pool: Mutex<Pool>,
     changed: Notify,
+    closing: AtomicBool,
     max_age: Duration,
 }
 
 impl WarmPool {
     pub(crate) fn new(pool: Pool, max_age: Duration) -> Self {
-        Self { pool: Mutex::new(pool), changed: Notify::new(), max_age }
+        Self {
+            pool: Mutex::new(pool),
+            changed: Notify::new(),
+            closing: AtomicBool::new(false),
+            max_age,
+        }
     }
 
     /// A job wants a pod of this shape.
@@ -54,7 +61,13 @@ impl WarmPool {
         taken
     }
 
-    /// Until it is aborted, or the executor is gone.
+    /// [`keep`](Self::keep) ends after what it does now.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Until it is closed or aborted, or the executor is gone.
     pub(crate) async fn keep(self: Arc<Self>, shared: Weak<Shared>) {
         let mut watches: Vec<(String, PodWatch)> = Vec::new();
         loop {
@@ -62,7 +75,7 @@ impl WarmPool {
             let mut wake = {
                 // Not held while waiting: the executor owns this task.
                 let Some(shared) = shared.upgrade() else { return };
-                if !self.step(&shared, &mut watches).await {
+                if !self.step(&shared, &mut watches).await || self.is_closing() {
                     return;
                 }
                 self.pool.lock().deeds(Instant::now(), Timestamp::now()).1
@@ -92,6 +105,10 @@ impl WarmPool {
         }
     }
 
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// Looks at all pods and does what is to be done. `false`: the role does not allow it.
     async fn step(&self, shared: &Shared, watches: &mut Vec<(String, PodWatch)>) -> bool {
         watches.retain_mut(|(uid, watch)| {
@@ -103,6 +120,9 @@ impl WarmPool {
         watches.retain(|(uid, _)| known.iter().any(|pod| pod.uid == *uid));
         let deeds = self.pool.lock().deeds(Instant::now(), Timestamp::now()).0;
         for deed in deeds {
+            if self.is_closing() {
+                break;
+            }
             match deed {
                 Deed::Delete(pod) => delete(shared, &pod).await,
                 Deed::Create(brood, shape) => match self.create(shared, &shape).await {
@@ -124,7 +144,7 @@ impl WarmPool {
     async fn create(&self, shared: &Shared, shape: &Shape) -> Result<Idle, Trouble> {
         let waits = self.max_age + AGENT_WAITS_ON;
         let pod = warm_pod(shared, shape, waits);
-        let created = match shared.create_pod(pod).await {
+        let created = match shared.create_pod(&shared.clients, pod).await {
             Ok(Launched::Created(created)) => created,
             Ok(Launched::BuildAgain) => return Err(Trouble::Other),
             Err(error) => {
@@ -172,8 +192,9 @@ enum Trouble {
 /// Deletes a pod that has no job.
 pub(crate) async fn delete(shared: &Shared, pod: &Idle) {
     info!(pod = pod.name, "a warm pod goes");
-    if let Err(error) =
-        shared.delete_pod(&shared.settings.namespace, &pod.name, Some(&pod.uid)).await
+    if let Err(error) = shared
+        .delete_pod(&shared.clients, &shared.settings.namespace, &pod.name, Some(&pod.uid))
+        .await
     {
         // Its agent ends by itself, and the next manager sweeps.
         warn!(pod = pod.name, %error, "a warm pod could not be deleted");
