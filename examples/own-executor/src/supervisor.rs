@@ -122,7 +122,7 @@ impl Trace {
 
     /// Passes on what a script says until it has closed its outputs and ended. Cancel safe.
     async fn relay(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
-        let (mut said, mut complained) = ([0; 8192], [0; 8192]);
+        let (mut said, mut complained) = (vec![0; 8192], vec![0; 8192]);
         while let (Some(out), Some(err)) = (&mut child.stdout, &mut child.stderr) {
             tokio::select! {
                 read = out.read(&mut said) => match read? {
