@@ -28,7 +28,8 @@ mod job;
 
 use self::job::Supervisor;
 use crate::builder::{Builder, Door, SocketDoor};
-use crate::control::{Control, Wish};
+use crate::control::Control;
+use crate::disruption::obey_the_order_to_end;
 use crate::plan_file;
 use crate::process::{Reaper, protect_memory};
 use crate::recorder::Recorder;
@@ -110,10 +111,10 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     let plan = plan_file::read(directory, options.root.as_deref())?;
     let recorder = Recorder::open(&options.state, &plan.log)?;
     let control = Control::new(&plan, recorder);
-    let mut terminated = signal(SignalKind::terminate())?;
-    let interrupted = async {
-        while terminated.recv().await.is_some() {
-            control.wish(Wish::Interrupt);
+    let mut orders = signal(SignalKind::terminate())?;
+    let told_to_end = async {
+        while orders.recv().await.is_some() {
+            control.told_to_end();
         }
     };
     let surroundings = Surroundings {
@@ -123,7 +124,7 @@ pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(),
     };
     tokio::select! {
         result = supervise_in(surroundings, &plan, &control, &reaper) => Ok(result?),
-        () = interrupted => Ok(()),
+        () = told_to_end => Ok(()),
     }
 }
 
@@ -168,6 +169,7 @@ pub async fn supervise_in<D: Door, C: Callers>(
     tokio::select! {
         result = job => result,
         () = serve_managers(callers, Rc::clone(control)) => Ok(()),
+        () = obey_the_order_to_end(control) => Ok(()),
     }
 }
 

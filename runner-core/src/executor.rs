@@ -173,7 +173,6 @@ impl ExecutorError {
 }
 
 /// A place where jobs run.
-#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Writes the job down so that any manager can take it over. Nothing runs yet.
@@ -238,7 +237,6 @@ pub trait Executor: Send + Sync + 'static {
 /// One job in an executor's hands.
 ///
 /// Dropping a handle leaves the job to the next manager; nothing is stopped and nothing deleted.
-#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait JobHandle: Send {
     /// The job's number.

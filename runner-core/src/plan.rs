@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod caches;
 mod companions;
+mod disruption;
 mod script;
 mod sources;
 mod stage;
@@ -20,6 +21,7 @@ mod transfers;
 
 pub use caches::{ArchiveCache, CacheStage, RestoreCache};
 pub use companions::{Companions, ServicePlan};
+pub use disruption::{Disruption, OnDisruption};
 pub use script::{CommandList, Requirement, Script, ScriptLanguage, SourceHooks};
 pub use sources::{GetSources, GitLogin, GitStrategy, Nesting, Submodules};
 pub use stage::{OnFailure, Operation, Place, Stage, StageTimeout, When};
@@ -78,6 +80,9 @@ pub struct Plan {
     /// after the container has started. `None`: the agent is started directly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Duration>,
+    /// What to do when the pod is told to end while the job runs.
+    #[serde(default, skip_serializing_if = "Disruption::is_default")]
+    pub disruption: Disruption,
 }
 
 /// What a summary says beside what the agent sees itself.

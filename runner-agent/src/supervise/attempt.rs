@@ -10,7 +10,7 @@ use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::plan::{BuildUser, GitStrategy, Operation, Place, Stage};
 use rustix::process::Signal;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::interruption::{interruption, never_comes};
 use super::job::Supervisor;
@@ -87,8 +87,11 @@ impl<'a, D: Door> Supervisor<'a, D> {
             false => self.deadline,
         };
         let obeys = !self.standing.halted;
-        // A cancel after the user's steps has no effect on what follows them.
-        self.cancelled |= self.standing.entered && !is_user_step(stage);
+        if self.standing.entered && !is_user_step(stage) {
+            // A cancel after the user's steps has no effect on what follows them, and what follows
+            // them is to be saved when the pod is told to end.
+            self.obeyed = self.obeyed.max(Some(Wish::Interrupt));
+        }
         if in_build {
             self.script(index, stage, attempt, job_deadline, stage_deadline, obeys).await
         } else {
@@ -148,7 +151,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
                 Ok(()) => Attempt::Done,
                 Err(StageFailure(outcome)) => Attempt::Failed(outcome),
             },
-            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => end,
+            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.obeyed, obeys) => end,
         };
         if let Some(group) = context.group.take() {
             signal_group(group, Signal::KILL);
@@ -185,7 +188,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
             outcome = never_comes(self.plan, self.control), if !self.builder.has_come() => {
                 return Attempt::Failed(outcome);
             }
-            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys) => {
+            end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.obeyed, obeys) => {
                 return end;
             }
         }
@@ -200,8 +203,19 @@ impl<'a, D: Door> Supervisor<'a, D> {
         let run = self.builder.run(&order, ending);
         tokio::pin!(run);
         let mut ended_by = None;
+        let mut kill_at = None;
         loop {
+            let kill_time = async {
+                match kill_at {
+                    Some(time) => sleep_until(time).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = kill_time => {
+                    kill_at = None;
+                    end_it.send_replace(Ending { stop: true, kill: true });
+                }
                 result = &mut run => {
                     return match (ended_by, result) {
                         // Why it was ended says more than how it then ended.
@@ -213,11 +227,16 @@ impl<'a, D: Door> Supervisor<'a, D> {
                         (None, Err(outcome)) => Attempt::Failed(outcome),
                     };
                 }
-                end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.cancelled, obeys),
+                end = interruption(job_deadline, stage_deadline, &mut self.wishes, self.obeyed, obeys),
                     if ended_by.is_none() =>
                 {
                     let kill = matches!(end, Attempt::Wished(Wish::Abort));
                     end_it.send_replace(Ending { stop: true, kill });
+                    // With little time, half of it is for saving.
+                    kill_at = self.control.gives_up_at().map(|at| {
+                        let now = Instant::now();
+                        now + at.saturating_duration_since(now) / 2
+                    });
                     ended_by = Some(end);
                 }
             }

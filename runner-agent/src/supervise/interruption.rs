@@ -49,7 +49,7 @@ pub(super) async fn interruption(
     job_deadline: Instant,
     stage_deadline: Option<(Instant, Duration)>,
     wishes: &mut watch::Receiver<Option<Wish>>,
-    cancelled: bool,
+    obeyed: Option<Wish>,
     obeys: bool,
 ) -> Attempt {
     let stage_time = async {
@@ -62,7 +62,7 @@ pub(super) async fn interruption(
         }
     };
     let wish = async {
-        if obeys { next_wish(wishes, cancelled).await } else { std::future::pending().await }
+        if obeys { next_wish(wishes, obeyed).await } else { std::future::pending().await }
     };
     tokio::select! {
         biased;
@@ -73,12 +73,11 @@ pub(super) async fn interruption(
 }
 
 /// Waits for a wish that has not been obeyed yet.
-pub(super) async fn next_wish(wishes: &mut watch::Receiver<Option<Wish>>, cancelled: bool) -> Wish {
-    let fresh = |wish: &Option<Wish>| match wish {
-        None => false,
-        Some(Wish::Cancel) => !cancelled,
-        Some(_) => true,
-    };
+pub(super) async fn next_wish(
+    wishes: &mut watch::Receiver<Option<Wish>>,
+    obeyed: Option<Wish>,
+) -> Wish {
+    let fresh = |wish: &Option<Wish>| *wish > obeyed;
     match wishes.wait_for(fresh).await.map(|wish| *wish) {
         Ok(Some(wish)) => wish,
         // The sender lives as long as the supervisor.

@@ -15,6 +15,7 @@ use super::interruption::next_wish;
 use crate::builder::{Builder, Door};
 use crate::clock::now_ms;
 use crate::control::{Control, Wish};
+use crate::disruption::failed_beside_ending_services;
 use crate::process::Reaper;
 use crate::standing::{Standing, is_user_step};
 use crate::summary::{self, Facts};
@@ -29,8 +30,8 @@ pub(super) struct Supervisor<'a, D: Door> {
     pub(super) standing: Standing,
     pub(super) deadline: Instant,
     pub(super) wishes: watch::Receiver<Option<Wish>>,
-    /// A wish to cancel that has been obeyed; it is obeyed once.
-    pub(super) cancelled: bool,
+    /// The strongest wish that has been obeyed; each is obeyed once.
+    pub(super) obeyed: Option<Wish>,
     /// Something in the checkout may not be the job's own user's yet.
     pub(super) to_hand_over: bool,
     /// The job knows whose its checkout is.
@@ -57,7 +58,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
             standing: Standing::default(),
             deadline: Instant::now() + plan.timeout,
             wishes,
-            cancelled: false,
+            obeyed: None,
             to_hand_over: true,
             told_owner: false,
             build_wait: None,
@@ -163,7 +164,7 @@ impl<'a, D: Door> Supervisor<'a, D> {
             let (outcome, wished) = match end {
                 Attempt::Lost(error) => return Err(error),
                 Attempt::Done => (Outcome::Exited(0), None),
-                Attempt::Failed(outcome) => (outcome, None),
+                Attempt::Failed(outcome) => (self.blame(stage, outcome), None),
                 Attempt::StageTime(limit) => (Outcome::TimedOut(TimeLimit::Stage(limit)), None),
                 Attempt::JobTime => (Outcome::TimedOut(TimeLimit::Job(self.plan.timeout)), None),
                 Attempt::Wished(wish) => (wished_outcome(wish), Some(wish)),
@@ -191,11 +192,25 @@ impl<'a, D: Door> Supervisor<'a, D> {
             tokio::select! {
                 () = sleep(self.plan.retry.after(attempt)) => {}
                 () = sleep_until(self.deadline) => {}
-                wish = next_wish(&mut self.wishes, self.cancelled) => {
+                wish = next_wish(&mut self.wishes, self.obeyed) => {
                     return self.settle(stage, wished_outcome(wish), Some(wish));
                 }
             }
             attempt += 1;
+        }
+    }
+
+    /// A step that failed although nothing was wrong with it: the services that it needs may have
+    /// obeyed the order to end at once.
+    fn blame(&self, stage: &Stage, outcome: Outcome) -> Outcome {
+        let disrupted = *self.control.disruption().borrow();
+        match (disrupted.since, &outcome) {
+            (Some(since), Outcome::Exited(_) | Outcome::Signalled(_))
+                if is_user_step(stage) && disrupted.terms.services > 0 =>
+            {
+                failed_beside_ending_services(&describe(&outcome), since.elapsed())
+            }
+            _ => outcome,
         }
     }
 
@@ -206,11 +221,16 @@ impl<'a, D: Door> Supervisor<'a, D> {
             // Before the build container is there, no step was entered and `after_script` has nowhere
             // to run.
             (_, Some(Wish::Cancel)) if is_user_step(stage) && self.standing.entered => {
-                self.cancelled = true;
+                self.obeyed = Some(Wish::Cancel);
                 self.standing.failure.get_or_insert(outcome);
             }
+            // What the job wants kept of a failure is saved, as far as there is time.
+            (_, Some(Wish::Interrupt)) if self.standing.entered => {
+                self.obeyed = Some(Wish::Interrupt);
+                self.standing.interrupt(outcome);
+            }
             (_, Some(wish)) => {
-                self.cancelled |= wish == Wish::Cancel;
+                self.obeyed = self.obeyed.max(Some(wish));
                 self.standing.halt(outcome);
             }
             (Outcome::TimedOut(TimeLimit::Job(_)) | Outcome::Infra(_), _) => {

@@ -138,7 +138,7 @@ fn images() -> Vec<Case> {
             "use_service_account_image_pull_secrets",
             "image_pull_secrets = [\"one\"]\nuse_service_account_image_pull_secrets = true",
             "spec.imagePullSecrets is left out",
-            |seen| json!(seen.built.pod["spec"].get("imagePullSecrets").is_none()),
+            |seen| json!(seen.built.pod.to_value()["spec"].get("imagePullSecrets").is_none()),
             json!(true),
         ),
     ]
