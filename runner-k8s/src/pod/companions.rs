@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_core::plan::{Companions, ServicePlan};
+use runner_core::plan::{Companions, Disruption, ServicePlan};
 
 use super::containers::starts_by_entrypoint;
 use super::environment::Masks;
@@ -16,6 +16,8 @@ use crate::settings::ServicesWait;
 pub(crate) struct Around {
     /// For the plan.
     pub(crate) companions: Companions,
+    /// For the plan: what to do when the pod is told to end.
+    pub(crate) disruption: Disruption,
     /// For the plan: the image's own entry point starts the agent.
     pub(crate) entrypoint: Option<Duration>,
     /// For the record.
@@ -33,6 +35,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     // Only their own variables say what is to be checked.
     let masks = Masks::of(input.plan());
     let mut services: Vec<ServicePlan> = services(input, lookup, &[], &masks)?.plans()?;
+    let disruption = input.settings.disruption(input.plan(), services.len());
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
         ServicesWait::AtMost(limit) => Some(limit),
@@ -55,6 +58,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
             true => Companions::default(),
             false => Companions { services, wait, logs },
         },
+        disruption,
         entrypoint,
         listens: (!containers.is_empty()).then_some(Listens { containers, limit }),
     })
