@@ -44,7 +44,10 @@ pub(crate) struct Reading {
 /// Reads a configuration.
 pub(crate) fn read(text: &str, surroundings: &Surroundings<'_>) -> Reading {
     let mut findings = Findings::default();
-    let table = walk(text, &mut findings).unwrap_or_default();
+    let Some(table) = walk(text, &mut findings) else {
+        // Not TOML: what the rest means cannot be said.
+        return Reading { config: None, findings, table: toml::Table::new() };
+    };
     let raw = match table.clone().try_into::<RawConfig>() {
         Ok(raw) => raw,
         Err(error) => {
