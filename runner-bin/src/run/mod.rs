@@ -119,7 +119,7 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let (manager, stop) = Manager::new(1);
     let exporter = start_traces(&metrics);
     let mut observers: Vec<Arc<dyn Observer>> =
-        vec![Arc::clone(&metrics) as _, Arc::new(JobLines::default())];
+        vec![Arc::clone(&metrics) as _, Arc::new(JobLines::new(Arc::clone(&metrics)))];
     observers.extend(exporter.as_ref().map(|exporter| Arc::new(Recorder::new(exporter)) as _));
     let manager = manager.observer(Arc::new(observers));
     let control = manager.control();
