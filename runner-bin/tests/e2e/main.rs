@@ -29,6 +29,7 @@ mod requests;
 mod secrets;
 mod services;
 mod settings;
+mod siege;
 mod sources;
 mod takeover;
 mod trace;
