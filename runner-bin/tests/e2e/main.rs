@@ -18,6 +18,7 @@ mod hostile_agent;
 mod images;
 mod many;
 mod namespaces;
+mod orphans;
 mod outages;
 mod overhead;
 mod pause;

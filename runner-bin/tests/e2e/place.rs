@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, EvictParams, ListParams};
 use runner_core::ids::SourceId;
 use runner_k8s::RawSettings;
@@ -239,6 +240,7 @@ impl Place {
                 Place::Real(real) => {
                     let mut left = real.names::<Pod>(source).await;
                     left.extend(real.names::<Secret>(source).await);
+                    left.extend(real.names::<PodDisruptionBudget>(source).await);
                     if signs {
                         left.extend(real.names::<ConfigMap>(source).await);
                         left.extend(real.names::<Lease>(source).await);
@@ -305,7 +307,7 @@ impl Real {
         rustix::process::Pid::from_raw(pid).unwrap()
     }
 
-    async fn names<K>(&self, source: &SourceId) -> Vec<String>
+    pub(crate) async fn names<K>(&self, source: &SourceId) -> Vec<String>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + Clone
