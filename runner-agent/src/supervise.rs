@@ -30,7 +30,9 @@ use crate::control::{Control, Wish};
 use crate::journal::Running;
 use crate::link::{Order, RunId};
 use crate::plan_file;
-use crate::process::{ExitStatus, Reaper, protect_memory, signal_group};
+use crate::process::{
+    ExitStatus, Reaper, become_reaper_of_descendants, protect_memory, signal_group,
+};
 use crate::recorder::Recorder;
 use crate::session::{Callers, ManagerSocket, serve_managers};
 use crate::stages::{Context, StageFailure, ownership};
@@ -91,6 +93,9 @@ pub enum SuperviseError {
 /// When there is no usable plan or no place for the trace.
 pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
     protect_memory()?;
+    // Who was started here shall not pass for somebody from outside by losing its parent, not even
+    // where containers share a process namespace.
+    become_reaper_of_descendants()?;
     ownership::share_with_group();
     fs::create_dir_all(&options.state)?;
     // Before anything else: who comes now does not have to try again later.

@@ -5,6 +5,7 @@ mod artifacts;
 mod caches;
 mod conformance;
 mod endings;
+mod escape;
 mod hostile;
 mod recovery;
 mod scripts;
