@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use runner_core::ids::{Epoch, JobId};
-use runner_core::plan::Plan;
+use runner_core::plan::{Disruption, Plan};
 use runner_core::wire::StopMode;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::asks::Asks;
 use crate::companions::Companions;
@@ -17,8 +19,10 @@ use crate::recorder::Recorder;
 pub enum Wish {
     /// Somebody cancelled it; `after_script` may still run.
     Cancel,
-    /// The container was told to end.
+    /// The container was told to end, and its steps may not go on.
     Interrupt,
+    /// The time for saving what the job wants kept is over, too.
+    GiveUp,
     /// Somebody wants nothing more of it.
     Abort,
 }
@@ -30,6 +34,15 @@ impl From<StopMode> for Wish {
             StopMode::Abort => Self::Abort,
         }
     }
+}
+
+/// Whether, since when and on which terms the pod is told to end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Disrupted {
+    /// When the order came.
+    pub since: Option<Instant>,
+    /// What to do then.
+    pub terms: Disruption,
 }
 
 /// Shared by the tasks of one supervisor, all on one thread.
@@ -44,6 +57,8 @@ pub struct Control {
     /// What is known of the other containers.
     pub companions: Companions,
     wish: watch::Sender<Option<Wish>>,
+    /// Since when the pod is told to end, and how long it has.
+    disruption: watch::Sender<Disrupted>,
     epoch: watch::Sender<Epoch>,
     released: Notify,
     is_released: Cell<bool>,
@@ -59,6 +74,7 @@ impl Control {
             recorder: RefCell::new(recorder),
             asks: Asks::default(),
             wish: watch::Sender::new(None),
+            disruption: watch::Sender::new(Disrupted { since: None, terms: plan.disruption }),
             epoch: watch::Sender::new(epoch),
             released: Notify::new(),
             is_released: Cell::new(false),
@@ -74,6 +90,36 @@ impl Control {
             }
             stronger
         });
+    }
+
+    /// The container was told to end: from now on the grace counts.
+    pub fn told_to_end(&self) {
+        self.disruption.send_modify(|disrupted| {
+            disrupted.since.get_or_insert_with(Instant::now);
+        });
+    }
+
+    /// A manager knows how long the pod has. Only less than is known counts: somebody may have asked
+    /// for less, and nobody can get more.
+    pub fn has_grace(&self, grace: Duration) {
+        self.disruption.send_if_modified(|disrupted| {
+            let less = grace < disrupted.terms.grace;
+            if less {
+                disrupted.terms.grace = grace;
+            }
+            less
+        });
+    }
+
+    /// When nothing can be saved any more, once the container was told to end.
+    pub fn gives_up_at(&self) -> Option<Instant> {
+        let Disrupted { since, terms } = *self.disruption.borrow();
+        Some(since? + terms.gives_up_after())
+    }
+
+    /// What is known of the pod's end.
+    pub fn disruption(&self) -> watch::Receiver<Disrupted> {
+        self.disruption.subscribe()
     }
 
     /// For whoever has to obey.

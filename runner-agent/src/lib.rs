@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod companions;
 pub mod control;
+pub mod disruption;
 #[cfg(feature = "image")]
 pub mod image;
 pub mod journal;

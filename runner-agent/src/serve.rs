@@ -13,6 +13,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use rustix::process::Signal;
 use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::codec::Framed;
 
@@ -59,10 +61,35 @@ type Connection = Framed<UnixStream, LinkCodec<ToServe>>;
 pub async fn serve(options: &ServeOptions, reaper: Reaper) -> Result<(), ServeError> {
     protect_memory()?;
     become_reaper_of_descendants()?;
+    let mut orders = signal(SignalKind::terminate())?;
+    let told = watch::Sender::new(false);
+    let mut ends = told.subscribe();
     let mut server = Server { options, reaper, token: None, run: None };
-    loop {
-        let connection = server.connect().await?;
-        server.speak(connection).await;
+    let serve = async {
+        loop {
+            let connection = tokio::select! {
+                connection = server.connect() => connection?,
+                // Nobody is connected, and nobody is to come any more.
+                _ = ends.wait_for(|told| *told) => {
+                    kill_everything();
+                    return Ok(());
+                }
+            };
+            server.speak(connection).await;
+        }
+    };
+    // How a job ends whose pod is told to end is the supervisor's business, which is told as well: the
+    // script goes on for as long as the supervisor is there. As PID 1 this program would be left alone
+    // without a handler, but it is none where a pod's containers share their processes.
+    let hear = async {
+        while orders.recv().await.is_some() {
+            told.send_replace(true);
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        result = serve => result,
+        () = hear => Ok(()),
     }
 }
 

@@ -261,6 +261,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 self.control.companions.saw(frame);
                 true
             }
+            ManagerFrame::Disruption(frame) => {
+                self.control.has_grace(Duration::from_secs(frame.grace_s));
+                true
+            }
             ManagerFrame::Output(frame) => {
                 // A disk that is full is noticed where the job writes, too.
                 let _ = self.control.companions.print(&frame, &self.control.recorder);

@@ -13,6 +13,8 @@ pub struct Standing {
     pub entered: bool,
     /// Nothing runs any more but what always does.
     pub halted: bool,
+    /// Nothing of the user's runs any more; what they want kept of a failure is saved.
+    pub interrupted: bool,
 }
 
 impl Standing {
@@ -23,7 +25,7 @@ impl Standing {
             _ if self.halted => false,
             When::Success => self.failure.is_none(),
             When::Failure => self.failure.is_some(),
-            When::AfterScript => self.entered,
+            When::AfterScript => self.entered && !self.interrupted,
         }
     }
 
@@ -44,6 +46,13 @@ impl Standing {
         if self.failure.as_ref().is_none_or(|known| known.severity() < outcome.severity()) {
             self.failure = Some(outcome);
         }
+    }
+
+    /// Ends the user's part of the job, whatever is left of it. What the job wants kept of a failure is
+    /// still saved.
+    pub fn interrupt(&mut self, outcome: Outcome) {
+        self.interrupted = true;
+        self.failure.get_or_insert(outcome);
     }
 
     /// What `CI_JOB_STATUS` says to this stage.

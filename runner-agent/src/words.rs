@@ -1,11 +1,12 @@
 //! What the log says about how stages and the job ended, in GitLab Runner's words. Text only.
 
 use runner_core::log::Message;
-use runner_core::outcome::{Infra, InfraKind, Outcome, TimeLimit};
+use runner_core::outcome::{InfraKind, Outcome, TimeLimit};
 use runner_core::plan::{OnFailure, Stage};
 
 use crate::clock::in_words;
 use crate::control::Wish;
+use crate::disruption;
 use crate::standing::is_user_step;
 
 /// The last line of the log.
@@ -47,10 +48,7 @@ pub(crate) fn explanations(stage: &Stage, outcome: &Outcome, wished: Option<Wish
 pub(crate) fn wished_outcome(wish: Wish) -> Outcome {
     match wish {
         Wish::Cancel | Wish::Abort => Outcome::Cancelled,
-        Wish::Interrupt => Outcome::Infra(Infra::new(
-            InfraKind::Interrupted,
-            "the pod was told to end (its node is drained or shut down, or somebody deleted it)",
-        )),
+        Wish::Interrupt | Wish::GiveUp => disruption::stopped(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, Offset};
 use crate::job::Job;
@@ -118,7 +119,8 @@ pub enum Stop {
 }
 
 /// What a manager has added to a job's trace, and to how it ended, that must survive the manager.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Remarks {
     /// Bytes before the job's own trace.
     pub before: Bytes,
@@ -173,7 +175,6 @@ impl ExecutorError {
 }
 
 /// A place where jobs run.
-#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Writes the job down so that any manager can take it over. Nothing runs yet.
@@ -238,7 +239,6 @@ pub trait Executor: Send + Sync + 'static {
 /// One job in an executor's hands.
 ///
 /// Dropping a handle leaves the job to the next manager; nothing is stopped and nothing deleted.
-#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait JobHandle: Send {
     /// The job's number.

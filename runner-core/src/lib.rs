@@ -18,6 +18,8 @@ pub mod job;
 pub mod layout;
 pub mod log;
 pub mod manager;
+#[cfg(any(test, feature = "mocks"))]
+pub mod mocks;
 pub mod outcome;
 pub mod plan;
 pub mod planner;

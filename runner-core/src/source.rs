@@ -216,7 +216,6 @@ impl SourceError {
 /// All methods may be called side by side for different jobs; calls for one job come one after the
 /// other. The manager repeats `append` and `finish` after an error, so both must bear being said
 /// twice: bytes at an offset that the source already has are the same bytes.
-#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait JobSource: Send + Sync + 'static {
     /// Who this is. Managers with the same id may finish each other's jobs.
@@ -236,7 +235,10 @@ pub trait JobSource: Send + Sync + 'static {
     /// Says that the job is going to run. Before this the source may give it to someone else.
     ///
     /// # Errors
-    /// When the source could not be told. The manager runs the job all the same.
+    /// When the source could not be told. The manager asks again for [`RelaySettings::give_up`] and
+    /// then leaves the job to the source: nothing runs without a yes.
+    ///
+    /// [`RelaySettings::give_up`]: crate::manager::RelaySettings::give_up
     async fn accept(&self, _ticket: &Ticket) -> Result<Reply, SourceError> {
         Ok(Reply::default())
     }

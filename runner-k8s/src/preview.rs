@@ -36,7 +36,7 @@ pub async fn preview(
     version: &str,
 ) -> Result<Preview, Infra> {
     let prepared = prepare(settings, runner, job, plan).await?;
-    let mut pod = prepared.built.pod;
+    let mut pod = prepared.built.pod.to_value();
     let (major, minor) = version.split_once('.').unwrap_or((version, ""));
     let abilities = Abilities::of_version(major, minor);
     adapt(&mut pod, abilities, &Value::Object(settings.init_security.clone()));

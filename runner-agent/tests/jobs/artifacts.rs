@@ -17,7 +17,7 @@ use runner_testkit::objects::ObjectServer;
 
 use crate::world::{Seen, World, follow};
 
-fn transfer(server: &ObjectServer, method: &str, name: &str) -> Transfer {
+pub(crate) fn transfer(server: &ObjectServer, method: &str, name: &str) -> Transfer {
     Transfer::Http(HttpTransfer {
         method: method.to_owned(),
         url: format!("{}/{name}?artifact_type=archive", server.address()).into(),
@@ -28,7 +28,7 @@ fn transfer(server: &ObjectServer, method: &str, name: &str) -> Transfer {
     })
 }
 
-fn artifact(paths: &[&str]) -> Artifact {
+pub(crate) fn artifact(paths: &[&str]) -> Artifact {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     Artifact { paths, kind: "archive".to_owned(), ..Artifact::default() }
 }
@@ -64,7 +64,7 @@ fn world(script: &[&str], artifacts: &[Artifact]) -> World {
 }
 
 /// The one part of a multipart body: its file name and content.
-fn part(server: &ObjectServer, name: &str) -> (String, Vec<u8>) {
+pub(crate) fn part(server: &ObjectServer, name: &str) -> (String, Vec<u8>) {
     let object = server.object(name).unwrap();
     let kind = object.headers["content-type"].to_str().unwrap().to_owned();
     let boundary = kind.strip_prefix("multipart/form-data; boundary=").unwrap();
@@ -81,7 +81,7 @@ fn part(server: &ObjectServer, name: &str) -> (String, Vec<u8>) {
     (file, content)
 }
 
-fn unzipped(content: &[u8], name: &str) -> String {
+pub(crate) fn unzipped(content: &[u8], name: &str) -> String {
     let mut zip = zip::ZipArchive::new(std::io::Cursor::new(content)).unwrap();
     let mut text = String::new();
     zip.by_name(name).unwrap().read_to_string(&mut text).unwrap();

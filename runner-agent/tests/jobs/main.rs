@@ -4,6 +4,7 @@
 mod artifacts;
 mod caches;
 mod conformance;
+mod disruption;
 mod endings;
 mod escape;
 mod hostile;

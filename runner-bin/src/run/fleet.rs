@@ -19,9 +19,9 @@ use tracing::{error, info};
 
 use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
-use crate::environment;
 use crate::metrics::{ClusterCounts, Metrics, RunnerName};
 use crate::sessions::Registry;
+use crate::{environment, version};
 
 /// The runners that are there.
 pub(super) struct Fleet {
@@ -282,6 +282,8 @@ pub(crate) fn gitlab_settings(
 ) -> GitLabSettings {
     let mut gitlab = GitLabSettings::new(config.url.clone(), config.token.clone(), system_id);
     gitlab.runner_id = config.id;
+    gitlab.release.revision = version::known(version::REVISION);
+    gitlab.release.branch = version::known(version::BRANCH);
     gitlab.shell.clone_from(&config.shell);
     gitlab.labels.clone_from(&config.labels);
     gitlab.debug_trace_disabled = config.debug_trace_disabled;

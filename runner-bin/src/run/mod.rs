@@ -23,7 +23,7 @@ use crate::logging::JobLines;
 use crate::metrics::{ConfigEvent, Metrics, Pages, ProcessState, ServeError};
 use crate::sessions::{Addresses, Registry, SessionServer};
 use crate::traces::{Exporter, OtlpSettings, Recorder};
-use crate::{logging, system_id};
+use crate::{logging, system_id, version};
 
 use fleet::Fleet;
 pub(crate) use fleet::gitlab_settings;
@@ -95,7 +95,8 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
             .with_context(|| format!("cannot change to {}", directory.display()))?;
     }
     info!(
-        version = env!("CARGO_PKG_VERSION"),
+        revision = version::REVISION,
+        version = version::VERSION,
         "Starting multi-runner from {}...",
         options.config.display()
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, EvictParams, ListParams};
 use runner_core::ids::SourceId;
 use runner_k8s::RawSettings;
 use runner_k8s::names::{SOURCE_LABEL, source_hash};
@@ -170,6 +170,39 @@ impl Place {
             Place::Simulated(cluster) => cluster.delete_pod(pod, None).unwrap(),
             Place::Real(real) => {
                 real.api::<Pod>().delete(pod, &DeleteParams::default()).await.unwrap();
+            }
+        }
+    }
+
+    /// Evicts a pod as whoever drains its node does.
+    pub(crate) async fn drain_pod(&self, pod: &str) {
+        match self {
+            Place::Simulated(cluster) => cluster.drain(pod, None).unwrap(),
+            Place::Real(real) => {
+                real.api::<Pod>().evict(pod, &EvictParams::default()).await.unwrap();
+            }
+        }
+    }
+
+    /// The node that a pod runs on.
+    pub(crate) async fn node_of(&self, pod: &str) -> String {
+        match self {
+            Place::Simulated(cluster) => {
+                cluster.pod(pod).unwrap()["spec"]["nodeName"].as_str().unwrap().to_owned()
+            }
+            Place::Real(real) => {
+                real.api::<Pod>().get(pod).await.unwrap().spec.unwrap().node_name.unwrap()
+            }
+        }
+    }
+
+    /// How many managers show that they live.
+    pub(crate) async fn signs(&self, source: &SourceId) -> usize {
+        match self {
+            Place::Simulated(cluster) => cluster.leftovers().config_maps.len(),
+            Place::Real(real) => {
+                real.names::<ConfigMap>(source).await.len()
+                    + real.names::<Lease>(source).await.len()
             }
         }
     }

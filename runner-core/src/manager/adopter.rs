@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -17,6 +17,9 @@ use crate::executor::{Executor, JobHandle};
 
 /// How long an executor may take to tell other managers that this one ends.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(5);
+/// Shortest time between two searches the first of which has found nothing: an executor whose
+/// `abandoned` comes back at once would keep a processor and its server busy with them.
+const SEARCH_PAUSE: Duration = Duration::from_millis(100);
 
 /// Jobs that were left behind, for this runner.
 pub(super) struct Adopted {
@@ -186,13 +189,19 @@ struct Adopter {
 impl Adopter {
     async fn run(mut self) {
         while let Some(handles) = self.recover().await {
+            let next =
+                Instant::now() + if handles.is_empty() { SEARCH_PAUSE } else { Duration::ZERO };
             let adopted = Adopted { runner: Arc::clone(&self.runner), handles };
             // Not raced against anything: a job that was claimed must be followed.
             if self.sender.send(adopted).await.is_err() {
                 return;
             }
+            let more = async {
+                self.runner.executor.abandoned().await;
+                sleep_until(next).await;
+            };
             tokio::select! {
-                () = self.runner.executor.abandoned() => {}
+                () = more => {}
                 () = self.search.cancelled() => return,
                 () = self.shutdown.drain() => return,
             }

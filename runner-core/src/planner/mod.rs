@@ -42,7 +42,7 @@ use self::variables::{
     Assembly, assemble, environment, expand_all, masks, plan_variables, token_prefixes,
 };
 use crate::job::Job;
-use crate::plan::{Companions, LogSettings, Operation, PLAN_VERSION, Plan, Summary};
+use crate::plan::{Companions, Disruption, LogSettings, Operation, PLAN_VERSION, Plan, Summary};
 
 /// Puts a job's inputs into its texts, unless a flag says not to. To be done before anything else
 /// reads them: [`plan`], and whoever needs the image's name.
@@ -117,6 +117,7 @@ pub fn plan(job: &Job, settings: &PlanSettings, transfers: Transfers) -> Result<
         grace: settings.grace,
         companions: Companions { logs: job_settings.debug_services, ..Companions::default() },
         entrypoint: None,
+        disruption: Disruption::default(),
         retry: early::retry_pauses(&flags),
         notices: job.notices.clone(),
         summary: job_settings

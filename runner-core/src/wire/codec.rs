@@ -68,6 +68,7 @@ mod kind {
     pub(super) const CONTAINER: u8 = 7;
     pub(super) const OUTPUT: u8 = 8;
     pub(super) const ASSIGN: u8 = 9;
+    pub(super) const DISRUPTION: u8 = 10;
     pub(super) const WELCOME: u8 = 65;
     pub(super) const REFUSED: u8 = 66;
     pub(super) const TRACE: u8 = 67;
@@ -138,6 +139,7 @@ impl Decoder for AgentCodec {
                 kind::CONTAINER => ManagerFrame::Container(json(kind, &body)?),
                 kind::OUTPUT => ManagerFrame::Output(output(body)?),
                 kind::ASSIGN => ManagerFrame::Assign(assign(body)?),
+                kind::DISRUPTION => ManagerFrame::Disruption(json(kind, &body)?),
                 _ => continue,
             };
             return Ok(Some(frame));
@@ -163,6 +165,7 @@ impl Encoder<ManagerFrame> for ManagerCodec {
             ManagerFrame::Container(body) => put_json(kind::CONTAINER, &body, out),
             ManagerFrame::Output(body) => put_output(&body, out),
             ManagerFrame::Assign(body) => put_assign(&body, out),
+            ManagerFrame::Disruption(body) => put_json(kind::DISRUPTION, &body, out),
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum ManagerFrame {
     /// A piece of the plan, for an agent that refused a `Hello` because it has none yet. Once the
     /// last piece is there the pod is this job's; `Hello` comes again.
     Assign(AssignFrame),
+    /// The pod is being taken away, and this is known of it. Repeated in each session.
+    Disruption(DisruptionFrame),
 }
 
 /// From the agent to the manager.
@@ -140,6 +142,14 @@ pub struct Beat {
 pub struct StopFrame {
     /// How.
     pub mode: StopMode,
+}
+
+/// See [`ManagerFrame::Disruption`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisruptionFrame {
+    /// How long the pod has from its order to end until it is killed, in seconds. It may be shorter
+    /// than the pod's own: whoever drains a node may say so.
+    pub grace_s: u64,
 }
 
 /// See [`ManagerFrame::Container`].

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use runner_core::plan::{Companions, ServicePlan};
-use runner_core::planner::PlanLookup;
+use runner_core::plan::{Companions, Disruption, ServicePlan};
 
 use super::containers::starts_by_entrypoint;
+use super::environment::Masks;
 use super::services::services;
 use super::{BUILD, PodError, PodInput};
 use crate::record::Listens;
@@ -16,6 +16,8 @@ use crate::settings::ServicesWait;
 pub(crate) struct Around {
     /// For the plan.
     pub(crate) companions: Companions,
+    /// For the plan: what to do when the pod is told to end.
+    pub(crate) disruption: Disruption,
     /// For the plan: the image's own entry point starts the agent.
     pub(crate) entrypoint: Option<Duration>,
     /// For the record.
@@ -27,11 +29,13 @@ pub(crate) struct Around {
 /// # Errors
 /// As [`build_pod`](super::build_pod), and when `HEALTHCHECK_TCP_PORT` is no port.
 pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
-    let lookup = PlanLookup::new(input.plan);
-    let entrypoint = starts_by_entrypoint(input, &lookup).then_some(input.settings.poll_timeout);
-    let logs = input.plan.companions.logs;
+    let lookup = input.lookup;
+    let entrypoint = starts_by_entrypoint(input, lookup).then_some(input.settings.poll_timeout);
+    let logs = input.plan().companions.logs;
     // Only their own variables say what is to be checked.
-    let mut services: Vec<ServicePlan> = services(input, &lookup, &[])?.plans()?;
+    let masks = Masks::of(input.plan());
+    let mut services: Vec<ServicePlan> = services(input, lookup, &[], &masks)?.plans()?;
+    let disruption = input.settings.disruption(input.plan(), services.len());
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
         ServicesWait::AtMost(limit) => Some(limit),
@@ -48,12 +52,13 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
         false => Vec::new(),
     };
     containers.extend(entrypoint.map(|_| BUILD.to_owned()));
-    let limit = input.plan.log.limit;
+    let limit = input.plan().log.limit;
     Ok(Around {
         companions: match services.is_empty() {
             true => Companions::default(),
             false => Companions { services, wait, logs },
         },
+        disruption,
         entrypoint,
         listens: (!containers.is_empty()).then_some(Listens { containers, limit }),
     })

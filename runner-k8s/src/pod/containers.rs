@@ -1,12 +1,15 @@
 //! The containers of the runner itself: helper, build, and the init container of clusters without
 //! image volumes.
 
+use std::borrow::Cow;
+
 use runner_core::layout;
 use runner_core::planner::PlanLookup;
 use serde_json::{Map, Value, json};
 
-use super::environment::{Entry, plain};
+use super::environment::{Entry, EnvVar};
 use super::images::{helper_image, policies};
+use super::json::Container;
 use super::user::security;
 use super::volumes::{self, Volumes};
 use super::{HONOR_ENTRYPOINT, PodError, PodInput};
@@ -29,7 +32,8 @@ pub(super) fn put_resources(container: &mut Map<String, Value>, resources: &Reso
     let mut out = Map::new();
     for (key, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
         if !map.is_empty() {
-            out.insert(key.into(), json!(map));
+            let map = map.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+            out.insert(key.into(), Value::Object(map.collect()));
         }
     }
     if !out.is_empty() {
@@ -97,7 +101,7 @@ pub(super) fn helper(
     input: &PodInput<'_>,
     volumes: &Volumes,
     lookup: &PlanLookup<'_>,
-) -> Result<Value, PodError> {
+) -> Result<Container<'static>, PodError> {
     let settings = input.settings;
     let image = helper_image(settings, lookup)?;
     let mut out = container(HELPER, &image, vec![layout::AGENT.into(), "supervise".into()]);
@@ -122,16 +126,16 @@ pub(super) fn helper(
         "restartPolicyRules".into(),
         json!([{ "action": "Restart", "exitCodes": { "operator": "In", "values": [137, 139] } }]),
     );
-    Ok(Value::Object(out))
+    Ok(Container { fields: out, environment: Vec::new() })
 }
 
-pub(super) fn build(
+pub(super) fn build<'e>(
     input: &PodInput<'_>,
     volumes: &Volumes,
     image: &str,
     lookup: &PlanLookup<'_>,
-    environment: &[Entry<'_>],
-) -> Result<Value, PodError> {
+    environment: &'e [Entry<'_>],
+) -> Result<Container<'e>, PodError> {
     let settings = input.settings;
     let serve = vec![layout::AGENT.into(), "serve".into()];
     let mut out = match starts_by_entrypoint(input, lookup) {
@@ -149,16 +153,13 @@ pub(super) fn build(
     let user = wanted.and_then(|image| image.user.as_deref());
     let context = security(&settings.build_security, user, settings)?;
     out.insert("securityContext".into(), Value::Object(context));
-    let environment: Vec<_> = environment
+    let environment = environment
         .iter()
         // The agent hands the script all variables from the plan; what only looks public does
         // not have to stand in the pod.
         .filter(|entry| entry.value.len() <= LONGEST_SHOWN && !entry.is_secret)
-        .map(|entry| plain(entry.key, &entry.value))
+        .map(|entry| EnvVar::plain(entry.key, Cow::Borrowed(&entry.value)))
         .collect();
-    if !environment.is_empty() {
-        out.insert("env".into(), Value::Array(environment));
-    }
     let ports: Vec<_> = wanted
         .into_iter()
         .flat_map(|image| &image.ports)
@@ -173,7 +174,7 @@ pub(super) fn build(
         json!({ "name": volumes::LINK, "mountPath": layout::LINK_DIR, "readOnly": true }),
     ]);
     out.insert("volumeMounts".into(), Value::Array(mounts));
-    Ok(Value::Object(out))
+    Ok(Container { fields: out, environment })
 }
 
 /// Copies the agent where the cluster cannot mount its image.

@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use runner_core::plan::Plan;
 use runner_core::planner::PlanLookup;
 use runner_core::planner::flags::FLAGS;
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use super::PodInput;
 
@@ -23,18 +24,25 @@ pub(super) struct Entry<'p> {
     pub(super) is_secret: bool,
 }
 
+/// What each flag is where nobody sets it.
+static DEFAULTS: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    FLAGS.iter().map(|flag| (flag.name, if flag.default { "true" } else { "false" })).collect()
+});
+
 /// What all containers of a job may see, in order.
-pub(super) fn environment<'p>(input: &PodInput<'p>, lookup: &PlanLookup<'p>) -> Vec<Entry<'p>> {
-    let defaults: HashMap<&str, &str> =
-        FLAGS.iter().map(|flag| (flag.name, if flag.default { "true" } else { "false" })).collect();
+pub(super) fn environment<'p>(
+    input: &PodInput<'p>,
+    lookup: &PlanLookup<'p>,
+    masks: &Masks<'p>,
+) -> Vec<Entry<'p>> {
     let at_default = |key: &str, value: &str| {
-        key.starts_with("FF_") && defaults.get(key).is_some_and(|default| *default == value)
+        key.starts_with("FF_") && DEFAULTS.get(key).is_some_and(|default| *default == value)
     };
     let all = lookup.container_environment(&input.job.variables);
     let all = all.into_iter().filter(|(key, value)| !at_default(key, value));
     let mut entries: Vec<_> =
         all.map(|(key, value)| Entry { key, value, is_secret: is_login(key) }).collect();
-    Masks::of(input.plan).mark(&mut entries);
+    masks.mark(&mut entries);
     entries
 }
 
@@ -64,7 +72,8 @@ impl<'p> Masks<'p> {
         if self.0.is_empty() {
             return;
         }
-        let mut text = String::new();
+        let length: usize = entries.iter().map(|entry| entry.value.len() + 1).sum();
+        let mut text = String::with_capacity(length);
         let mut ends = Vec::with_capacity(entries.len());
         for entry in entries.iter() {
             text.push_str(&entry.value);
@@ -81,13 +90,64 @@ impl<'p> Masks<'p> {
     }
 }
 
-/// An entry of `env`. Kubernetes replaces `$(NAME)` in values; `$$` is how to say `$`.
-pub(super) fn plain(name: &str, value: &str) -> Value {
-    let value = if value.contains('$') { value.replace('$', "$$") } else { value.to_owned() };
-    let mut out = Map::new();
-    out.insert("name".into(), Value::String(name.to_owned()));
-    out.insert("value".into(), Value::String(value));
-    Value::Object(out)
+/// An entry of `env` in a container. It borrows: a pod of a usual job has some hundred of them, which
+/// are written once, into the pod's text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(super) enum EnvVar<'e> {
+    /// Everyone who may read pods sees it.
+    Plain {
+        /// The variable.
+        name: &'e str,
+        /// As Kubernetes wants it, see [`EnvVar::plain`].
+        value: Cow<'e, str>,
+    },
+    /// It stands in a Secret.
+    #[serde(rename_all = "camelCase")]
+    Referred {
+        /// The variable.
+        name: &'e str,
+        /// Where it stands.
+        value_from: ValueFrom<'e>,
+    },
+}
+
+/// `valueFrom`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ValueFrom<'e> {
+    secret_key_ref: SecretKeyRef<'e>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct SecretKeyRef<'e> {
+    name: &'e str,
+    key: String,
+}
+
+impl<'e> EnvVar<'e> {
+    /// About how long it is as text.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Plain { name, value } => name.len() + value.len() + 24,
+            Self::Referred { name, value_from } => {
+                let SecretKeyRef { name: secret, key } = &value_from.secret_key_ref;
+                name.len() + secret.len() + key.len() + 64
+            }
+        }
+    }
+
+    /// Kubernetes replaces `$(NAME)` in values; `$$` is how to say `$`.
+    pub(super) fn plain(name: &'e str, value: Cow<'e, str>) -> Self {
+        let value = if value.contains('$') { value.replace('$', "$$").into() } else { value };
+        Self::Plain { name, value }
+    }
+
+    /// The kubelet puts these in without looking for `$(NAME)`, so nothing is escaped.
+    pub(super) fn referred(name: &'e str, secret: &'e str, key: String) -> Self {
+        let value_from = ValueFrom { secret_key_ref: SecretKeyRef { name: secret, key } };
+        Self::Referred { name, value_from }
+    }
 }
 
 #[cfg(test)]

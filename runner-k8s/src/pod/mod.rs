@@ -1,7 +1,7 @@
 //! The pod of a job, as a pure function of job, settings and what the cluster can do.
 //!
 //! Owns what is in the pod; does not own how it is created, nor what happens to it later. The result
-//! is plain JSON: typed structs would drop fields that are newer than they are.
+//! is JSON as it is sent: typed structs would drop fields that are newer than they are.
 //!
 //! ```text
 //!   helper (first: sources are cloned while the build image is pulled)   plan, state, link
@@ -17,6 +17,7 @@ mod containers;
 mod environment;
 mod fallbacks;
 mod images;
+mod json;
 mod metadata;
 mod patch;
 mod services;
@@ -33,6 +34,7 @@ use runner_core::planner::PlanLookup;
 use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
+use self::environment::Masks;
 use crate::names::{Names, RunnerIdentity};
 use crate::settings::{KubernetesSettings, Misfit, Resources, misfit};
 
@@ -42,6 +44,7 @@ pub(crate) use companions::{Around, around};
 pub use containers::{BUILD, HELPER};
 pub use fallbacks::Fallbacks;
 pub(crate) use fallbacks::with_policy;
+pub use json::PodJson;
 pub(crate) use user::{build_user, remarks};
 pub(crate) use volumes::PLAN as PLAN_VOLUME;
 
@@ -73,7 +76,7 @@ pub struct PodInput<'a> {
     /// The job.
     pub job: &'a Job,
     /// Its plan: directories, timeouts, variables.
-    pub plan: &'a Plan,
+    pub lookup: &'a PlanLookup<'a>,
     /// Its names.
     pub names: &'a Names,
     /// How the plan is stored.
@@ -93,7 +96,7 @@ pub struct PlanItems {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BuiltPod {
     /// The pod.
-    pub pod: Value,
+    pub pod: PodJson,
     /// Values of environment variables that may be secret, by key in the record's Secret.
     pub secret_environment: Vec<(String, Secret)>,
     /// Pull policies that are left when the first one fails.
@@ -104,6 +107,13 @@ pub struct BuiltPod {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PodError(pub String);
+
+impl<'a> PodInput<'a> {
+    /// The job's plan.
+    pub fn plan(&self) -> &'a Plan {
+        self.lookup.plan()
+    }
+}
 
 impl PodError {
     /// The same as the job's outcome.
@@ -134,18 +144,19 @@ const LARGEST_POD: usize = 1 << 20;
 /// No image, an image that is not allowed, a pull policy that is not allowed, an alias that is no
 /// host name.
 pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
-    let PodInput { settings, plan, .. } = *input;
-    let lookup = PlanLookup::new(plan);
-    let image = images::build_image(settings, input.job, &lookup)?;
-    let environment = environment::environment(input, &lookup);
-    let mut services = services::services(input, &lookup, &environment)?;
+    let PodInput { settings, lookup, .. } = *input;
+    let plan = lookup.plan();
+    let image = images::build_image(settings, input.job, lookup)?;
+    let masks = Masks::of(plan);
+    let environment = environment::environment(input, lookup, &masks);
+    let mut services = services::services(input, lookup, &environment, &masks)?;
     let own = [(BUILD, &settings.build), (HELPER, &settings.helper)];
     fits(&own.into_iter().chain(services.resources()).collect::<Vec<_>>(), &settings.pod)?;
-    let volumes = volumes::Volumes::new(input, &lookup)?;
+    let volumes = volumes::Volumes::new(input, lookup)?;
 
     let mut containers = vec![
-        containers::helper(input, &volumes, &lookup)?,
-        containers::build(input, &volumes, &image, &lookup, &environment)?,
+        containers::helper(input, &volumes, lookup)?,
+        containers::build(input, &volumes, &image, lookup, &environment)?,
     ];
     containers.extend(services.containers(input, &volumes)?);
 
@@ -159,9 +170,8 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
         spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
     }
     spec.insert("volumes".into(), Value::Array(volumes.declared));
-    spec.insert("containers".into(), Value::Array(containers));
     scheduling(settings, &mut spec);
-    if let Some(grace) = settings.termination_grace {
+    if let Some(grace) = settings.grace(plan) {
         spec.insert("terminationGracePeriodSeconds".into(), json!(grace));
     }
     if !settings.pod_security.is_empty() {
@@ -183,17 +193,19 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     ];
     spec.extend(network.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     containers::put_resources(&mut spec, &settings.pod);
-    let mut spec = Value::Object(spec);
-    if lookup.setting(PATCHES) == Some("true") {
-        patch::apply(&mut spec, &settings.pod_spec)?;
-    }
-    let pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata::metadata(input, &lookup),
-        "spec": spec,
-    });
-    let size = size_of(&pod);
+    let spec = json::Spec { fields: spec, containers };
+    let metadata = metadata::metadata(input, lookup);
+    let length = spec.length();
+    let is_patched = !settings.pod_spec.is_empty() && lookup.setting(PATCHES) == Some("true");
+    let pod = match is_patched {
+        false => json::pod(&metadata, &spec, length),
+        true => {
+            let mut spec = json::tree(&spec);
+            patch::apply(&mut spec, &settings.pod_spec)?;
+            json::pod(&metadata, &spec, length)
+        }
+    };
+    let size = pod.as_str().len();
     if size > LARGEST_POD {
         return Err(PodError(format!(
             "the job is too large: its pod takes {size} bytes, at most {LARGEST_POD} are possible; use \
@@ -226,23 +238,6 @@ fn fits(containers: &[(&str, &Resources)], pod: &Resources) -> Result<(), PodErr
         resource.to_uppercase(),
         kind.to_uppercase()
     )))
-}
-
-/// The length as JSON, without making it.
-fn size_of(pod: &Value) -> usize {
-    struct Length(usize);
-    impl std::io::Write for Length {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, pod).expect("counting bytes does not fail");
-    length.0
 }
 
 pub(crate) fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {

@@ -10,8 +10,9 @@ use runner_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
 use super::containers::{first, put_lifecycle, put_resources};
-use super::environment::{Entry, Masks, is_login, plain};
+use super::environment::{Entry, EnvVar, Masks, is_login};
 use super::images::{check_allowed, expand, policies};
+use super::json::Container;
 use super::user::security;
 use super::volumes::Volumes;
 use super::{BUILD, HELPER, PodError, PodInput};
@@ -39,27 +40,30 @@ fn program(service: &Image) -> (&[String], &[String]) {
 /// A container and the pull policies to try for it.
 pub(super) type PolicyList = (String, Vec<Option<PullPolicy>>);
 
-pub(super) struct Services<'a> {
-    list: Vec<Service<'a>>,
+pub(super) struct Services<'a, 'e> {
+    list: Vec<Service<'a, 'e>>,
 }
 
-struct Service<'a> {
+struct Service<'a, 'e> {
     name: String,
     image: String,
     aliases: Vec<String>,
     of_job: &'a Image,
-    /// Plain ones, and those whose value stands in the record: name and key there.
     resources: Resources,
-    plain: Vec<Value>,
-    secret: Vec<(String, String, Secret)>,
+    /// Plain variables, and those whose value stands in the record: name and key there.
+    plain: Vec<EnvVar<'e>>,
+    secret: Vec<(&'e str, String, Secret)>,
+    /// Of the variable of this name.
+    healthcheck: Option<String>,
 }
 
-pub(super) fn services<'a>(
+pub(super) fn services<'a: 'e, 'e>(
     input: &PodInput<'a>,
     lookup: &PlanLookup<'_>,
-    environment: &[Entry<'_>],
-) -> Result<Services<'a>, PodError> {
-    let mut list: Vec<Service<'a>> = Vec::new();
+    environment: &'e [Entry<'_>],
+    masks: &Masks<'_>,
+) -> Result<Services<'a, 'e>, PodError> {
+    let mut list: Vec<Service<'a, 'e>> = Vec::new();
     // GitLab Runner lets an alias take the name of another container (better).
     let mut taken = vec![BUILD.to_owned(), HELPER.to_owned()];
     let mut unnamed = 0;
@@ -84,11 +88,12 @@ pub(super) fn services<'a>(
             }
         });
         taken.push(name.clone());
-        let resources = service_resources(input.settings, &of_job.variables, input.plan)
+        let resources = service_resources(input.settings, &of_job.variables, input.plan())
             .map_err(|error| PodError(format!("service {image:?}: {error}")))?;
-        let (plain, secret) = (Vec::new(), Vec::new());
-        let mut service = Service { name, image, aliases, of_job, resources, plain, secret };
-        service.environment(input, lookup, environment)?;
+        let (plain, secret, healthcheck) = (Vec::new(), Vec::new(), None);
+        let mut service =
+            Service { name, image, aliases, of_job, resources, plain, secret, healthcheck };
+        service.environment(lookup, environment, masks)?;
         list.push(service);
     }
     list.sort_by(|one, other| one.name.cmp(&other.name));
@@ -104,17 +109,25 @@ pub(super) fn services<'a>(
     Ok(Services { list })
 }
 
-impl Service<'_> {
+impl<'a: 'e, 'e> Service<'a, 'e> {
     fn environment(
         &mut self,
-        input: &PodInput<'_>,
         lookup: &PlanLookup<'_>,
-        environment: &[Entry<'_>],
+        environment: &'e [Entry<'_>],
+        masks: &Masks<'_>,
     ) -> Result<(), PodError> {
+        let of_job = self.of_job;
+        self.plain.reserve(environment.len() + of_job.variables.len());
+        if of_job.variables.is_empty() {
+            for entry in environment {
+                self.put(entry.key, Cow::Borrowed(&entry.value), entry.is_secret);
+            }
+            return Ok(());
+        }
         let own: HashMap<&str, &Variable> =
-            self.of_job.variables.iter().map(|v| (v.key.as_str(), v)).collect();
+            of_job.variables.iter().map(|v| (v.key.as_str(), v)).collect();
         let mut values: HashMap<&str, String> = HashMap::new();
-        for variable in &self.of_job.variables {
+        for variable in &of_job.variables {
             let raw = variable.value.expose();
             let value = if variable.raw {
                 raw.to_owned()
@@ -128,7 +141,6 @@ impl Service<'_> {
             };
             values.insert(variable.key.as_str(), value);
         }
-        let masks = Masks::of(input.plan);
         let is_secret = |key: &str, value: &str| {
             own.get(key).is_some_and(|variable| variable.masked)
                 || is_login(key)
@@ -137,14 +149,18 @@ impl Service<'_> {
         // A variable of its own takes the place of the job's.
         for entry in environment {
             match values.remove(entry.key) {
-                Some(value) => self.put(entry.key, &value, is_secret(entry.key, &value)),
-                None => self.put(entry.key, &entry.value, entry.is_secret),
+                Some(value) => {
+                    let is_secret = is_secret(entry.key, &value);
+                    self.put(entry.key, value.into(), is_secret);
+                }
+                None => self.put(entry.key, Cow::Borrowed(&entry.value), entry.is_secret),
             }
         }
-        for variable in &self.of_job.variables {
+        for variable in &of_job.variables {
             let key = variable.key.as_str();
             if let Some(value) = values.remove(key) {
-                self.put(key, &value, is_secret(key, &value));
+                let is_secret = is_secret(key, &value);
+                self.put(key, value.into(), is_secret);
             }
         }
         Ok(())
@@ -157,12 +173,7 @@ impl Service<'_> {
         if !own(HEALTHCHECK) {
             return Ok(Vec::new());
         }
-        let plain = self.plain.iter().find(|entry| entry["name"] == HEALTHCHECK);
-        let secret = || self.secret.iter().find(|(key, ..)| key == HEALTHCHECK);
-        let value = match plain {
-            Some(entry) => entry["value"].as_str().unwrap_or_default(),
-            None => secret().map_or("", |(_, _, value)| value.expose()),
-        };
+        let value = self.healthcheck.as_deref().unwrap_or_default();
         match value.trim().parse() {
             Ok(port) if port != 0 => Ok(vec![port]),
             _ => Err(PodError(format!(
@@ -182,12 +193,15 @@ impl Service<'_> {
         words.collect::<Vec<_>>().join("-")
     }
 
-    fn put(&mut self, key: &str, value: &str, is_secret: bool) {
+    fn put(&mut self, key: &'e str, value: Cow<'e, str>, is_secret: bool) {
+        if key == HEALTHCHECK {
+            self.healthcheck = Some(value.clone().into_owned());
+        }
         if is_secret {
             let place = format!("env.{}.{}", self.name, self.secret.len());
-            self.secret.push((key.to_owned(), place, Secret::new(value)));
+            self.secret.push((key, place, Secret::new(value)));
         } else {
-            self.plain.push(plain(key, value));
+            self.plain.push(EnvVar::plain(key, value));
         }
     }
 
@@ -195,7 +209,11 @@ impl Service<'_> {
         policies(input.settings, &self.of_job.pull_policies, &self.name)
     }
 
-    fn container(&mut self, input: &PodInput<'_>, volumes: &Volumes) -> Result<Value, PodError> {
+    fn container(
+        &mut self,
+        input: &PodInput<'e>,
+        volumes: &Volumes,
+    ) -> Result<Container<'e>, PodError> {
         let mut out = Map::new();
         out.insert("name".into(), json!(self.name));
         out.insert("image".into(), json!(self.image));
@@ -208,17 +226,11 @@ impl Service<'_> {
                 out.insert(key.into(), json!(words));
             }
         }
-        let mut env = std::mem::take(&mut self.plain);
-        // The kubelet puts these in without looking for `$(NAME)`, so nothing is escaped.
-        env.extend(self.secret.iter().map(|(key, place, _)| {
-            json!({
-                "name": key,
-                "valueFrom": { "secretKeyRef": { "name": input.names.record, "key": place } },
-            })
-        }));
-        if !env.is_empty() {
-            out.insert("env".into(), Value::Array(env));
-        }
+        let mut environment = std::mem::take(&mut self.plain);
+        let record = &input.names.record;
+        let referred = self.secret.iter();
+        environment
+            .extend(referred.map(|(key, place, _)| EnvVar::referred(key, record, place.clone())));
         if !self.of_job.ports.is_empty() {
             let ports = self.of_job.ports.iter().map(|port| json!({ "containerPort": port }));
             out.insert("ports".into(), ports.collect());
@@ -229,8 +241,8 @@ impl Service<'_> {
         let user = self.of_job.user.as_deref();
         let context = security(&settings.service_security, user, settings)?;
         out.insert("securityContext".into(), Value::Object(context));
-        out.insert("volumeMounts".into(), json!(volumes.shared));
-        Ok(Value::Object(out))
+        out.insert("volumeMounts".into(), Value::Array(volumes.shared.clone()));
+        Ok(Container { fields: out, environment })
     }
 
     /// The image's path without registry port and tag, with `/` as `__` and as `-`, then aliases.
@@ -265,10 +277,10 @@ impl Service<'_> {
     }
 }
 
-impl Services<'_> {
+impl<'a: 'e, 'e> Services<'a, 'e> {
     /// The services as the job's plan knows them.
     pub(super) fn plans(&self) -> Result<Vec<ServicePlan>, PodError> {
-        let plan = |service: &Service<'_>| {
+        let plan = |service: &Service<'_, '_>| {
             let (name, title) = (service.name.clone(), service.title());
             Ok(ServicePlan { name, title, ports: service.ports()? })
         };
@@ -277,9 +289,9 @@ impl Services<'_> {
 
     pub(super) fn containers(
         &mut self,
-        input: &PodInput<'_>,
+        input: &PodInput<'e>,
         volumes: &Volumes,
-    ) -> Result<Vec<Value>, PodError> {
+    ) -> Result<Vec<Container<'e>>, PodError> {
         self.list.iter_mut().map(|service| service.container(input, volumes)).collect()
     }
 
@@ -289,7 +301,7 @@ impl Services<'_> {
     }
 
     pub(super) fn pull_policies(&self, input: &PodInput<'_>) -> Result<Vec<PolicyList>, PodError> {
-        let of = |service: &Service<'_>| Ok((service.name.clone(), service.policies(input)?));
+        let of = |service: &Service<'_, '_>| Ok((service.name.clone(), service.policies(input)?));
         self.list.iter().map(of).collect()
     }
 

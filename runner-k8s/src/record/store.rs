@@ -21,6 +21,7 @@ use crate::names::{
     JOB_LABEL, MANAGED_LABEL, MANAGER_LABEL, ROLE_LABEL, SESSION_LABEL, SOURCE_LABEL, manager_hash,
     session_hash, source_hash,
 };
+use crate::pod::PodJson;
 
 const BODY: &str = "record";
 const POD: &str = "pod";
@@ -72,7 +73,7 @@ impl RecordStore {
         name: &str,
         body: &RecordBody,
         content: &Content,
-        pod: &Value,
+        pod: &PodJson,
         environment: &[(String, Secret)],
         is_held: impl Fn(&str) -> bool,
     ) -> Result<Claimed, ClaimError> {
@@ -80,7 +81,7 @@ impl RecordStore {
         let beside = inside(content, environment);
         let elsewhere = body.place.is_some();
         let mut data = if elsewhere { BTreeMap::new() } else { beside.clone() };
-        data.insert(POD.to_owned(), ByteString(gzip(pod.to_string().as_bytes())));
+        data.insert(POD.to_owned(), ByteString(gzip(pod.as_str().as_bytes())));
         let others = content.others(name);
         let mut body = body.clone();
         body.others = others.iter().map(|other| other.name.clone()).collect();

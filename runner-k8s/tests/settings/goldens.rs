@@ -31,7 +31,7 @@ fn a_configuration_from_real_life(#[case] name: &str, #[case] toml: &str) {
         job.variables.push(variable(key, value));
     }
     let seen = see(&job, &settings).unwrap();
-    insta::assert_json_snapshot!(name, without_environment(seen.built.pod.clone()));
+    insta::assert_json_snapshot!(name, without_environment(seen.built.pod.to_value()));
     // What is different where images cannot be mounted.
     let old = with_init_container(&seen);
     assert_eq!(old["spec"]["initContainers"][0]["name"], "init-permissions");

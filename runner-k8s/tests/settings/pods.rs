@@ -57,7 +57,7 @@ proptest! {
     #[test]
     fn a_pod_of_any_sensible_settings_is_one_to_the_api_types(seed: u64) {
         if let Some((raw, seen)) = of(seed, |_| ()) {
-            for pod in [seen.built.pod.clone(), with_init_container(&seen)] {
+            for pod in [seen.built.pod.to_value(), with_init_container(&seen)] {
                 let pod = without_rules(pod);
                 let typed = typed(&pod);
                 prop_assert!(typed.is_ok(), "{typed:?}\n{}", toml::to_string(&raw).unwrap());
@@ -106,7 +106,7 @@ async fn a_pod_of_any_sensible_settings_passes_the_simulated_clusters_checks() {
             raw.namespace_per_job = false;
         };
         let Some((raw, seen)) = of(seed * 104_729, change) else { continue };
-        for pod in [seen.built.pod.clone(), with_init_container(&seen)] {
+        for pod in [seen.built.pod.to_value(), with_init_container(&seen)] {
             let answer = dry_run(&client, &namespace, &pod).await;
             assert!(answer.is_ok(), "{answer:?}\n{}", toml::to_string(&raw).unwrap());
         }
@@ -135,7 +135,7 @@ async fn a_pod_of_any_sensible_settings_is_accepted_by_a_real_api_server() {
             raw.namespace_per_job = false;
         };
         let Some((raw, seen)) = of(seed * 15_485_863, change) else { continue };
-        for pod in [seen.built.pod.clone(), with_init_container(&seen)] {
+        for pod in [seen.built.pod.to_value(), with_init_container(&seen)] {
             if let Err(error) = dry_run(&client, &namespace, &pod).await {
                 refused.entry(error.to_string()).or_insert(toml::to_string(&raw).unwrap());
             }

@@ -265,7 +265,7 @@ fn k8s_46_patches_have_no_effect_without_their_flag() {
 #[test]
 fn k8s_20_pull_secrets_of_the_settings_come_before_the_jobs() {
     let seen = |toml: &str| crate::world::see_with_pull_secret(&job(), &settings(toml)).unwrap();
-    let of = |toml: &str| at(&seen(toml).built.pod, "spec/imagePullSecrets").cloned();
+    let of = |toml: &str| at(&seen(toml).built.pod.to_value(), "spec/imagePullSecrets").cloned();
     let names = json!([{ "name": "one" }, { "name": "of-job" }]);
     assert_eq!(of("image_pull_secrets = [\"one\"]"), Some(names));
     assert_eq!(of("use_service_account_image_pull_secrets = true"), None);

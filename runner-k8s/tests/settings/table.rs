@@ -73,7 +73,7 @@ fn landed(case: &Case, seen: &Result<Seen, String>) -> Result<(), String> {
         (Lands::Pod(path, value), Ok(seen)) => {
             let pod = match path.starts_with("spec/initContainers") {
                 true => with_init_container(seen),
-                false => seen.built.pod.clone(),
+                false => seen.built.pod.to_value(),
             };
             same(path, at(&pod, path), value)
         }

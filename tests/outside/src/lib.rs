@@ -12,6 +12,7 @@ use runner_core::source::{
     Appended, Conclusion, Directive, Finished, JobSource, Offer, Polled, Reply, SourceError,
     Ticket,
 };
+use tokio::sync::Notify;
 
 /// A build.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +29,13 @@ pub struct Build {
 
 /// The list of builds.
 #[derive(Clone, Debug, Default)]
-pub struct Builds(Arc<Mutex<List>>);
+pub struct Builds(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    list: Mutex<List>,
+    ended: Notify,
+}
 
 #[derive(Debug, Default)]
 struct List {
@@ -38,7 +45,7 @@ struct List {
 
 impl Builds {
     fn with<T>(&self, look: impl FnOnce(&mut List) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.0.list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts a build at the end; its number.
@@ -54,6 +61,18 @@ impl Builds {
     /// A build as it is now.
     pub fn get(&self, id: u64) -> Option<Build> {
         self.with(|list| list.all.get(&id).cloned())
+    }
+
+    /// Waits until there is a verdict for every build.
+    pub async fn all_done(&self) {
+        loop {
+            // Asked for before the look, so that no end in between is missed.
+            let ended = self.0.ended.notified();
+            if self.with(|list| list.all.values().all(|build| build.worked.is_some())) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// No longer wanted.
@@ -122,6 +141,7 @@ impl JobSource for Builds {
         conclusion: &Conclusion,
     ) -> Result<Finished, SourceError> {
         self.of(ticket, |build| build.worked = Some(conclusion.outcome.is_success()));
+        self.0.ended.notify_waiters();
         Ok(Finished::Done)
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use outside::Builds;
-use runner_core::executor::{JobEnd, JobEvent, JobPhase, MockExecutor, MockJobHandle, Remarks};
+use runner_core::executor::{JobEnd, JobEvent, JobPhase, Remarks};
 use runner_core::ids::{JobId, Offset};
 use runner_core::manager::{Manager, Runner, StopLevel};
+use runner_core::mocks::{MockExecutor, MockJobHandle};
 use runner_core::outcome::{Outcome, TraceSummary};
 use runner_core::source::{JobSource, Ticket};
 use runner_testkit::conformance::{self, Counter, Shown};
@@ -57,7 +58,6 @@ fn job(id: u64, outcome: Outcome) -> MockJobHandle {
     handle.expect_place().return_const("nowhere".to_owned());
     handle.expect_phase().return_const(JobPhase::Reserved);
     handle.expect_remarks().returning(Remarks::default);
-    handle.expect_door().returning(|| None);
     handle.expect_remark().returning(|_| Ok(()));
     handle.expect_start().times(1).returning(|| Ok(()));
     handle.expect_follow().returning(|_, _| ());
@@ -84,8 +84,6 @@ async fn a_manager_brings_log_and_verdict_to_the_list() {
     let (good, bad) = (builds.add("make"), builds.add("make check"));
     let mut executor = MockExecutor::new();
     executor.expect_recover().returning(|| Ok(Vec::new()));
-    executor.expect_abandoned().returning(|| ());
-    executor.expect_retire().returning(|| ());
     executor.expect_reserve().times(2).returning(move |request| {
         let JobId(id) = request.job.id;
         let outcome = if id == good { Outcome::Exited(0) } else { Outcome::Exited(2) };
@@ -93,10 +91,10 @@ async fn a_manager_brings_log_and_verdict_to_the_list() {
     });
     let (manager, stop) = Manager::new(1);
     let runner = Runner::new("mine", Arc::new(builds.clone()), Arc::new(executor));
-    let running = tokio::spawn(manager.runner(runner).run());
-    while builds.get(bad).unwrap().worked.is_none() {
-        tokio::task::yield_now().await;
-        tokio::time::advance(std::time::Duration::from_millis(100)).await;
+    let mut running = tokio::spawn(manager.runner(runner).run());
+    tokio::select! {
+        () = builds.all_done() => {}
+        ended = &mut running => panic!("the manager ended by itself: {ended:?}"),
     }
     stop.stop(StopLevel::Drain);
     running.await.unwrap();

@@ -6,6 +6,7 @@ mod blocks;
 mod headers;
 mod single;
 mod tar;
+mod tar_batches;
 mod zip;
 
 use std::ffi::OsString;

@@ -1,23 +1,30 @@
 //! Writes a tar archive in one Zstandard frame.
+//!
+//! Three kinds of threads: `tar_batches` reads small files, this one copies large ones and puts everything in
+//! order, and the Zstandard library compresses.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::thread::available_parallelism;
 
-use tar::{Builder, EntryType, Header};
 use zstd::stream::write::Encoder;
 use zstd::zstd_safe::CParameter;
 
+use super::tar_batches::{Batch, Pending, Readers, SMALL, head, take};
 use super::{PackError, unreadable};
 use crate::archive::entry::{Entries, Entry, Kind};
 use crate::archive::origin::Origin;
 
-/// Most threads; each has a few MiB of its own at the levels used here.
+/// Most threads that compress; each has a few MiB of its own at the levels used here.
 const MOST_THREADS: u32 = 4;
 /// Bytes that one of them compresses at a time. The library's own choice, four windows, makes 79 MiB
 /// of it all.
 const JOB: u32 = 2 << 20;
+/// Bytes of a large file that are read and compressed at a time.
+const PIECE: usize = 256 * 1024;
+/// What everything in a tar archive is a multiple of.
+const BLOCK: usize = 512;
 
 pub(super) fn pack(
     root: &Origin,
@@ -32,59 +39,65 @@ pub(super) fn pack(
         .and_then(|()| encoder.set_parameter(CParameter::JobSize(JOB)))
         .and_then(|()| encoder.include_checksum(true))
         .map_err(PackError::Write)?;
-    let mut tar = Builder::new(io::BufWriter::with_capacity(128 * 1024, encoder));
-    for (name, entry) in entries {
-        let mut header = header(*entry);
-        match entry.kind {
-            Kind::Directory => {
-                let mut path = name.clone();
-                path.push("/");
-                tar.append_data(&mut header, path, io::empty()).map_err(PackError::Write)?;
+    std::thread::scope(|scope| {
+        let mut readers = Readers::new(scope, root);
+        let mut ahead = VecDeque::new();
+        let mut batch = Batch::default();
+        for (name, entry) in entries {
+            let large = entry.kind == Kind::File && entry.size > SMALL;
+            if large || batch.push(name, *entry) {
+                ahead.push_back(readers.submit(std::mem::take(&mut batch)));
             }
-            Kind::Link => {
-                let Some(target) = root.link(name.as_ref()) else { continue };
-                append_link(&mut tar, &mut header, name.as_ref(), target.as_ref())
-                    .map_err(PackError::Write)?;
-            }
-            Kind::File => {
-                let file = root.file(name.as_ref()).map_err(unreadable(name))?;
-                let Some(file) = file else { continue };
-                // The header has said how long it is: one that became shorter is filled up.
-                let content = file.chain(io::repeat(0)).take(entry.size);
-                tar.append_data(&mut header, name, content).map_err(PackError::Write)?;
+            let most = if large { 0 } else { readers.window() };
+            put(&mut encoder, &mut ahead, most)?;
+            if large {
+                copy(root, name, *entry, &mut encoder)?;
             }
         }
-    }
-    let encoder = tar.into_inner().and_then(|buffer| Ok(buffer.into_inner()?));
-    encoder.and_then(Encoder::finish).and_then(|out| out.flush()).map_err(PackError::Write)
+        ahead.push_back(readers.submit(batch));
+        put(&mut encoder, &mut ahead, 0)
+    })?;
+    let end = encoder.write_all(&[0; 2 * BLOCK]).and_then(|()| encoder.finish());
+    end.and_then(|out| out.flush()).map_err(PackError::Write)
 }
 
-fn header(entry: Entry) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(match entry.kind {
-        Kind::File => EntryType::Regular,
-        Kind::Directory => EntryType::Directory,
-        Kind::Link => EntryType::Symlink,
-    });
-    header.set_mode(entry.mode);
-    header.set_mtime(entry.modified.try_into().unwrap_or(0));
-    header.set_uid(entry.uid.into());
-    header.set_gid(entry.gid.into());
-    header.set_size(if entry.kind == Kind::File { entry.size } else { 0 });
-    header
+/// Writes the oldest batches until only this many wait.
+fn put(out: &mut dyn Write, ahead: &mut VecDeque<Pending>, most: usize) -> Result<(), PackError> {
+    while ahead.len() > most {
+        let Some(pending) = ahead.pop_front() else { return Ok(()) };
+        out.write_all(&take(&pending)?).map_err(PackError::Write)?;
+    }
+    Ok(())
 }
 
-/// A target stays as it is: `Builder::append_link` would tidy `./x` and refuse nothing.
-fn append_link<W: Write>(
-    tar: &mut Builder<W>,
-    header: &mut Header,
-    name: &Path,
-    target: &Path,
-) -> io::Result<()> {
-    if target.as_os_str().as_bytes().len() < 100 {
-        header.set_link_name_literal(target.as_os_str().as_bytes())?;
-        tar.append_data(header, name, io::empty())
-    } else {
-        tar.append_link(header, name, target)
+/// Writes a large file.
+fn copy(
+    root: &Origin,
+    name: &OsString,
+    entry: Entry,
+    out: &mut dyn Write,
+) -> Result<(), PackError> {
+    let Some(mut file) = root.file(name.as_ref()).map_err(unreadable(name))? else {
+        return Ok(());
+    };
+    out.write_all(&head(name, entry)?).map_err(PackError::Write)?;
+    let mut buffer = vec![0; PIECE];
+    let mut left = entry.size;
+    while left > 0 {
+        let most = left.min(PIECE as u64) as usize;
+        let count = match file.read(&mut buffer[..most]) {
+            // The header says how long it is: one that became shorter is filled up.
+            Ok(0) => {
+                buffer[..most].fill(0);
+                most
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(name)(error)),
+        };
+        out.write_all(&buffer[..count]).map_err(PackError::Write)?;
+        left -= count as u64;
     }
+    let padding = entry.size.next_multiple_of(BLOCK as u64) - entry.size;
+    out.write_all(&[0; BLOCK][..padding as usize]).map_err(PackError::Write)
 }

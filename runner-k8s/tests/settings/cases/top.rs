@@ -138,7 +138,7 @@ fn images() -> Vec<Case> {
             "use_service_account_image_pull_secrets",
             "image_pull_secrets = [\"one\"]\nuse_service_account_image_pull_secrets = true",
             "spec.imagePullSecrets is left out",
-            |seen| json!(seen.built.pod["spec"].get("imagePullSecrets").is_none()),
+            |seen| json!(seen.built.pod.to_value()["spec"].get("imagePullSecrets").is_none()),
             json!(true),
         ),
     ]
@@ -263,6 +263,12 @@ fn time() -> Vec<Case> {
             "pod_termination_grace_period_seconds = 5",
             "spec/terminationGracePeriodSeconds",
             json!(5),
+        ),
+        pod(
+            "pod_disruption_policy",
+            "pod_disruption_policy = \"finish\"",
+            "spec/terminationGracePeriodSeconds",
+            json!(3600),
         ),
         elsewhere(
             "resource_availability_check_max_attempts",
