@@ -42,7 +42,8 @@ pub(crate) async fn prepare(
     job: &Job,
     plan: &Plan,
 ) -> Result<Prepared, Infra> {
-    let of_job = overwrites::for_job(settings, job, plan).map_err(|error| error.infra())?;
+    let lookup = &PlanLookup::new(plan);
+    let of_job = overwrites::for_job(settings, job, lookup).map_err(|error| error.infra())?;
     let JobSettings { settings: effective, token, remarks: mut lines } = of_job;
     if token.is_some() {
         return Err(another_identity());
@@ -50,7 +51,6 @@ pub(crate) async fn prepare(
     let place = (effective.namespace != settings.namespace)
         .then(|| Place { namespace: effective.namespace.clone(), own: settings.namespace_per_job });
     let effective = with_files(effective).await?;
-    let lookup = PlanLookup::new(plan);
     let own = credentials::of_manager().await;
     let variable = lookup.setting(credentials::VARIABLE);
     let (logins, odd) = PullCredentials::gather(variable, own.as_ref(), &job.registries);
@@ -59,7 +59,7 @@ pub(crate) async fn prepare(
     let slot = lookup.setting("CI_CONCURRENT_PROJECT_ID").unwrap_or_default();
     let names = names(runner, job.id, job.project.id, slot);
     let none = PlanItems::default();
-    let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &none };
+    let input = PodInput { settings: &effective, runner, job, lookup, names: &names, items: &none };
     let Around { companions, entrypoint, listens } = around(&input).map_err(|e| e.infra())?;
     let user = build_user(&effective, job);
     let unchanged = lines.is_empty()
@@ -79,9 +79,10 @@ pub(crate) async fn prepare(
     let content = Content::new(&json, logins.into_bytes())
         .map_err(|error| Infra::new(InfraKind::Configuration, error.to_string()))?;
     let items = content.items(&names.record);
-    let input = PodInput { settings: &effective, runner, job, plan, names: &names, items: &items };
+    let input =
+        PodInput { settings: &effective, runner, job, lookup, names: &names, items: &items };
     let built = build_pod(&input).map_err(|error| error.infra())?;
-    let shape = shape(&effective, &input, &lookup, &built);
+    let shape = shape(&effective, &input, lookup, &built);
     // Warm pods are in the executor's own namespace.
     let shape = shape.filter(|_| place.is_none());
     Ok(Prepared { names, content, built, listens, shape, place, remarks: lines })

@@ -8,7 +8,7 @@ use rstest::rstest;
 use runner_core::ids::{JobId, SourceId};
 use runner_core::job::{Image, Job, Project, SourceFeatures, Step, Variable};
 use runner_core::plan::Plan;
-use runner_core::planner::{PlanSettings, Transfers, plan};
+use runner_core::planner::{PlanLookup, PlanSettings, Transfers, plan};
 use runner_k8s::names::names;
 use runner_k8s::pod::{Abilities, AgentDelivery, PlanItems, PodError, PodInput, adapt, build_pod};
 use runner_k8s::settings::{RawSettings, SettingsErrors};
@@ -80,7 +80,7 @@ fn pod_of(job: &Job, toml: &str) -> Result<Value, PodError> {
         settings: &settings,
         runner: &runner,
         job,
-        plan: &plan,
+        lookup: &PlanLookup::new(&plan),
         names: &names,
         items: &items,
     };

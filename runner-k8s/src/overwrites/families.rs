@@ -1,5 +1,7 @@
 //! Variables of which there may be many: `KUBERNETES_POD_LABELS_1`, `KUBERNETES_POD_LABELS_TEAM`, …
 
+use std::sync::Arc;
+
 use super::scalars::not_admitted;
 use super::{OverwriteError, Overwrites};
 use crate::names::is_label_key;
@@ -11,7 +13,7 @@ const NO_ENTRY: &str = "_OVERWRITE_ALLOWED";
 
 impl Overwrites<'_> {
     pub(super) fn families(&mut self) -> Result<(), OverwriteError> {
-        let gates = self.settings.gates.clone();
+        let gates = Arc::clone(&self.settings.gates);
         for (variable, value) in
             self.family("KUBERNETES_POD_LABELS_", "pod_labels", &gates.pod_labels)?
         {

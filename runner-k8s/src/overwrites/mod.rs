@@ -65,8 +65,9 @@ const PREFIX: &str = "KUBERNETES_";
 pub fn for_job<'s>(
     settings: &'s KubernetesSettings,
     job: &Job,
-    plan: &Plan,
+    lookup: &PlanLookup<'_>,
 ) -> Result<JobSettings<'s>, OverwriteError> {
+    let plan = lookup.plan();
     let asks = plan.variables.iter().any(|variable| variable.key.starts_with(PREFIX));
     let mut out =
         JobSettings { settings: Cow::Borrowed(settings), token: None, remarks: Vec::new() };
@@ -76,7 +77,7 @@ pub fn for_job<'s>(
     if asks {
         let mut overwrites = Overwrites {
             plan,
-            lookup: PlanLookup::new(plan),
+            lookup,
             settings: out.settings.into_owned(),
             token: None,
             remarks: Vec::new(),
@@ -92,7 +93,7 @@ pub fn for_job<'s>(
 
 struct Overwrites<'p> {
     plan: &'p Plan,
-    lookup: PlanLookup<'p>,
+    lookup: &'p PlanLookup<'p>,
     settings: KubernetesSettings,
     token: Option<Secret>,
     remarks: Vec<HeaderLine>,

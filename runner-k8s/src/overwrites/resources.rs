@@ -1,5 +1,7 @@
 //! Requests and limits, up to a ceiling.
 
+use std::sync::Arc;
+
 use runner_core::job::Variable;
 
 use super::{OverwriteError, Overwrites, shown};
@@ -8,24 +10,24 @@ use runner_core::plan::Plan;
 
 impl Overwrites<'_> {
     pub(super) fn resources(&mut self) -> Result<(), OverwriteError> {
-        let ceilings = self.settings.ceilings.clone();
+        let ceilings = Arc::clone(&self.settings.ceilings);
         let mut changed = Vec::new();
-        for ceiling in &ceilings {
-            let variable = ceiling.variable();
-            let Some(value) = self.value(&variable)? else { continue };
+        for ceiling in &*ceilings {
+            let variable = ceiling.variable.as_str();
+            let Some(value) = self.value(variable)? else { continue };
             if ceiling.most.is_empty() {
-                self.without_effect(&variable, &most_key(ceiling));
+                self.without_effect(variable, &most_key(ceiling));
                 continue;
             }
             let resources = of(&mut self.settings, ceiling.consumer);
             set(resources, ceiling, &value)
-                .map_err(|problem| self.refuse(&variable, &value, problem))?;
-            self.accepted(&variable, &ceiling.key, &value);
+                .map_err(|problem| self.refuse(variable, &value, problem))?;
+            self.accepted(variable, &ceiling.key, &value);
             changed.push((ceiling, variable, value));
         }
         for (ceiling, variable, value) in changed {
             let resources = of(&mut self.settings, ceiling.consumer);
-            fits(resources, ceiling).map_err(|problem| self.refuse(&variable, &value, problem))?;
+            fits(resources, ceiling).map_err(|problem| self.refuse(variable, &value, problem))?;
         }
         Ok(())
     }
@@ -98,8 +100,8 @@ pub fn service_resources(
     let of_services = settings.ceilings.iter().filter(|c| c.consumer == Consumer::Service);
     let mut changed = Vec::new();
     for ceiling in of_services.filter(|ceiling| !ceiling.most.is_empty()) {
-        let name = ceiling.variable();
-        let last = own.iter().rev().find(|variable| variable.key == name);
+        let name = &ceiling.variable;
+        let last = own.iter().rev().find(|variable| variable.key == *name);
         // As they are written: GitLab Runner does not expand them.
         let Some(value) = last.map(|variable| variable.value.expose()).filter(|v| !v.is_empty())
         else {
@@ -108,7 +110,7 @@ pub fn service_resources(
         let refuse =
             |problem| OverwriteError { variable: name.clone(), value: shown(plan, value), problem };
         set(&mut resources, ceiling, value).map_err(refuse)?;
-        changed.push((ceiling, name, value));
+        changed.push((ceiling, name.clone(), value));
     }
     for (ceiling, variable, value) in changed {
         let value = shown(plan, value);

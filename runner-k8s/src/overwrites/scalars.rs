@@ -1,5 +1,7 @@
 //! Namespace, service account, token.
 
+use std::sync::Arc;
+
 use runner_core::plan::HeaderLine;
 use runner_core::secret::Secret;
 
@@ -13,7 +15,7 @@ const TOKEN: &str = "KUBERNETES_BEARER_TOKEN";
 
 impl Overwrites<'_> {
     pub(super) fn scalars(&mut self) -> Result<(), OverwriteError> {
-        let gates = self.settings.gates.clone();
+        let gates = Arc::clone(&self.settings.gates);
         if self.settings.namespace_per_job {
             if self.value(NAMESPACE)?.is_some() {
                 self.remarks.push(HeaderLine::warning(format!(

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use runner_core::plan::{Companions, ServicePlan};
-use runner_core::planner::PlanLookup;
 
 use super::containers::starts_by_entrypoint;
 use super::environment::Masks;
@@ -28,12 +27,12 @@ pub(crate) struct Around {
 /// # Errors
 /// As [`build_pod`](super::build_pod), and when `HEALTHCHECK_TCP_PORT` is no port.
 pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
-    let lookup = PlanLookup::new(input.plan);
-    let entrypoint = starts_by_entrypoint(input, &lookup).then_some(input.settings.poll_timeout);
-    let logs = input.plan.companions.logs;
+    let lookup = input.lookup;
+    let entrypoint = starts_by_entrypoint(input, lookup).then_some(input.settings.poll_timeout);
+    let logs = input.plan().companions.logs;
     // Only their own variables say what is to be checked.
-    let masks = Masks::of(input.plan);
-    let mut services: Vec<ServicePlan> = services(input, &lookup, &[], &masks)?.plans()?;
+    let masks = Masks::of(input.plan());
+    let mut services: Vec<ServicePlan> = services(input, lookup, &[], &masks)?.plans()?;
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
         ServicesWait::AtMost(limit) => Some(limit),
@@ -50,7 +49,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
         false => Vec::new(),
     };
     containers.extend(entrypoint.map(|_| BUILD.to_owned()));
-    let limit = input.plan.log.limit;
+    let limit = input.plan().log.limit;
     Ok(Around {
         companions: match services.is_empty() {
             true => Companions::default(),

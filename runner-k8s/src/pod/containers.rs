@@ -32,7 +32,8 @@ pub(super) fn put_resources(container: &mut Map<String, Value>, resources: &Reso
     let mut out = Map::new();
     for (key, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
         if !map.is_empty() {
-            out.insert(key.into(), json!(map));
+            let map = map.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+            out.insert(key.into(), Value::Object(map.collect()));
         }
     }
     if !out.is_empty() {

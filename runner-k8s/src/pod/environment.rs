@@ -72,7 +72,8 @@ impl<'p> Masks<'p> {
         if self.0.is_empty() {
             return;
         }
-        let mut text = String::new();
+        let length: usize = entries.iter().map(|entry| entry.value.len() + 1).sum();
+        let mut text = String::with_capacity(length);
         let mut ends = Vec::with_capacity(entries.len());
         for entry in entries.iter() {
             text.push_str(&entry.value);
@@ -125,6 +126,17 @@ struct SecretKeyRef<'e> {
 }
 
 impl<'e> EnvVar<'e> {
+    /// About how long it is as text.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Plain { name, value } => name.len() + value.len() + 24,
+            Self::Referred { name, value_from } => {
+                let SecretKeyRef { name: secret, key } = &value_from.secret_key_ref;
+                name.len() + secret.len() + key.len() + 64
+            }
+        }
+    }
+
     /// Kubernetes replaces `$(NAME)` in values; `$$` is how to say `$`.
     pub(super) fn plain(name: &'e str, value: Cow<'e, str>) -> Self {
         let value = if value.contains('$') { value.replace('$', "$$").into() } else { value };

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 
 use super::environment::EnvVar;
 
+/// Room for what is in a pod beside environments.
+const REST: usize = 8 * 1024;
+
 /// A pod as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodJson(String);
@@ -53,6 +56,14 @@ pub(super) struct Spec<'e> {
     pub(super) containers: Vec<Container<'e>>,
 }
 
+impl Spec<'_> {
+    /// About how long the pod is as text.
+    pub(super) fn length(&self) -> usize {
+        let all = self.containers.iter().flat_map(|container| &container.environment);
+        REST + all.map(EnvVar::length).sum::<usize>()
+    }
+}
+
 impl Serialize for Spec<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_map(None)?;
@@ -64,8 +75,8 @@ impl Serialize for Spec<'_> {
     }
 }
 
-/// The pod, of a [`Spec`] or of a tree that patches have changed.
-pub(super) fn pod(metadata: &impl Serialize, spec: &impl Serialize) -> PodJson {
+/// The pod, of a [`Spec`] or of a tree that patches have changed. `length`: about how long it is.
+pub(super) fn pod(metadata: &impl Serialize, spec: &impl Serialize, length: usize) -> PodJson {
     struct Pod<'a, M, S>(&'a M, &'a S);
     impl<M: Serialize, S: Serialize> Serialize for Pod<'_, M, S> {
         fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
@@ -77,8 +88,10 @@ pub(super) fn pod(metadata: &impl Serialize, spec: &impl Serialize) -> PodJson {
             out.end()
         }
     }
-    let text = serde_json::to_string(&Pod(metadata, spec));
-    PodJson(text.expect("all keys are texts and nothing refuses to be written"))
+    let mut text = Vec::with_capacity(length);
+    serde_json::to_writer(&mut text, &Pod(metadata, spec))
+        .expect("all keys are texts and nothing refuses to be written");
+    PodJson(String::from_utf8(text).expect("JSON is written as UTF-8"))
 }
 
 /// The same spec as a tree.

@@ -1,10 +1,11 @@
 //! Labels and annotations: GitLab Runner's, because dashboards and policies select on them, and our
 //! own, which are how the executor finds its objects.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use runner_core::planner::PlanLookup;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{BUILD, PodInput};
 use crate::names::{
@@ -12,23 +13,32 @@ use crate::names::{
     source_hash,
 };
 
-pub(super) fn metadata(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> Value {
-    json!({
-        "name": input.names.pod,
-        "namespace": input.settings.namespace,
-        "labels": labels(input, lookup),
-        "annotations": annotations(input, lookup),
-    })
+/// `metadata`.
+#[derive(Serialize)]
+pub(super) struct Metadata<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    labels: BTreeMap<Cow<'a, str>, String>,
+    annotations: BTreeMap<&'a str, Cow<'a, str>>,
 }
 
-fn labels(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> BTreeMap<String, String> {
+pub(super) fn metadata<'a>(input: &PodInput<'a>, lookup: &PlanLookup<'a>) -> Metadata<'a> {
+    Metadata {
+        name: &input.names.pod,
+        namespace: &input.settings.namespace,
+        labels: labels(input, lookup),
+        annotations: annotations(input, lookup),
+    }
+}
+
+fn labels<'a>(input: &PodInput<'a>, lookup: &PlanLookup<'_>) -> BTreeMap<Cow<'a, str>, String> {
     let PodInput { settings, runner, job, .. } = *input;
     let mut out = BTreeMap::new();
     for (key, value) in &settings.pod_labels {
         if !is_protected_label(key) {
             // A value that is too long to expand is the plan's problem, which fails the job before.
             let value = lookup.expand(value).unwrap_or_default();
-            out.insert(key.clone(), label_value(&value));
+            out.insert(Cow::Borrowed(key.as_str()), label_value(&value));
         }
     }
     // From the payload: GitLab Runner takes the namespace from variables that a job can redefine.
@@ -50,28 +60,30 @@ fn labels(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> BTreeMap<String, Str
         (SOURCE_LABEL, source_hash(&runner.source)),
         (JOB_LABEL, job.id.to_string()),
     ];
-    out.extend(own.map(|(key, value)| (key.to_owned(), value)));
+    out.extend(own.map(|(key, value)| (Cow::Borrowed(key), value)));
     out
 }
 
-fn annotations(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> BTreeMap<String, String> {
-    let PodInput { settings, job, plan, .. } = *input;
+fn annotations<'a>(
+    input: &PodInput<'a>,
+    lookup: &PlanLookup<'a>,
+) -> BTreeMap<&'a str, Cow<'a, str>> {
+    let PodInput { settings, job, .. } = *input;
     let before = lookup.setting("CI_COMMIT_BEFORE_SHA").unwrap_or_default();
     let own = [
-        ("job.runner.gitlab.com/id", job.id.to_string()),
-        ("job.runner.gitlab.com/url", job.url.clone().unwrap_or_default()),
-        ("job.runner.gitlab.com/sha", job.project.sha.clone()),
-        ("job.runner.gitlab.com/before_sha", before.to_owned()),
-        ("job.runner.gitlab.com/ref", job.project.reference.clone()),
-        ("job.runner.gitlab.com/name", job.name.clone()),
-        ("job.runner.gitlab.com/timeout", go_duration(plan.timeout.as_secs())),
-        ("project.runner.gitlab.com/id", job.project.id.to_string()),
-        ("kubectl.kubernetes.io/default-container", BUILD.to_owned()),
+        ("job.runner.gitlab.com/id", job.id.to_string().into()),
+        ("job.runner.gitlab.com/url", job.url.as_deref().unwrap_or_default().into()),
+        ("job.runner.gitlab.com/sha", job.project.sha.as_str().into()),
+        ("job.runner.gitlab.com/before_sha", before.into()),
+        ("job.runner.gitlab.com/ref", job.project.reference.as_str().into()),
+        ("job.runner.gitlab.com/name", job.name.as_str().into()),
+        ("job.runner.gitlab.com/timeout", go_duration(input.plan().timeout.as_secs()).into()),
+        ("project.runner.gitlab.com/id", job.project.id.to_string().into()),
+        ("kubectl.kubernetes.io/default-container", BUILD.into()),
     ];
-    let mut out: BTreeMap<_, _> =
-        own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let mut out: BTreeMap<_, Cow<'_, str>> = own.into_iter().collect();
     for (key, value) in &settings.pod_annotations {
-        out.insert(key.clone(), lookup.expand(value).unwrap_or_default());
+        out.insert(key, lookup.expand(value).unwrap_or_default().into());
     }
     out
 }

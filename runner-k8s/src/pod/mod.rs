@@ -76,7 +76,7 @@ pub struct PodInput<'a> {
     /// The job.
     pub job: &'a Job,
     /// Its plan: directories, timeouts, variables.
-    pub plan: &'a Plan,
+    pub lookup: &'a PlanLookup<'a>,
     /// Its names.
     pub names: &'a Names,
     /// How the plan is stored.
@@ -108,6 +108,13 @@ pub struct BuiltPod {
 #[error("{0}")]
 pub struct PodError(pub String);
 
+impl<'a> PodInput<'a> {
+    /// The job's plan.
+    pub fn plan(&self) -> &'a Plan {
+        self.lookup.plan()
+    }
+}
+
 impl PodError {
     /// The same as the job's outcome.
     pub fn infra(&self) -> Infra {
@@ -137,19 +144,19 @@ const LARGEST_POD: usize = 1 << 20;
 /// No image, an image that is not allowed, a pull policy that is not allowed, an alias that is no
 /// host name.
 pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
-    let PodInput { settings, plan, .. } = *input;
-    let lookup = PlanLookup::new(plan);
-    let image = images::build_image(settings, input.job, &lookup)?;
+    let PodInput { settings, lookup, .. } = *input;
+    let plan = lookup.plan();
+    let image = images::build_image(settings, input.job, lookup)?;
     let masks = Masks::of(plan);
-    let environment = environment::environment(input, &lookup, &masks);
-    let mut services = services::services(input, &lookup, &environment, &masks)?;
+    let environment = environment::environment(input, lookup, &masks);
+    let mut services = services::services(input, lookup, &environment, &masks)?;
     let own = [(BUILD, &settings.build), (HELPER, &settings.helper)];
     fits(&own.into_iter().chain(services.resources()).collect::<Vec<_>>(), &settings.pod)?;
-    let volumes = volumes::Volumes::new(input, &lookup)?;
+    let volumes = volumes::Volumes::new(input, lookup)?;
 
     let mut containers = vec![
-        containers::helper(input, &volumes, &lookup)?,
-        containers::build(input, &volumes, &image, &lookup, &environment)?,
+        containers::helper(input, &volumes, lookup)?,
+        containers::build(input, &volumes, &image, lookup, &environment)?,
     ];
     containers.extend(services.containers(input, &volumes)?);
 
@@ -187,14 +194,15 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     spec.extend(network.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     containers::put_resources(&mut spec, &settings.pod);
     let spec = json::Spec { fields: spec, containers };
-    let metadata = metadata::metadata(input, &lookup);
+    let metadata = metadata::metadata(input, lookup);
+    let length = spec.length();
     let is_patched = !settings.pod_spec.is_empty() && lookup.setting(PATCHES) == Some("true");
     let pod = match is_patched {
-        false => json::pod(&metadata, &spec),
+        false => json::pod(&metadata, &spec, length),
         true => {
             let mut spec = json::tree(&spec);
             patch::apply(&mut spec, &settings.pod_spec)?;
-            json::pod(&metadata, &spec)
+            json::pod(&metadata, &spec, length)
         }
     };
     let size = pod.as_str().len();

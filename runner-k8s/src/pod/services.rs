@@ -88,7 +88,7 @@ pub(super) fn services<'a: 'e, 'e>(
             }
         });
         taken.push(name.clone());
-        let resources = service_resources(input.settings, &of_job.variables, input.plan)
+        let resources = service_resources(input.settings, &of_job.variables, input.plan())
             .map_err(|error| PodError(format!("service {image:?}: {error}")))?;
         let (plain, secret, healthcheck) = (Vec::new(), Vec::new(), None);
         let mut service =
@@ -241,7 +241,7 @@ impl<'a: 'e, 'e> Service<'a, 'e> {
         let user = self.of_job.user.as_deref();
         let context = security(&settings.service_security, user, settings)?;
         out.insert("securityContext".into(), Value::Object(context));
-        out.insert("volumeMounts".into(), json!(volumes.shared));
+        out.insert("volumeMounts".into(), Value::Array(volumes.shared.clone()));
         Ok(Container { fields: out, environment })
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Volumes {
 impl Volumes {
     pub(super) fn new(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> Result<Self, PodError> {
         let mut out = Self { declared: Vec::new(), shared: Vec::new() };
-        let builds = &input.plan.directories.builds;
+        let builds = &input.plan().directories.builds;
         let mut own_builds = true;
         for volume in &input.settings.volumes {
             let mount = mount(volume, lookup)?;

@@ -1,5 +1,9 @@
 //! `pod_spec`: what is to be changed in the finished pod. How it is done is the pod's business.
 
+use std::sync::Arc;
+
+use serde_json::Value;
+
 use super::mistakes::Mistakes;
 use super::raw::RawPodPatch;
 
@@ -28,10 +32,29 @@ pub enum PatchKind {
 /// Where a patch stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PatchSource {
-    /// YAML or JSON.
+    /// What it says, read.
+    Read(Arc<Value>),
+    /// Neither YAML nor JSON, as far as is known. A job that wants it is told so.
     Text(String),
     /// A file on the manager, read for each job.
     File(String),
+}
+
+/// Largest patch: twice what a pod may take.
+const LARGEST: usize = 2 << 20;
+
+impl PatchSource {
+    /// Reads YAML or JSON.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(text: &str) -> Result<Value, String> {
+        if text.len() > LARGEST {
+            return Err(format!("{} bytes are more than {LARGEST}", text.len()));
+        }
+        serde_saphyr::from_str(text)
+            .map_err(|error| format!("it is neither YAML nor JSON: {error}"))
+    }
 }
 
 /// GitLab Runner says most of this only when a job comes.
@@ -53,7 +76,15 @@ pub(super) fn patches(raw: &[RawPodPatch], mistakes: &mut Mistakes) -> Vec<PodPa
                 mistakes.rule(&key, "needs patch or patch_path");
                 continue;
             }
-            (text, "") => PatchSource::Text(text.to_owned()),
+            (text, "") => match PatchSource::read(text) {
+                Ok(value) => PatchSource::Read(Arc::new(value)),
+                // GitLab Runner says it in the log of each job that wants patches, which need not
+                // be any: no reason to refuse the rest.
+                Err(error) => {
+                    mistakes.warn(&format!("{key}.patch"), format!("cannot be applied: {error}"));
+                    PatchSource::Text(text.to_owned())
+                }
+            },
             ("", path) => PatchSource::File(path.to_owned()),
             (_, path) => {
                 mistakes.value(&format!("{key}.patch_path"), path, "only without patch");

@@ -1,6 +1,7 @@
 //! What the settings mean: checked, with defaults, nothing optional without a meaning.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use runner_core::job::Image;
@@ -42,8 +43,9 @@ pub struct KubernetesSettings {
     pub connection: Connection,
     pub namespace: String,
     pub namespace_per_job: bool,
-    /// What jobs may overwrite.
-    pub gates: Gates,
+    /// What jobs may overwrite. Shared: settings are copied for each job that overwrites something,
+    /// and a copied expression searches with memory that it first has to get.
+    pub gates: Arc<Gates>,
     pub image: Option<String>,
     pub helper_image: HelperImage,
     pub agent_image: String,
@@ -62,7 +64,7 @@ pub struct KubernetesSettings {
     pub service: Resources,
     pub pod: Resources,
     /// Every resource key that a job can overwrite, and how far.
-    pub ceilings: Vec<Ceiling>,
+    pub ceilings: Arc<[Ceiling]>,
     pub pod_labels: BTreeMap<String, String>,
     pub pod_annotations: BTreeMap<String, String>,
     pub node_selector: BTreeMap<String, String>,
@@ -161,7 +163,7 @@ impl KubernetesSettings {
             connection,
             namespace: text(&raw.namespace).unwrap_or_else(|| "default".to_owned()),
             namespace_per_job: raw.namespace_per_job,
-            gates: gates(raw, &mut mistakes),
+            gates: Arc::new(gates(raw, &mut mistakes)),
             image: text(&raw.image),
             helper_image: helper_image(raw),
             agent_image: text(&raw.agent_image)
@@ -178,7 +180,7 @@ impl KubernetesSettings {
             helper,
             service,
             pod,
-            ceilings,
+            ceilings: ceilings.into(),
             pod_labels: raw.pod_labels.clone(),
             pod_annotations: raw.pod_annotations.clone(),
             node_selector: raw.node_selector.clone(),

@@ -52,18 +52,12 @@ pub struct Ceiling {
     pub resource: &'static str,
     /// Whether it is a limit; else a request.
     pub is_limit: bool,
-    /// The key, e.g. `helper_cpu_limit`. The job variable is `KUBERNETES_` and the key in capitals,
-    /// the ceiling's own key ends in `_overwrite_max_allowed`.
+    /// The key, e.g. `helper_cpu_limit`. The ceiling's own ends in `_overwrite_max_allowed`.
     pub key: String,
+    /// The job's variable: `KUBERNETES_` and the key in capitals.
+    pub variable: String,
     /// The most; empty: jobs have no say.
     pub most: String,
-}
-
-impl Ceiling {
-    /// Name of the job variable.
-    pub fn variable(&self) -> String {
-        format!("KUBERNETES_{}", self.key.to_uppercase())
-    }
 }
 
 /// A key's name and its value, and the ceiling's value.
@@ -139,7 +133,8 @@ pub(super) fn resources(
             mistakes.quantity(&format!("{key}_overwrite_max_allowed"), most);
         }
         let (key, most) = (key.to_owned(), most.to_owned());
-        ceilings.push(Ceiling { consumer, resource, is_limit, key, most });
+        let variable = format!("KUBERNETES_{}", key.to_uppercase());
+        ceilings.push(Ceiling { consumer, resource, is_limit, key, variable, most });
     }
     // The API server would refuse the pod of every job.
     for (resource, request) in &out.requests {

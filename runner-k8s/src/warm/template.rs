@@ -21,9 +21,9 @@ pub(crate) fn first_shape(
     let plan = plan(&job, &PlanSettings::default(), Transfers::default()).ok()?;
     let names = Names { record: String::new(), pod: String::new() };
     let items = PlanItems::default();
-    let input = PodInput { settings, runner, job: &job, plan: &plan, names: &names, items: &items };
+    let (job, lookup) = (&job, &PlanLookup::new(&plan));
+    let input = PodInput { settings, runner, job, lookup, names: &names, items: &items };
     let built = build_pod(&input).ok()?;
-    let lookup = PlanLookup::new(&plan);
     let own = lookup.container_environment(&job.variables);
     let own = own.into_iter().map(|(name, _)| name.to_owned()).collect();
     Shape::of(&built.pod.to_value(), &own, None)

@@ -47,9 +47,9 @@ fn k8s_22_a_resource_may_be_changed_up_to_its_ceiling(
 fn k8s_22_every_resource_variable_is_refused_above_its_ceiling_by_name() {
     let settings = crate::world::settings("");
     assert_eq!(settings.ceilings.len(), 22);
-    for ceiling in &settings.ceilings {
+    for ceiling in &*settings.ceilings {
         let most = format!("{}_overwrite_max_allowed", ceiling.key);
-        let variable = ceiling.variable();
+        let variable = ceiling.variable.clone();
         let refused = overwritten(&[(&variable, "3")], &format!("{most} = \"2\"")).unwrap_err();
         assert_eq!(refused.variable, variable);
         assert!(refused.problem.contains(&format!("{most} is \"2\"")), "{refused}");

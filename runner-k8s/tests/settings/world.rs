@@ -3,7 +3,7 @@
 use runner_core::ids::{JobId, SourceId};
 use runner_core::job::{Image, Job, Project, Variable};
 use runner_core::plan::Plan;
-use runner_core::planner::{PlanSettings, Transfers, plan};
+use runner_core::planner::{PlanLookup, PlanSettings, Transfers, plan};
 use runner_core::secret::Secret;
 use runner_k8s::names::names;
 use runner_k8s::overwrites::{OverwriteError, for_job};
@@ -102,7 +102,8 @@ fn see_with(
     pull_secret: Option<String>,
 ) -> Result<Seen, String> {
     let plan = planned(job);
-    let of_job = for_job(settings, job, &plan).map_err(|error| error.to_string())?;
+    let lookup = &PlanLookup::new(&plan);
+    let of_job = for_job(settings, job, lookup).map_err(|error| error.to_string())?;
     let runner = runner();
     let names = names(&runner, job.id, job.project.id, "0");
     let items =
@@ -111,7 +112,7 @@ fn see_with(
         settings: &of_job.settings,
         runner: &runner,
         job,
-        plan: &plan,
+        lookup,
         names: &names,
         items: &items,
     };
@@ -146,7 +147,7 @@ pub(crate) fn overwritten(
     let settings = settings(toml);
     let job = job_with(variables);
     let plan = planned(&job);
-    let of_job = for_job(&settings, &job, &plan)?;
+    let of_job = for_job(&settings, &job, &PlanLookup::new(&plan))?;
     let remarks = of_job.remarks.iter().map(|line| line.text.clone()).collect();
     Ok((of_job.settings.clone().into_owned(), remarks))
 }

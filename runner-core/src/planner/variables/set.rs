@@ -1,7 +1,7 @@
 //! A list of variables that can be asked.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::expand::{TooLong, expand};
 use crate::job::Variable;
@@ -73,6 +73,23 @@ impl VariableSet {
     }
 }
 
+/// The names whose last variable is not public, sorted.
+fn private(job: &[Variable]) -> Vec<&str> {
+    let mut out = HashSet::new();
+    for variable in job {
+        if !variable.public {
+            out.insert(variable.key.as_str());
+        } else if !out.is_empty() {
+            // A later one of the same name decides.
+            out.remove(variable.key.as_str());
+        }
+    }
+    // They are few: to look for a name among them costs less than its hash.
+    let mut out: Vec<_> = out.into_iter().collect();
+    out.sort_unstable();
+    out
+}
+
 fn file_path(temp: &str, key: &str) -> String {
     format!("{temp}/{key}")
 }
@@ -89,6 +106,11 @@ impl<'p> PlanLookup<'p> {
     /// Of this plan's variables.
     pub fn new(plan: &'p Plan) -> Self {
         Self { plan, last: plan.variables.iter().map(|v| (v.key.as_str(), v)).collect() }
+    }
+
+    /// Whose variables they are.
+    pub fn plan(&self) -> &'p Plan {
+        self.plan
     }
 
     /// What a reference to this name is replaced by: for a file variable the path.
@@ -113,14 +135,19 @@ impl<'p> PlanLookup<'p> {
     /// see it: variables that the runner or its configuration sets, and the job's public ones.
     /// Each name once, in order. `job` is [`Job::variables`](crate::job::Job::variables).
     pub fn container_environment(&self, job: &[Variable]) -> Vec<(&'p str, Cow<'p, str>)> {
-        let of_job: HashMap<_, _> = job.iter().map(|v| (v.key.as_str(), v.public)).collect();
+        // Most of a job's variables are public, and most lists have each name once: what is usual
+        // needs no look-up.
+        let private = private(job);
+        let each_once = self.last.len() == self.plan.variables.len();
         self.plan
             .variables
             .iter()
             .filter(|variable| {
                 let key = variable.key.as_str();
-                let counts = self.last.get(key).is_some_and(|last| std::ptr::eq(*last, *variable));
-                counts && key != super::TLS_KEY && of_job.get(key).copied().unwrap_or(true)
+                let last = || self.last.get(key).is_some_and(|last| std::ptr::eq(*last, *variable));
+                (each_once || last())
+                    && key != super::TLS_KEY
+                    && private.binary_search(&key).is_err()
             })
             .map(|variable| (variable.key.as_str(), self.exported(variable)))
             .collect()

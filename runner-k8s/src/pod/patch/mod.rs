@@ -16,8 +16,6 @@ use crate::settings::{PatchKind, PatchSource, PodPatch};
 
 /// What the names of the runner's own volumes begin with.
 const OWN: &str = "podwright-";
-/// Largest patch: twice what a pod may take.
-const LARGEST: usize = 2 << 20;
 
 /// Applies patches in order.
 ///
@@ -30,16 +28,12 @@ pub(super) fn apply(spec: &mut Value, patches: &[PodPatch]) -> Result<(), PodErr
         let failed = |why: String| {
             PodError(format!("pod_spec {:?} of this runner cannot be applied: {why}", patch.name))
         };
-        let text = match &patch.source {
-            PatchSource::Text(text) => text,
+        let value = match &patch.source {
+            PatchSource::Read(value) => Value::clone(value),
+            PatchSource::Text(text) => PatchSource::read(text).map_err(&failed)?,
             // Whoever builds the pod reads files first, because that takes time.
             PatchSource::File(path) => return Err(failed(format!("{path} was not read"))),
         };
-        if text.len() > LARGEST {
-            return Err(failed(format!("{} bytes are more than {LARGEST}", text.len())));
-        }
-        let value: Value = serde_saphyr::from_str(text)
-            .map_err(|error| failed(format!("it is neither YAML nor JSON: {error}")))?;
         one(spec, patch.kind, value).map_err(failed)?;
     }
     if patches.is_empty() { Ok(()) } else { before.survive(spec) }
