@@ -37,6 +37,10 @@ chaos-processes seed="1" runs="200":
     PODWRIGHT_SEED={{ seed }} PODWRIGHT_RUNS={{ runs }} \
         cargo test -p runner-bin --test e2e processes -- --nocapture
 
+# The book of docs/ into target/book, and every link of the repository's documents.
+book:
+    .ci/run book
+
 # Licences, sources and duplicate versions.
 deny:
     cargo deny check bans licenses sources
