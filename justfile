@@ -7,18 +7,6 @@ _default:
 check:
     .ci/run core_tree fmt clippy docs
 
-# Every library without default features, and with each of its features alone.
-features:
-    .ci/run features
-
-# The book in target/book, and every link of it.
-book:
-    .ci/run book
-
-# Somebody else's project that depends on the crates by path.
-outside:
-    .ci/run outside
-
 # All tests.
 test:
     .ci/run test
@@ -52,46 +40,6 @@ chaos-processes seed="1" runs="200":
 # Licences, sources and duplicate versions.
 deny:
     cargo deny check bans licenses sources
-
-# Known vulnerabilities of what is linked; asks the advisory database.
-advisories:
-    cargo deny check advisories
-
-# How long the libraries take to build from nothing, how many crates that is, and how large the programs are.
-sizes *args:
-    benches/sizes {{ args }}
-
-# The toolchain is the oldest one that the crates say they build with.
-msrv:
-    .ci/run msrv
-
-# The crates with the oldest versions of their dependencies that they say they build with.
-minimal-versions:
-    .ci/run minimal_versions
-
-# Each crate as it would be published, built from its package alone.
-package:
-    .ci/run package
-
-# What changed in the libraries since the last release, if anything breaks. Needs cargo-semver-checks.
-semver:
-    .ci/run semver
-
-# Whether this tag may become a release.
-release-check tag:
-    deploy/release/check {{ tag }}
-
-# What a user notices about a version.
-release-notes version:
-    @deploy/release/notes {{ version }}
-
-# The files of a release, in target/dist: programs, images, charts, bills of materials, sums.
-dist:
-    deploy/release/dist
-
-# Publishes the libraries, in the order in which they need each other. CARGO_REGISTRY_TOKEN says as whom.
-publish *args:
-    cargo publish --workspace --locked {{ args }}
 
 # A container image as a tar file, without a registry and without a Docker engine: just image [--target official-chart] [--arch arm64] …
 image *args:
