@@ -20,6 +20,7 @@ mod manager;
 mod node;
 mod run;
 mod serve;
+mod symptoms;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -284,6 +284,11 @@ impl Machine {
         self.actions.push(Action::Emit(event));
     }
 
+    /// Whether the agent was heard.
+    pub(super) fn has_heard(&self) -> bool {
+        self.said_running
+    }
+
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended { .. })
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TraceSummary, Verdict};
+use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, Beat, ContainerFrame, ContainerState, Hello, MOST_ASKS,
     ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
@@ -145,7 +146,8 @@ fn the_agent_is_reached_as_soon_as_the_helper_runs() {
         until: Offset::ZERO,
     };
     assert_eq!(bench.is(Input::Linked), [Action::Send(ManagerFrame::Hello(hello))]);
-    assert_eq!(bench.welcome(), [Action::Settled, Action::Emit(JobEvent::Running)]);
+    let events = Action::Listen(POD_EVENTS.into());
+    assert_eq!(bench.welcome(), [Action::Settled, Action::Emit(JobEvent::Running), events]);
 }
 
 #[test]

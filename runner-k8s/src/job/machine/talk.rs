@@ -5,6 +5,7 @@ use std::time::Duration;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::{InfraKind, Outcome, StageReport, Verdict};
+use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, DisruptionFrame, Hello, MOST_ASKS, ManagerFrame,
     RefusalReason, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
@@ -131,6 +132,7 @@ impl Machine {
                 self.send_stop();
                 self.told.clear();
                 self.told_grace = None;
+                self.actions.push(Action::Listen(POD_EVENTS.to_owned()));
                 self.tell_of_others();
                 self.tell_of_grace();
             }
