@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
-use runner_core::outcome::{Infra, InfraKind, Outcome, TraceSummary, Verdict};
+use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TraceSummary, Verdict};
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, Beat, ContainerFrame, ContainerState, Hello, MOST_ASKS,
-    ManagerFrame, RefusalReason, Refused, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
+    ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
+    Welcome,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -702,4 +703,35 @@ fn a_pod_that_is_taken_away_with_its_node_is_given_up_after_a_minute_of_silence(
     bench.is(Input::Unlinked("gone".into()));
     assert_eq!(ended(&bench.pass(59)), None);
     assert!(ended(&bench.pass(1)).is_some());
+}
+
+#[test]
+fn stages_that_an_agent_makes_up_without_end_are_not_kept() {
+    let mut bench = Bench::following();
+    let long = "n".repeat(100_000);
+    let report = |number: u64, name: &str, outcome| StageReport {
+        name: format!("{name}{number}"),
+        started_ms: number,
+        took_ms: 1,
+        outcome,
+    };
+    let mut kept = 0;
+    for number in 0..1000 {
+        let lie = Outcome::Infra(Infra::new(InfraKind::System, long.clone()));
+        for report in [
+            report(number, &long, Outcome::Exited(0)),
+            report(number, "lie", lie),
+            report(number, "short", Outcome::Exited(0)),
+        ] {
+            let frame = AgentFrame::Stage(StageFrame::Finished(report));
+            for action in bench.is(Input::Frame(frame)) {
+                let Action::Emit(JobEvent::StageFinished(report)) = action else { continue };
+                assert!(report.name.starts_with("short"), "{}", report.name.len());
+                kept += 1;
+            }
+        }
+        let frame = AgentFrame::Stage(StageFrame::Started { name: format!("{long}{number}") });
+        assert!(bench.is(Input::Frame(frame)).is_empty());
+    }
+    assert_eq!(kept, 256);
 }
