@@ -30,7 +30,7 @@ fuzz target seconds="60":
 # So many runs of managers, jobs and faults from a seed on, in one process and without time.
 chaos seed="1" runs="10000":
     CHAOS_SEED={{ seed }} CHAOS_RUNS={{ runs }} CHAOS_JOBS=20 CHAOS_FAULTS=40 \
-        cargo test -p runner-bin --test chaos whatever -- --nocapture
+        cargo test --profile chaos -p runner-bin --test chaos whatever -- --nocapture
 
 # The same with real processes and sockets.
 chaos-processes seed="1" runs="200":

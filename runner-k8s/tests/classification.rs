@@ -9,7 +9,9 @@ use rstest::rstest;
 use runner_core::executor::ExecutorErrorKind;
 use runner_core::outcome::InfraKind::{self, Configuration, System};
 use runner_core::outcome::Outcome;
-use runner_k8s::classify::{ApiErrorKind, Sighting, api_error, executor_error, sight, worst};
+use runner_k8s::classify::{
+    ApiErrorKind, Sighting, Whole, api_error, executor_error, sight, worst,
+};
 use runner_k8s::watch::PodView;
 use serde_json::Value;
 
@@ -82,7 +84,7 @@ fn an_undisturbed_pod_never_looks_like_an_end() {
     let last = all.last().unwrap();
     assert!(last.helper_over && last.all_started);
     let verdict = last.verdict.as_ref().expect("the termination message is a verdict");
-    assert_eq!(worst(Some(verdict), None), Outcome::Exited(0));
+    assert_eq!(worst(Some(verdict), None, Whole::Yes), Outcome::Exited(0));
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn no_recording_without_a_verdict_is_ever_a_success() {
             continue;
         };
         for sighting in sightings(name) {
-            let outcome = worst(sighting.verdict.as_ref(), sighting.end.as_ref());
+            let outcome = worst(sighting.verdict.as_ref(), sighting.end.as_ref(), Whole::Yes);
             assert!(!outcome.is_success() || sighting.verdict.is_some(), "{name}: {sighting:?}");
             seen += 1;
         }

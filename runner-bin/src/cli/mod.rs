@@ -17,7 +17,7 @@ use crate::commands::{
 use crate::config::{self, LogFormat, LogLevel, Severity};
 use crate::demo::Cluster;
 use crate::run::{Overrides, RunOptions};
-use crate::{demo, logging, run};
+use crate::{demo, logging, run, version};
 
 /// Runs CI jobs on Kubernetes, a pod for each job.
 ///
@@ -320,8 +320,8 @@ fn begin(overrides: &Overrides) {
         arch = std::env::consts::ARCH,
         os = std::env::consts::OS,
         pid = std::process::id(),
-        revision = generate::REVISION,
-        version = env!("CARGO_PKG_VERSION"),
+        revision = version::REVISION,
+        version = version::VERSION,
         "Runtime platform"
     );
 }

@@ -14,7 +14,7 @@ use super::cache;
 use super::findings::{Findings, Severity};
 use super::kubernetes;
 use super::lines::{line_of, parse_path};
-use super::raw::{RawConfig, RawRunner, RawSessionServer};
+use super::raw::{RawBootVerify, RawConfig, RawRunner, RawSessionServer};
 use super::resolved::{
     Config, LogFormat, LogLevel, OnTerminate, RunnerConfig, SessionServerConfig, TlsFiles,
     TokenLife,
@@ -44,7 +44,10 @@ pub(crate) struct Reading {
 /// Reads a configuration.
 pub(crate) fn read(text: &str, surroundings: &Surroundings<'_>) -> Reading {
     let mut findings = Findings::default();
-    let table = walk(text, &mut findings).unwrap_or_default();
+    let Some(table) = walk(text, &mut findings) else {
+        // Not TOML: what the rest means cannot be said.
+        return Reading { config: None, findings, table: toml::Table::new() };
+    };
     let raw = match table.clone().try_into::<RawConfig>() {
         Ok(raw) => raw,
         Err(error) => {
@@ -233,6 +236,7 @@ impl Reader<'_> {
                 .upload_timeout
                 .and_then(|time| time.positive())
                 .unwrap_or(Duration::from_secs(3600)),
+            boot_verify: boot_verify(&raw.experimental.boot_verify),
             cache,
             kubernetes: settings,
             fault: self.fault(index, before),
@@ -381,6 +385,11 @@ fn session_server(raw: RawSessionServer) -> SessionServerConfig {
         certificate_file: path(raw.certificate_file),
         key_file: path(raw.key_file),
     }
+}
+
+fn boot_verify(raw: &RawBootVerify) -> Option<Duration> {
+    let limit = raw.timeout.and_then(|time| time.positive()).unwrap_or(Duration::from_secs(300));
+    (raw.enabled == Some(true)).then_some(limit)
 }
 
 fn seconds(value: Option<i64>) -> Option<Duration> {

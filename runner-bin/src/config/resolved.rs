@@ -97,6 +97,8 @@ pub(crate) struct RunnerConfig {
     pub(crate) get_sources_timeout: Option<Duration>,
     pub(crate) debug_trace_disabled: bool,
     pub(crate) upload_timeout: Duration,
+    /// How long the job at the start may take. `None`: there is none.
+    pub(crate) boot_verify: Option<Duration>,
     /// Where caches go, without what follows from the token. `None`: nowhere.
     pub(crate) cache: Option<CacheSettings>,
     /// `None` together with a fault.

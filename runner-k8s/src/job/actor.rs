@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use runner_core::executor::{JobEvent, Stop};
+use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
+use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
 };
@@ -19,13 +20,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, trace, warn};
 
 use super::door::Whereabouts;
+use super::events::EventListener;
 use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
 use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
 use super::milestones::Milestones;
 use super::shared::Shared;
-use super::warnings;
+use super::warnings::{self, Wanted};
 use crate::announce::News;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
@@ -253,8 +255,7 @@ impl Actor {
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(JobEvent::Ended(end)) => {
-                let end =
-                    warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, end).await;
+                let end = self.with_events(end).await;
                 self.tell(JobEvent::Ended(end));
             }
             Action::Emit(event) => self.tell(event),
@@ -275,6 +276,21 @@ impl Actor {
             Action::Settled => self.claimed.lock().await.forget_content(),
             Action::Superseded => self.tell(JobEvent::Superseded),
         }
+    }
+
+    /// The end, with what Kubernetes says about the pod where that is what failed.
+    async fn with_events(&mut self, end: JobEnd) -> JobEnd {
+        let claimed = self.claimed.lock().await;
+        let listens = claimed.body().listens.clone();
+        drop(claimed);
+        let all = listens.is_some_and(|listens| listens.containers.iter().any(|c| c == POD_EVENTS));
+        let wanted = match all {
+            // The agent has said them, as far as there was one.
+            true if !self.machine.has_heard() => Wanted::All,
+            _ if self.shared.settings.print_pod_warning_events => Wanted::Warnings,
+            _ => return end,
+        };
+        warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, wanted, end).await
     }
 
     fn announce(&self, news: &News) {
@@ -330,6 +346,14 @@ impl Actor {
         let claimed = self.claimed.lock().await;
         let Some(listens) = &claimed.body().listens else { return };
         if !listens.containers.contains(&container) {
+            return;
+        }
+        if container == POD_EVENTS {
+            self.listeners.add_events(EventListener {
+                client: self.shared.clients.api.clone(),
+                namespace: self.namespace.clone(),
+                uid: self.uid.clone(),
+            });
             return;
         }
         let listener = Listener {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_core::plan::{Companions, ServicePlan};
+use runner_core::plan::{Companions, Disruption, POD_EVENTS, ServicePlan};
 
 use super::containers::starts_by_entrypoint;
 use super::environment::Masks;
@@ -11,11 +11,16 @@ use super::{BUILD, PodError, PodInput};
 use crate::record::Listens;
 use crate::settings::ServicesWait;
 
+/// The feature flag with which all that Kubernetes says about the pod is shown.
+pub(crate) const PRINT_EVENTS: &str = "FF_PRINT_POD_EVENTS";
+
 /// See [`around`].
 #[derive(Debug, Default)]
 pub(crate) struct Around {
     /// For the plan.
     pub(crate) companions: Companions,
+    /// For the plan: what to do when the pod is told to end.
+    pub(crate) disruption: Disruption,
     /// For the plan: the image's own entry point starts the agent.
     pub(crate) entrypoint: Option<Duration>,
     /// For the record.
@@ -33,6 +38,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     // Only their own variables say what is to be checked.
     let masks = Masks::of(input.plan());
     let mut services: Vec<ServicePlan> = services(input, lookup, &[], &masks)?.plans()?;
+    let disruption = input.settings.disruption(input.plan(), services.len());
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
         ServicesWait::AtMost(limit) => Some(limit),
@@ -49,12 +55,15 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
         false => Vec::new(),
     };
     containers.extend(entrypoint.map(|_| BUILD.to_owned()));
+    let events = lookup.setting(PRINT_EVENTS) == Some("true");
+    containers.extend(events.then(|| POD_EVENTS.to_owned()));
     let limit = input.plan().log.limit;
     Ok(Around {
         companions: match services.is_empty() {
-            true => Companions::default(),
-            false => Companions { services, wait, logs },
+            true => Companions { events, ..Companions::default() },
+            false => Companions { services, wait, logs, events },
         },
+        disruption,
         entrypoint,
         listens: (!containers.is_empty()).then_some(Listens { containers, limit }),
     })

@@ -62,7 +62,7 @@ impl RecordBody {
 /// Whose output is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
-    /// Names of containers.
+    /// Names of containers, or [`POD_EVENTS`](runner_core::plan::POD_EVENTS).
     pub containers: Vec<String>,
     /// Most bytes of each: the trace has no room for more.
     pub limit: u64,

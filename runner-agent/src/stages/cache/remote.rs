@@ -17,7 +17,7 @@ use crate::stages::growing::Growing;
 use crate::stages::transfer::{chain, client, is_passing, request};
 
 /// Pauses between tries, as GitLab Runner makes them: three tries in all.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1); 2];
+pub(super) const PAUSES: [Duration; 2] = [Duration::from_secs(1); 2];
 /// Most bytes of an error's text that are looked at.
 const ERROR_TEXT: usize = 16 * 1024;
 
@@ -181,13 +181,13 @@ impl Remote<'_> {
     }
 }
 
-fn prepared(client: &Client, transfer: &HttpTransfer) -> Option<RequestBuilder> {
+pub(super) fn prepared(client: &Client, transfer: &HttpTransfer) -> Option<RequestBuilder> {
     let url = Url::parse(transfer.url.expose()).ok()?;
     Some(request(client, transfer, url))
 }
 
 /// `received: 403 Forbidden. Request failed with code: AccessDenied, message: …`
-async fn refusal(mut response: Response) -> String {
+pub(super) async fn refusal(mut response: Response) -> String {
     let status = response.status();
     let mut body = Vec::new();
     while let Ok(Some(bytes)) = response.chunk().await {
@@ -197,11 +197,7 @@ async fn refusal(mut response: Response) -> String {
         }
     }
     let body = String::from_utf8_lossy(&body);
-    let tag = |name: &str| {
-        let from = body.split_once(&format!("<{name}>"))?.1;
-        Some(from.split_once(&format!("</{name}>"))?.0.to_owned())
-    };
-    match (tag("Code"), tag("Message")) {
+    match (tag(&body, "Code"), tag(&body, "Message")) {
         (Some(code), Some(message)) => {
             format!("received: {status}. Request failed with code: {code}, message: {message}")
         }
@@ -209,8 +205,14 @@ async fn refusal(mut response: Response) -> String {
     }
 }
 
+/// What stands between the first tags of this name.
+pub(super) fn tag(body: &str, name: &str) -> Option<String> {
+    let from = body.split_once(&format!("<{name}>"))?.1;
+    Some(from.split_once(&format!("</{name}>"))?.0.to_owned())
+}
+
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
-fn http_date(seconds: i64) -> Option<String> {
+pub(super) fn http_date(seconds: i64) -> Option<String> {
     let time = Timestamp::from_second(seconds).ok()?.to_zoned(TimeZone::UTC);
     Some(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }

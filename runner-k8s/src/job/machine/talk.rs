@@ -5,9 +5,10 @@ use std::time::Duration;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::{InfraKind, Outcome, Verdict};
+use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
-    AgentFrame, AnswerFrame, AskFrame, Hello, MOST_ASKS, ManagerFrame, RefusalReason, StageFrame,
-    StopFrame, StopMode, WIRE_VERSION, Want,
+    AgentFrame, AnswerFrame, AskFrame, DisruptionFrame, Hello, MOST_ASKS, ManagerFrame,
+    RefusalReason, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
 };
 use tokio::time::Instant;
 
@@ -75,6 +76,9 @@ impl Machine {
     }
 
     pub(super) fn on_unlinked(&mut self, now: Instant, message: String) {
+        if self.is_welcome() {
+            self.unheard_from(now);
+        }
         match &mut self.state {
             State::Following { .. } => {
                 self.last_problem = Some(message);
@@ -86,6 +90,9 @@ impl Machine {
     }
 
     pub(super) fn relink(&mut self, now: Instant) {
+        if self.is_welcome() {
+            self.unheard_from(now);
+        }
         self.actions.push(Action::Unlink);
         self.pause(now, None);
     }
@@ -109,7 +116,10 @@ impl Machine {
                 // All changes of stages come again; known ones are not said twice.
                 self.send_stop();
                 self.told.clear();
+                self.told_grace = None;
+                self.actions.push(Action::Listen(POD_EVENTS.to_owned()));
                 self.tell_of_others();
+                self.tell_of_grace();
             }
             AgentFrame::Refused(refused) => match refused.reason {
                 RefusalReason::Superseded => {
@@ -157,6 +167,19 @@ impl Machine {
             self.told.retain(|told| told.name != seen.name);
             self.told.push(seen.clone());
             self.actions.push(Action::Send(ManagerFrame::Container(seen.clone())));
+        }
+    }
+
+    /// Says how long the pod has, once it is being taken away: perhaps less than the agent believes.
+    pub(super) fn tell_of_grace(&mut self) {
+        let Some(grace) = self.sighting.grace.filter(|grace| self.told_grace != Some(*grace))
+        else {
+            return;
+        };
+        if self.is_welcome() && self.verdict.is_none() {
+            self.told_grace = Some(grace);
+            let frame = DisruptionFrame { grace_s: grace.as_secs() };
+            self.actions.push(Action::Send(ManagerFrame::Disruption(frame)));
         }
     }
 
@@ -269,7 +292,9 @@ impl Machine {
         if !self.is_welcome() || self.verdict.is_some() {
             return;
         }
-        let mode = match (&self.ending, self.stop) {
+        // The kubelet has told the agent, which knows what to do then.
+        let ending = self.ending.as_ref().filter(|ending| !ending.end.disruption);
+        let mode = match (ending, self.stop) {
             (Some(_), _) | (None, Some((Stop::Abort, _))) => StopMode::Abort,
             (None, Some((Stop::Cancel, _))) => StopMode::Cancel,
             (None, None) => return,
