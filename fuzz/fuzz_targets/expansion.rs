@@ -70,6 +70,8 @@ fn naive(text: &str, values: &HashMap<&str, &str>) -> String {
         };
         match name.as_str() {
             "$" => out.push('$'),
+            // `${}` is eaten, even if somebody has a variable without a name.
+            "" => {}
             name if name.len() == 1 && name != "-" && SPECIAL.contains(name) => {}
             name => out.push_str(values.get(name).copied().unwrap_or_default()),
         }

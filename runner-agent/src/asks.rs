@@ -85,14 +85,14 @@ impl Asks {
 mod tests {
     use std::time::Duration;
 
-    use runner_core::cache::{CacheAction, CacheRequest, CacheScope};
+    use runner_core::cache::{CacheAction, CacheRequest, CacheScope, Uploads};
     use runner_core::wire::AnswerFrame;
 
     use super::Asks;
 
     fn request() -> CacheRequest {
         CacheRequest {
-            scope: CacheScope { prefix: "p".into(), grant: "g".into() },
+            scope: CacheScope { prefix: "p".into(), grant: "g".into(), uploads: Uploads::Whole },
             object: "o".into(),
             action: CacheAction::Get,
             lasts: Duration::from_secs(1),

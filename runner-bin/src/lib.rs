@@ -13,6 +13,7 @@ mod run;
 mod sessions;
 mod system_id;
 mod traces;
+mod version;
 
 use std::path::Path;
 use std::process::ExitCode;

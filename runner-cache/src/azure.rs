@@ -13,7 +13,7 @@ use reqsign_core::{Context, Error, Granter, Result, Signer};
 use crate::metadata;
 use crate::names::in_path;
 use crate::settings::AzureSettings;
-use crate::store::{Ask, parts};
+use crate::store::{Ask, parts, whole_only};
 
 pub(crate) struct Azure {
     settings: AzureSettings,
@@ -66,6 +66,7 @@ impl Azure {
         let (method, headers) = match ask {
             Ask::Get => (Method::GET, Vec::new()),
             Ask::Head => (Method::HEAD, Vec::new()),
+            Ask::Step(_) => return Err(whole_only()),
             Ask::Put { key } => {
                 let mut headers = vec![("x-ms-blob-type", "BlockBlob".to_owned())];
                 headers.extend(metadata::value(key).map(|key| ("x-ms-meta-cachekey", key)));

@@ -13,7 +13,7 @@ use reqsign_google::{
 use crate::metadata;
 use crate::names::in_path;
 use crate::settings::{GcsLogin, GcsSettings};
-use crate::store::{Ask, parts};
+use crate::store::{Ask, parts, whole_only};
 
 pub(crate) struct Gcs {
     settings: GcsSettings,
@@ -46,6 +46,7 @@ impl Gcs {
         let (method, headers) = match ask {
             Ask::Get => (Method::GET, Vec::new()),
             Ask::Head => (Method::HEAD, Vec::new()),
+            Ask::Step(_) => return Err(whole_only()),
             Ask::Put { key } => (Method::PUT, self.put_headers(key)),
         };
         let mut parts = parts(method, &address, headers)?;

@@ -1,7 +1,7 @@
 //! Names of objects, and who may use which.
 
 use reqsign_core::hash::hex_hmac_sha256;
-use runner_core::cache::CacheScope;
+use runner_core::cache::{CacheScope, Uploads};
 use runner_core::job::Job;
 
 use crate::settings::CacheSettings;
@@ -18,7 +18,7 @@ pub(crate) fn scope(settings: &CacheSettings, job: &Job) -> CacheScope {
     let clean: Vec<_> = clean.filter(|part| !matches!(*part, "" | ".")).collect();
     let prefix = clean.join("/");
     let grant = grant(settings, &prefix);
-    CacheScope { prefix, grant: grant.into() }
+    CacheScope { prefix, grant: grant.into(), uploads: Uploads::default() }
 }
 
 /// Whether the scope is one that a manager of this runner has made.
@@ -40,6 +40,11 @@ fn grant(settings: &CacheSettings, prefix: &str) -> String {
 pub(crate) fn object(scope: &CacheScope, name: &str) -> Option<String> {
     let is_inside = name.split('/').all(|part| !matches!(part, "" | "." | ".."));
     (is_inside && !name.contains('\0')).then(|| format!("{}/{name}", scope.prefix))
+}
+
+/// A text as a value in an address' query.
+pub(crate) fn in_query(text: &str) -> String {
+    in_path(text).replace('/', "%2F")
 }
 
 /// The name as a path of an address.

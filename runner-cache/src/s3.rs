@@ -14,9 +14,9 @@ use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
 use crate::metadata;
-use crate::names::in_path;
+use crate::names::{in_path, in_query};
 use crate::settings::{Encryption, S3Login, S3Settings};
-use crate::store::{Ask, parts};
+use crate::store::{Ask, Step, parts};
 
 /// The region of buckets whose server does not know regions.
 const NO_REGION: &str = "us-east-1";
@@ -50,6 +50,15 @@ impl S3 {
             Ask::Get => (Method::GET, Vec::new(), read),
             Ask::Head => (Method::HEAD, Vec::new(), read),
             Ask::Put { key } => (Method::PUT, self.put_headers(key), write),
+            // What is said about the object is said at the beginning.
+            Ask::Step(Step::Begin { key }) => (Method::POST, self.put_headers(key), write),
+            Ask::Step(Step::Part { .. }) => (Method::PUT, Vec::new(), write),
+            Ask::Step(Step::Finish { .. }) => (Method::POST, Vec::new(), write),
+            Ask::Step(Step::Abandon { .. }) => (Method::DELETE, Vec::new(), write),
+        };
+        let address = match ask {
+            Ask::Step(step) => format!("{address}?{}", query(step)),
+            _ => address,
         };
         let mut parts = parts(method, &address, headers)?;
         signer.sign(&mut parts, Some(lasts)).await?;
@@ -131,6 +140,19 @@ impl S3 {
         let region = region.and_then(|region| region.to_str().ok()).unwrap_or(NO_REGION);
         debug!(bucket, region, "the bucket's region");
         region.to_owned()
+    }
+}
+
+/// Which step of which upload an address is for.
+fn query(step: &Step<'_>) -> String {
+    match step {
+        Step::Begin { .. } => "uploads=".to_owned(),
+        Step::Part { upload, number } => {
+            format!("partNumber={number}&uploadId={}", in_query(upload))
+        }
+        Step::Finish { upload } | Step::Abandon { upload } => {
+            format!("uploadId={}", in_query(upload))
+        }
     }
 }
 

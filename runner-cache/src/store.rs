@@ -8,7 +8,8 @@ use http::request::Parts;
 use http::{Method, Request};
 use reqsign_core::{Context, Error, ErrorKind, Result as SignResult};
 use runner_core::cache::{
-    CacheAction, CacheError, CacheErrorKind, CacheRequest, CacheScope, CacheStore,
+    CacheAction, CacheError, CacheErrorKind, CacheRequest, CacheScope, CacheStore, MOST_PARTS,
+    PART, Uploads,
 };
 use runner_core::job::Job;
 use runner_core::plan::{HttpBody, HttpTransfer};
@@ -34,7 +35,25 @@ const LARGEST_AZURE_PUT: u64 = 5000 << 20;
 pub(crate) enum Ask<'a> {
     Get,
     Head,
-    Put { key: &'a str },
+    Put {
+        key: &'a str,
+    },
+    /// A step of an upload in parts.
+    Step(Step<'a>),
+}
+
+/// What S3 calls a multipart upload.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    Begin { key: &'a str },
+    Part { upload: &'a str, number: u32 },
+    Finish { upload: &'a str },
+    Abandon { upload: &'a str },
+}
+
+/// What a store says that takes whole objects only.
+pub(crate) fn whole_only() -> Error {
+    Error::request_invalid("this cache server takes archives as a whole only")
 }
 
 /// Caches in a bucket.
@@ -84,7 +103,15 @@ impl ObjectCache {
         Self { settings, backend }
     }
 
-    /// Largest archive that can be handed over.
+    /// Whether an archive that reaches to the end of this part is not too large.
+    fn takes_part(&self, number: u32, length: u64) -> bool {
+        let before = u64::from(number.saturating_sub(1)) * PART;
+        (1..=MOST_PARTS).contains(&number)
+            && length <= PART
+            && (self.settings.max_archive == 0 || before + length <= self.settings.max_archive)
+    }
+
+    /// Largest archive that can be handed over in one request.
     fn largest(&self) -> u64 {
         let largest = match self.settings.bucket {
             settings::Bucket::Azure(_) => LARGEST_AZURE_PUT,
@@ -100,7 +127,13 @@ impl ObjectCache {
 #[async_trait]
 impl CacheStore for ObjectCache {
     fn scope(&self, job: &Job) -> CacheScope {
-        scope(&self.settings, job)
+        let uploads = match self.settings.bucket {
+            Bucket::S3(_) => Uploads::Parts,
+            // Google's and Azure's ways are others, and there is no real server to try them with: an archive
+            // waits in the pod's file system there until it is whole.
+            Bucket::Gcs(_) | Bucket::Azure(_) => Uploads::Whole,
+        };
+        CacheScope { uploads, ..scope(&self.settings, job) }
     }
 
     async fn sign(&self, request: &CacheRequest) -> Result<HttpTransfer, CacheError> {
@@ -117,6 +150,15 @@ impl CacheStore for ObjectCache {
                 return Err(refused("the archive is larger than one request can bring"));
             }
             CacheAction::Put { key, .. } => Ask::Put { key },
+            CacheAction::Begin { key } => Ask::Step(Step::Begin { key }),
+            CacheAction::Part { upload, number, length } => {
+                if !self.takes_part(*number, *length) {
+                    return Err(refused("the archive is larger than this store takes"));
+                }
+                Ask::Step(Step::Part { upload, number: *number })
+            }
+            CacheAction::Finish { upload } => Ask::Step(Step::Finish { upload }),
+            CacheAction::Abandon { upload } => Ask::Step(Step::Abandon { upload }),
         };
         let lasts = request.lasts.clamp(SHORTEST, LONGEST);
         let signed = match &self.backend {

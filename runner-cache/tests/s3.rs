@@ -121,6 +121,71 @@ async fn stages_70_a_real_server_takes_what_is_signed() {
     assert_eq!(std::fs::read(server.root.path().join(place)).unwrap(), b"content");
 }
 
+fn tag<'t>(text: &'t str, name: &str) -> &'t str {
+    let from = text.split_once(&format!("<{name}>")).unwrap().1;
+    from.split_once(&format!("</{name}>")).unwrap().0
+}
+
+#[tokio::test]
+async fn stages_78_a_real_server_takes_an_object_in_parts() {
+    let server = server().await;
+    let store = store(&server, "secret", None);
+    let object = "a b/ü";
+    let begin = sign(&store, object, CacheAction::Begin { key: "the key".into() }).await;
+    let answer = send(&begin, "").await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let upload = tag(&answer.text().await.unwrap(), "UploadId").to_owned();
+    let contents = ["a".repeat(8 << 20), "b".repeat(8 << 20), "end".to_owned()];
+    let mut list = String::new();
+    for (content, number) in contents.iter().zip(1..) {
+        let length = content.len() as u64;
+        let part = CacheAction::Part { upload: upload.clone(), number, length };
+        let answer = send(&sign(&store, object, part).await, content).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{number}");
+        let etag = answer.headers()["etag"].to_str().unwrap();
+        list += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+    }
+    let list = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
+    let finish = sign(&store, object, CacheAction::Finish { upload: upload.clone() }).await;
+    // The address of one upload is none for another.
+    let mut other = finish.clone();
+    other.url = other.url.expose().replace(&upload, "00000000-0000-0000-0000-000000000000").into();
+    assert_eq!(send(&other, &list).await.status(), StatusCode::FORBIDDEN);
+    let answer = send(&finish, &list).await;
+    assert_eq!(answer.status(), StatusCode::OK, "{}", answer.text().await.unwrap());
+    let answer = send(&sign(&store, object, CacheAction::Head).await, "").await;
+    assert_eq!(answer.headers()["x-amz-meta-cachekey"], "the key");
+    let answer = send(&sign(&store, object, CacheAction::Get).await, "").await;
+    assert!(answer.text().await.unwrap() == contents.concat());
+}
+
+#[tokio::test]
+async fn stages_78_an_upload_that_is_abandoned_leaves_nothing() {
+    let server = server().await;
+    let store = store(&server, "secret", None);
+    let begin = sign(&store, "key", CacheAction::Begin { key: "k".into() }).await;
+    let answer = send(&begin, "").await.text().await.unwrap();
+    let upload = tag(&answer, "UploadId").to_owned();
+    let part = CacheAction::Part { upload: upload.clone(), number: 1, length: 1 };
+    assert_eq!(send(&sign(&store, "key", part.clone()).await, "x").await.status(), StatusCode::OK);
+    let abandon = sign(&store, "key", CacheAction::Abandon { upload }).await;
+    assert!(send(&abandon, "").await.status().is_success());
+    assert!(!send(&sign(&store, "key", part).await, "x").await.status().is_success());
+}
+
+#[tokio::test]
+async fn stages_78_a_real_server_gives_a_range_of_what_is_signed() {
+    let server = server().await;
+    let store = store(&server, "secret", None);
+    send(&sign(&store, "key", put("0123456789")).await, "0123456789").await;
+    let get = sign(&store, "key", CacheAction::Get).await;
+    let request = reqwest::Client::new().get(get.url.expose()).header("range", "bytes=2-4");
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(answer.headers()["content-range"], "bytes 2-4/10");
+    assert_eq!(answer.text().await.unwrap(), "234");
+}
+
 #[tokio::test]
 async fn an_address_is_good_for_one_thing_only() {
     let server = server().await;

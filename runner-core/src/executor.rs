@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, Offset};
 use crate::job::Job;
@@ -118,7 +119,8 @@ pub enum Stop {
 }
 
 /// What a manager has added to a job's trace, and to how it ended, that must survive the manager.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Remarks {
     /// Bytes before the job's own trace.
     pub before: Bytes,
@@ -247,6 +249,12 @@ pub trait JobHandle: Send {
 
     /// How the operator finds it, e.g. `namespace/pod`.
     fn place(&self) -> String;
+
+    /// Where a person finds the job at its source ([`Job::url`]), kept for managers that adopt it and
+    /// may have to say what they could not deliver. Default: it is not known.
+    fn url(&self) -> Option<String> {
+        None
+    }
 
     /// The way into the job for people. Default: there is none.
     fn door(&self) -> Option<Arc<dyn Door>> {

@@ -190,8 +190,10 @@ fn compile(marks: &[Mark]) -> Result<Vec<Step>, GlobError> {
                 continue;
             }
             if alone && end == marks.len() {
-                if matches!(steps.last(), Some(Step::Char('/'))) {
-                    // The `/` before it is optional: `a/**` matches `a`.
+                // Not what `Components` has swallowed.
+                let after_slash = matches!(steps.last(), Some(Step::Char('/')));
+                if after_slash && special(at - 1, '/') {
+                    // The `/` before it is optional: `a/**` matches `a`. An escaped one is not.
                     steps.pop();
                     steps.push(Step::Rest);
                 }
@@ -321,6 +323,8 @@ mod tests {
     #[case("a/**", "a/", true)]
     #[case("a/**", "a/b/c", true)]
     #[case("a/**", "ab", false)]
+    #[case("a\\/**", "a/b", true)]
+    #[case("a\\/**", "a", false)]
     #[case("**/c", "c", true)]
     #[case("**/c", "a/b/c", true)]
     #[case("**/c", "a/bc", false)]

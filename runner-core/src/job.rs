@@ -212,6 +212,33 @@ pub struct Variable {
     pub raw: bool,
 }
 
+impl Variable {
+    /// A variable with this value, which is shown in the log and may refer to others.
+    pub fn new(key: impl Into<String>, value: impl Into<Secret>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        Self { key, value, public: false, masked: false, file: false, raw: false }
+    }
+
+    /// The same with a value that never appears in the log, and that is taken as it is.
+    ///
+    /// ```
+    /// use runner_core::job::Variable;
+    ///
+    /// let token = Variable::new("TOKEN", "s3cr$t").secret();
+    /// assert!(token.masked && token.raw);
+    /// ```
+    #[must_use]
+    pub fn secret(self) -> Self {
+        Self { masked: true, raw: true, ..self }
+    }
+
+    /// The same as a file: the variable holds the path of a file with this content.
+    #[must_use]
+    pub fn in_file(self) -> Self {
+        Self { file: true, ..self }
+    }
+}
+
 /// One list of commands that share a shell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {

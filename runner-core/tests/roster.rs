@@ -178,3 +178,22 @@ async fn a_changed_runner_on_the_same_executor_does_not_search_for_jobs_again() 
     stop.stop(StopLevel::Drain);
     running.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn manager_25_a_runner_that_changes_every_second_still_asks_at_its_pace() {
+    let executor = Arc::new(Idle::default());
+    let sources = [Empty::new("a", 0), Empty::new("b", 0), Empty::new("c", 0)];
+    // Each time with settings of its own, as after a reload that changed them.
+    let changed = || sources.iter().map(|source| runner(source, &executor)).collect::<Vec<_>>();
+    let (control, stop, running) = start(4, changed());
+    for _ in 0..30 {
+        sleep(Duration::from_secs(1)).await;
+        control.set(Roster { concurrent: 4, runners: changed() });
+    }
+    for source in &sources {
+        let asked = source.seconds().len();
+        assert!((10..=11).contains(&asked), "{}: {:?}", source.name, source.seconds());
+    }
+    stop.stop(StopLevel::Drain);
+    running.await.unwrap();
+}

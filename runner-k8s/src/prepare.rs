@@ -60,11 +60,13 @@ pub(crate) async fn prepare(
     let names = names(runner, job.id, job.project.id, slot);
     let none = PlanItems::default();
     let input = PodInput { settings: &effective, runner, job, lookup, names: &names, items: &none };
-    let Around { companions, entrypoint, listens } = around(&input).map_err(|e| e.infra())?;
+    let Around { companions, disruption, entrypoint, listens } =
+        around(&input).map_err(|e| e.infra())?;
     let user = build_user(&effective, job);
     let unchanged = lines.is_empty()
         && entrypoint.is_none()
         && companions == plan.companions
+        && disruption == plan.disruption
         && user == plan.build_user;
     let json = match unchanged {
         true => plan.to_json(),
@@ -72,6 +74,7 @@ pub(crate) async fn prepare(
             let mut plan = plan.clone();
             plan.header.extend(lines.iter().cloned());
             (plan.companions, plan.entrypoint) = (companions, entrypoint);
+            plan.disruption = disruption;
             plan.build_user = user;
             plan.to_json()
         }

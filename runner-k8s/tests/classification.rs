@@ -8,8 +8,10 @@ use kube::core::Status;
 use rstest::rstest;
 use runner_core::executor::ExecutorErrorKind;
 use runner_core::outcome::InfraKind::{self, Configuration, System};
-use runner_core::outcome::Outcome;
-use runner_k8s::classify::{ApiErrorKind, Sighting, api_error, executor_error, sight, worst};
+use runner_core::outcome::{Outcome, TraceSummary, Verdict};
+use runner_k8s::classify::{
+    ApiErrorKind, Sighting, Whole, api_error, executor_error, sight, worst,
+};
 use runner_k8s::watch::PodView;
 use serde_json::Value;
 
@@ -82,7 +84,7 @@ fn an_undisturbed_pod_never_looks_like_an_end() {
     let last = all.last().unwrap();
     assert!(last.helper_over && last.all_started);
     let verdict = last.verdict.as_ref().expect("the termination message is a verdict");
-    assert_eq!(worst(Some(verdict), None), Outcome::Exited(0));
+    assert_eq!(worst(Some(verdict), None, Whole::Yes), Outcome::Exited(0));
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn no_recording_without_a_verdict_is_ever_a_success() {
             continue;
         };
         for sighting in sightings(name) {
-            let outcome = worst(sighting.verdict.as_ref(), sighting.end.as_ref());
+            let outcome = worst(sighting.verdict.as_ref(), sighting.end.as_ref(), Whole::Yes);
             assert!(!outcome.is_success() || sighting.verdict.is_some(), "{name}: {sighting:?}");
             seen += 1;
         }
@@ -172,4 +174,35 @@ fn k8s_53_a_refused_pod_is_a_system_failure_with_its_cause(
     };
     assert_eq!(infra.kind, System);
     assert!(infra.message.contains(words), "{infra:?}");
+}
+
+/// Whoever runs commands in `helper` can write the file and have the container killed for its memory.
+#[test]
+fn a_verdict_that_a_killed_helper_left_is_not_believed_while_it_comes_back() {
+    let recording = recording("watch-helper-restart.json");
+    let verdict = serde_json::to_string(&Verdict {
+        outcome: Outcome::Exited(0),
+        trace: TraceSummary::default(),
+        stages: Vec::new(),
+    });
+    let mut killed = 0;
+    for event in recording["events"].as_array().unwrap() {
+        let mut object = event["object"].clone();
+        // By pointer: an index would put `null` where a pod has none yet.
+        let statuses = object.pointer_mut("/status/containerStatuses");
+        let statuses = statuses.and_then(Value::as_array_mut);
+        for status in statuses.into_iter().flatten().filter(|status| status["name"] == "helper") {
+            if let Some(terminated) = status["state"].get_mut("terminated") {
+                terminated["message"] = verdict.as_deref().unwrap().into();
+            }
+        }
+        let mut pod: PodView = serde_json::from_value(object).unwrap();
+        pod.strip();
+        let sighting = sight(&pod);
+        if !sighting.reachable && !sighting.helper_over && sighting.has_run {
+            killed += 1;
+            assert_eq!(sighting.verdict, None);
+        }
+    }
+    assert!(killed > 0, "the recording shows a helper between two starts");
 }

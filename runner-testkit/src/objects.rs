@@ -1,7 +1,7 @@
 //! A store of objects over HTTP that misbehaves when told to, and a cache store on it.
 //!
 //! It speaks what presigned addresses of S3, GCS and Azure have in common: GET, HEAD and PUT with a
-//! length, times, conditional GET. It checks no signature: for that there are real servers. What is
+//! length, times, conditional GET, ranges, and S3's uploads in parts. It checks no signature: for that there are real servers. What is
 //! sent to it by POST it keeps as it came.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,12 +21,14 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use runner_core::cache::{
-    CacheAction, CacheError, CacheErrorKind, CacheRequest, CacheScope, CacheStore,
+    CacheAction, CacheError, CacheErrorKind, CacheRequest, CacheScope, CacheStore, Uploads,
 };
 use runner_core::job::Job;
 use runner_core::plan::{HttpBody, HttpTransfer};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
+
+mod parts;
 
 /// An object with what was said about it.
 #[derive(Clone, Debug)]
@@ -44,8 +46,19 @@ struct Kept {
     objects: BTreeMap<String, Object>,
     /// Answers to come before the right ones, each with a header.
     failures: VecDeque<(StatusCode, Option<(&'static str, String)>)>,
+    /// Right answers before those.
+    right_ones: usize,
     requests: Vec<String>,
     asks: Vec<CacheRequest>,
+    /// Objects that come in parts: name and headers, and the parts by their numbers.
+    uploads: BTreeMap<String, Pending>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    name: String,
+    headers: HeaderMap,
+    parts: BTreeMap<u32, Bytes>,
 }
 
 /// The server; it ends with its last handle.
@@ -79,6 +92,12 @@ impl ObjectServer {
         self.kept.lock().failures.extend(statuses.map(|status| (status, None)));
     }
 
+    /// Answers with these after so many right answers.
+    pub fn answer_later(&self, after: usize, statuses: impl IntoIterator<Item = u16>) {
+        self.kept.lock().right_ones = after;
+        self.fail_with(statuses);
+    }
+
     /// Answers the next request with this status and header.
     pub fn answer_with(&self, status: u16, name: &'static str, value: impl Into<String>) {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -106,6 +125,11 @@ impl ObjectServer {
         self.kept.lock().objects.remove(name)
     }
 
+    /// How many uploads in parts were begun and neither finished nor abandoned.
+    pub fn unfinished(&self) -> usize {
+        self.kept.lock().uploads.len()
+    }
+
     /// Names of all objects.
     pub fn names(&self) -> Vec<String> {
         self.kept.lock().objects.keys().cloned().collect()
@@ -128,13 +152,22 @@ async fn answer(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respo
     let Ok(body) = body.collect().await else { return StatusCode::BAD_REQUEST.into_response() };
     let bytes = body.to_bytes();
     let mut kept = kept.lock();
-    kept.requests.push(format!("{} {name}", head.method));
-    if let Some((status, header)) = kept.failures.pop_front() {
+    let step = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    kept.requests.push(format!("{} {name}{step}", head.method));
+    if kept.right_ones > 0 {
+        kept.right_ones -= 1;
+    } else if let Some((status, header)) = kept.failures.pop_front() {
         let error = "<Error><Code>Broken</Code><Message>on purpose</Message></Error>";
         return match header {
             Some((name, value)) => (status, [(name, value)], error).into_response(),
             None => (status, error).into_response(),
         };
+    }
+    if let Some(query) = head.uri.query() {
+        return parts::answer(&mut kept.uploads, &head, query, bytes).unwrap_or_else(|object| {
+            kept.objects.insert(name, *object);
+            (StatusCode::OK, "<CompleteMultipartUploadResult/>").into_response()
+        });
     }
     match head.method {
         Method::PUT => {
@@ -166,9 +199,35 @@ fn found(object: &Object, asked: &HeaderMap, method: &Method) -> Response {
     if since.is_some_and(|since| since.timestamp().as_second() >= object.modified) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
-    let length = object.bytes.len().to_string();
-    let body = if *method == Method::HEAD { Body::empty() } else { object.bytes.clone().into() };
-    ([("last-modified", modified), ("content-length", length)], body).into_response()
+    let etag = format!("\"{:08x}\"", crc32fast::hash(&object.bytes));
+    let text = |name: &str| asked.get(name).and_then(|value| value.to_str().ok());
+    if text("if-match").is_some_and(|wanted| wanted != etag) {
+        return StatusCode::PRECONDITION_FAILED.into_response();
+    }
+    let length = object.bytes.len();
+    let range = text("range").and_then(|range| {
+        let (from, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((from.parse::<usize>().ok()?, last.parse::<usize>().ok()?))
+    });
+    let (status, bytes, range) = match range {
+        Some((from, _)) if from >= length => {
+            return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+        }
+        Some((from, last)) => {
+            let end = length.min(last + 1);
+            let said = Some(format!("bytes {from}-{}/{length}", end - 1));
+            (StatusCode::PARTIAL_CONTENT, object.bytes.slice(from..end), said)
+        }
+        None => (StatusCode::OK, object.bytes.clone(), None),
+    };
+    let length = bytes.len().to_string();
+    let body = if *method == Method::HEAD { Body::empty() } else { bytes.into() };
+    let headers = [("last-modified", modified), ("content-length", length), ("etag", etag)];
+    let mut response = (status, headers, body).into_response();
+    if let Some(range) = range.and_then(|range| range.parse().ok()) {
+        response.headers_mut().insert("content-range", range);
+    }
+    response
 }
 
 fn date(seconds: i64) -> String {
@@ -182,7 +241,8 @@ const GRANT: &str = "granted";
 #[async_trait]
 impl CacheStore for ObjectServer {
     fn scope(&self, job: &Job) -> CacheScope {
-        CacheScope { prefix: format!("project/{}", job.project.id), grant: GRANT.into() }
+        let prefix = format!("project/{}", job.project.id);
+        CacheScope { prefix, grant: GRANT.into(), uploads: Uploads::Parts }
     }
 
     async fn sign(&self, request: &CacheRequest) -> Result<HttpTransfer, CacheError> {
@@ -190,16 +250,30 @@ impl CacheStore for ObjectServer {
         if request.scope.grant.expose() != GRANT {
             return Err(CacheError::new(CacheErrorKind::Refused, "this scope was not granted"));
         }
+        let meta = |key: &str| vec![("x-test-meta-cachekey".to_owned(), key.into())];
         let (method, headers) = match &request.action {
             CacheAction::Get => ("GET", Vec::new()),
             CacheAction::Head => ("HEAD", Vec::new()),
-            CacheAction::Put { key, .. } => {
-                ("PUT", vec![("x-test-meta-cachekey".to_owned(), key.as_str().into())])
+            CacheAction::Put { key, .. } => ("PUT", meta(key)),
+            CacheAction::Begin { key } => ("POST", meta(key)),
+            CacheAction::Part { .. } => ("PUT", Vec::new()),
+            CacheAction::Finish { .. } => ("POST", Vec::new()),
+            CacheAction::Abandon { .. } => ("DELETE", Vec::new()),
+        };
+        let step = match &request.action {
+            CacheAction::Begin { .. } => "?uploads".to_owned(),
+            CacheAction::Part { upload, number, .. } => {
+                format!("?partNumber={number}&uploadId={upload}")
             }
+            CacheAction::Finish { upload } | CacheAction::Abandon { upload } => {
+                format!("?uploadId={upload}")
+            }
+            _ => String::new(),
         };
         Ok(HttpTransfer {
             method: method.to_owned(),
-            url: format!("{}/{}/{}", self.address, request.scope.prefix, request.object).into(),
+            url: format!("{}/{}/{}{step}", self.address, request.scope.prefix, request.object)
+                .into(),
             headers,
             body: HttpBody::Raw,
             tls_ca: None,

@@ -6,7 +6,7 @@ use reqsign_aws_v4::{Credential, RequestSigner, StaticCredentialProvider};
 use reqsign_core::{Context, Signer};
 use runner_core::artifact::ArtifactStore;
 use runner_core::job::{Artifact, Dependency, Job};
-use runner_core::plan::{HttpBody, HttpTransfer, Transfer};
+use runner_core::plan::{HttpTransfer, Transfer};
 use runner_core::secret::Secret;
 use runner_core::source::{SourceError, SourceErrorKind, Ticket};
 
@@ -51,14 +51,7 @@ impl BucketStore {
         let mut parts = request.body(())?.into_parts().0;
         // The archive goes at the job's end, which its timeout bounds. Amazon's limit is a week.
         self.signer.sign(&mut parts, Some(job.timeout)).await?;
-        Ok(Transfer::Http(HttpTransfer {
-            method: method.to_owned(),
-            url: parts.uri.to_string().into(),
-            headers: Vec::new(),
-            body: HttpBody::Raw,
-            tls_ca: None,
-            timeout: job.timeout,
-        }))
+        Ok(Transfer::Http(HttpTransfer::new(method, parts.uri.to_string(), job.timeout)))
     }
 }
 

@@ -21,7 +21,7 @@ use futures_util::TryStreamExt as _;
 use ring::hmac;
 use runner_core::artifact::ArtifactStore;
 use runner_core::job::{Artifact, Dependency, Job};
-use runner_core::plan::{HttpBody, HttpTransfer, Transfer};
+use runner_core::plan::{HttpTransfer, Transfer};
 use runner_core::secret::Secret;
 use runner_core::source::{SourceError, Ticket};
 use tempfile::NamedTempFile;
@@ -66,14 +66,8 @@ impl DirectoryStore {
     }
 
     fn transfer(&self, method: &str, name: &str, job: &Job) -> Transfer {
-        Transfer::Http(HttpTransfer {
-            method: method.to_owned(),
-            url: format!("{}/{name}", self.url).into(),
-            headers: vec![("authorization".to_owned(), self.grants.header(method, name).into())],
-            body: HttpBody::Raw,
-            tls_ca: None,
-            timeout: job.timeout,
-        })
+        let transfer = HttpTransfer::new(method, format!("{}/{name}", self.url), job.timeout);
+        Transfer::Http(transfer.header("authorization", self.grants.header(method, name)))
     }
 }
 

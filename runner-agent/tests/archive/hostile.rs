@@ -151,6 +151,53 @@ fn stages_94_links_that_lie_in_the_way_are_not_written_through(
     assert_eq!(fs::read(root.join("file")).unwrap(), b"2");
 }
 
+/// Small files are written behind the reader's back.
+#[rstest]
+#[case::the_same_file_twice(&[Plain("a", "1"), Plain("a", "2")], &[("a", "2")])]
+#[case::a_file_in_the_place_of_a_directory(&[Plain("a/b", "1"), Plain("a", "2")], &[("a", "2")])]
+#[case::a_directory_in_the_place_of_a_file(&[Plain("a", "1"), Plain("a/b/c", "2")], &[("a/b/c", "2")])]
+#[case::another_name(&[Plain("a", "1"), Hard("b", "a"), Plain("a", "2")], &[("a", "2"), ("b", "1")])]
+#[case::another_name_twice(
+    &[Plain("a", "1"), Plain("b", "0"), Hard("b", "a"), Hard("c", "b")],
+    &[("a", "1"), ("b", "1"), ("c", "1")]
+)]
+fn entries_of_a_tar_archive_count_in_their_order(
+    #[case] parts: &[Part],
+    #[case] expected: &[(&str, &str)],
+) {
+    // Other files around them, so that the order of threads would show.
+    let names: Vec<String> = (0..200).map(|n| format!("other/{n}")).collect();
+    let names: &'static [String] = names.leak();
+    let mut all = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        all.push(Plain(name, "x"));
+        let step = if index % 60 == 50 { parts } else { &[] };
+        all.extend(step.iter().map(|part| match part {
+            Plain(name, content) => Plain(name, content),
+            Link(name, target) => Link(name, target),
+            Hard(name, target) => Hard(name, target),
+        }));
+    }
+    for _ in 0..3 {
+        let (_outer, root) = project();
+        unpacked(archive(Kinds::Tar, &all), &root).unwrap();
+        for (name, content) in expected {
+            assert_eq!(fs::read_to_string(root.join(name)).unwrap(), *content, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_before_a_cut_of_a_tar_archive_is_written() {
+    let (_outer, root) = project();
+    let mut tar = Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
+    raw(&mut tar, "first", EntryType::Regular, "", b"1");
+    raw(&mut tar, "large", EntryType::Regular, "", &crate::support::noise(400_000));
+    let bytes = tar.into_inner().unwrap().finish().unwrap();
+    assert!(unpacked(file(&bytes[..bytes.len() / 2]), &root).is_err());
+    assert_eq!(fs::read_to_string(root.join("first")).unwrap(), "1");
+}
+
 #[test]
 fn a_zip_archive_is_judged_before_anything_is_written() {
     let (_outer, root) = project();

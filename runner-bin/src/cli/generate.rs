@@ -3,20 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The commit, where the build was told.
-pub(super) const REVISION: &str = match option_env!("PODWRIGHT_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+use crate::version::{BRANCH, BUILT_AT, REVISION, VERSION};
 
 /// The lines that scripts read of `gitlab-runner --version`.
 #[expect(clippy::print_stdout, reason = "it is what was asked for")]
 pub(super) fn version() {
-    println!("Version:      {}", env!("CARGO_PKG_VERSION"));
+    println!("Version:      {VERSION}");
     println!("Git revision: {REVISION}");
-    println!("Git branch:   {}", option_env!("PODWRIGHT_BRANCH").unwrap_or("unknown"));
+    println!("Git branch:   {BRANCH}");
     println!("GO version:   none (this is Podwright, written in Rust)");
-    println!("Built:        {}", option_env!("PODWRIGHT_BUILT_AT").unwrap_or("unknown"));
+    println!("Built:        {BUILT_AT}");
     println!("OS/Arch:      {}/{}", std::env::consts::OS, std::env::consts::ARCH);
 }
 

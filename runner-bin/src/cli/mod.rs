@@ -17,7 +17,7 @@ use crate::commands::{
 use crate::config::{self, LogFormat, LogLevel, Severity};
 use crate::demo::Cluster;
 use crate::run::{Overrides, RunOptions};
-use crate::{demo, logging, run};
+use crate::{demo, logging, run, version};
 
 /// Runs CI jobs on Kubernetes, a pod for each job.
 ///
@@ -187,6 +187,10 @@ enum AgentCommand {
         /// A static shell, e.g. busybox, for images that have none.
         #[arg(long)]
         sh: Option<PathBuf>,
+        /// The licence of that shell, for whoever passes the image on (see docs/licences.md); of busybox
+        /// `/usr/share/common-licenses/GPL-2`.
+        #[arg(long, requires = "sh")]
+        sh_licence: Option<PathBuf>,
         /// The image's full name with tag.
         #[arg(long)]
         name: String,
@@ -316,8 +320,8 @@ fn begin(overrides: &Overrides) {
         arch = std::env::consts::ARCH,
         os = std::env::consts::OS,
         pid = std::process::id(),
-        revision = generate::REVISION,
-        version = env!("CARGO_PKG_VERSION"),
+        revision = version::REVISION,
+        version = version::VERSION,
         "Runtime platform"
     );
 }
@@ -336,8 +340,14 @@ fn finish(overrides: &Overrides, command: impl FnOnce() -> anyhow::Result<()>) -
 
 #[expect(clippy::print_stderr, reason = "a person is watching")]
 fn image(command: &AgentCommand) -> ExitCode {
-    let AgentCommand::Image { out, agent, sh, name, arch } = command;
-    let image = AgentImage { agent, shell: sh.as_deref(), name, architecture: arch };
+    let AgentCommand::Image { out, agent, sh, sh_licence, name, arch } = command;
+    let image = AgentImage {
+        agent,
+        shell: sh.as_deref(),
+        shell_licence: sh_licence.as_deref(),
+        name,
+        architecture: arch,
+    };
     let result = std::fs::File::create(out).and_then(|file| image.write(file));
     match result {
         Ok(()) => ExitCode::SUCCESS,

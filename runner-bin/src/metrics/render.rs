@@ -11,6 +11,7 @@ use super::names::MODE;
 use super::page::{Kind, Page};
 use super::state::{RunnerState, State};
 use super::{ClusterCounts, process};
+use crate::version;
 
 /// What is known beside the state.
 pub(super) struct Surroundings<'a> {
@@ -78,7 +79,6 @@ fn manager(page: &mut Page, state: &State, around: &Surroundings<'_>, runners: &
     each(page, runners, ("gitlab_runner_limit", help, Gauge), |runner| {
         runner.present.then_some(runner.name.limit as u64)
     });
-    let version = env!("CARGO_PKG_VERSION");
     let name = "gitlab_runner_version_info";
     page.metric(
         name,
@@ -87,11 +87,11 @@ fn manager(page: &mut Page, state: &State, around: &Surroundings<'_>, runners: &
     );
     let labels = [
         ("name", "gitlab-runner"),
-        ("version", version),
-        ("revision", option_env!("PODWRIGHT_REVISION").unwrap_or("unknown")),
-        ("branch", option_env!("PODWRIGHT_BRANCH").unwrap_or("unknown")),
+        ("version", version::VERSION),
+        ("revision", version::REVISION),
+        ("branch", version::BRANCH),
         ("go_version", ""),
-        ("built_at", option_env!("PODWRIGHT_BUILT_AT").unwrap_or("unknown")),
+        ("built_at", version::BUILT_AT),
         ("os", std::env::consts::OS),
         ("architecture", std::env::consts::ARCH),
     ];

@@ -6,7 +6,7 @@ use runner_gitlab::short_token;
 use runner_k8s::KubernetesSettings;
 
 use crate::config::RunnerConfig;
-use crate::environment;
+use crate::{environment, version};
 
 /// The settings of all plans of this runner.
 pub(crate) fn plan_settings(
@@ -19,6 +19,7 @@ pub(crate) fn plan_settings(
         short_token: short_token(config.token.expose()),
         system_id: system_id.to_owned(),
         manager_host: environment::host_name(),
+        release_revision: version::REVISION.to_owned(),
         environment: config.environment.clone(),
         pre_get_sources_script: config.pre_get_sources_script.clone(),
         post_get_sources_script: config.post_get_sources_script.clone(),

@@ -15,7 +15,7 @@ pub(super) fn body(resource: &[(String, String)], traces: &[JobTrace]) -> Value 
     json!({ "resourceSpans": [{
         "resource": { "attributes": resource },
         "scopeSpans": [{
-            "scope": { "name": "podwright", "version": env!("CARGO_PKG_VERSION") },
+            "scope": { "name": "podwright", "version": crate::version::VERSION },
             "spans": spans,
         }],
     }] })

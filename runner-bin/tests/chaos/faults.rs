@@ -76,6 +76,28 @@ impl Case {
     }
 }
 
+fn of_disruptions() -> Vec<Case> {
+    let finish = |case: Case| {
+        let setup = Setup { disruption: Some("finish"), ..case.setup };
+        Case { setup, ..case }
+    };
+    let endless = |what| {
+        let script =
+            Script { beats: vec![Beat { wait: 7_000_000, bytes: 1 }], ..script(End::Exit(0)) };
+        let job = JobPlan { timeout: Duration::from_secs(600), ..job(script) };
+        finish(case(what, job))
+    };
+    let stubborn = job(Script { stubborn: true, ..script(End::Exit(0)) });
+    vec![
+        ordinary("the node is drained").at(20, Fault::Drain(0)),
+        case("the same, and the script ignores TERM", stubborn).at(20, Fault::Drain(0)),
+        finish(ordinary("the node is drained, and jobs may finish")).at(20, Fault::Drain(0)),
+        endless("the same, and the job does not end in the pod's grace").at(20, Fault::Drain(0)),
+        finish(ordinary("somebody deletes the pod, and jobs may finish"))
+            .at(20, Fault::DeletePod(0)),
+    ]
+}
+
 fn of_the_job() -> Vec<Case> {
     let timed = |stubborn| {
         let script = Script { stubborn, ..script(End::Exit(0)) };
@@ -290,6 +312,7 @@ fn page() -> String {
         ("Managers", of_managers()),
         ("The API server and streams", of_the_api()),
         ("Pods, nodes and images", of_pods()),
+        ("Pods that are taken away (`pod_disruption_policy`)", of_disruptions()),
     ];
     let mut kinds = 0;
     for (title, cases) in chapters {
@@ -330,4 +353,5 @@ fn faults_and_what_users_see_of_them_are_what_the_page_says() {
         assert_eq!(now, then, "docs/faults.md, line {}: stale; UPDATE_DOCS=1 writes it", line + 1);
     }
     assert_eq!(page.lines().count(), written.lines().count(), "docs/faults.md is stale");
+    crate::symptoms::check(&page, std::env::var_os("UPDATE_DOCS").is_some());
 }

@@ -108,10 +108,12 @@ fn own(
         return;
     }
     let takes = plan.script.takes();
-    if takes.abs_diff(plan.timeout) < CLOSE {
+    // The job's time is for `after_script` too, and a job that is out of time has timed out.
+    let all = takes + plan.after_script.as_ref().map_or(Duration::ZERO, |script| script.takes());
+    if takes.abs_diff(plan.timeout) < CLOSE || all.abs_diff(plan.timeout) < CLOSE {
         return;
     }
-    let expected = if takes > plan.timeout {
+    let expected = if all > plan.timeout {
         Outcome::TimedOut(TimeLimit::Job(plan.timeout))
     } else {
         let after = plan.after_script.as_ref().map(|script| script.end.outcome());

@@ -29,7 +29,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(number: usize, cluster: &Arc<Cluster>, queue: &Queue) -> Self {
+    pub(crate) fn start(
+        number: usize,
+        disruption: &str,
+        cluster: &Arc<Cluster>,
+        queue: &Queue,
+    ) -> Self {
         let line = Line::default();
         let source = queue.source(line.clone());
         let name = format!("manager-{number}");
@@ -37,6 +42,7 @@ impl Running {
             namespace: cluster.namespace().into(),
             helper_image: "helper:1".into(),
             agent_image: "agent:1".into(),
+            pod_disruption_policy: disruption.into(),
             ..RawSettings::default()
         };
         let settings = KubernetesSettings::resolve(&settings).expect("the settings are right");

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use runner_agent::builder::Door;
-use runner_agent::control::{Control, Wish};
+use runner_agent::control::Control;
 use runner_agent::plan_file;
 use runner_agent::process::Reaper;
 use runner_agent::recorder::{Progress, Recorder};
@@ -134,7 +134,7 @@ async fn play(start: ScriptedStart, pods: Pods, truths: Truths) -> i32 {
         let mut terminated = start.terminated.clone();
         tokio::select! {
             biased;
-            // A PID 1 without a handler ignores TERM; `serve` has none.
+            // It goes on for as long as its supervisor is there.
             () = async { drop(terminated.wait_for(|_| false).await) } => {}
             () = Serve::default().run(door) => {}
         }
@@ -180,7 +180,7 @@ async fn supervise(start: &ScriptedStart, pods: &Pods, truths: &Truths) -> io::R
     let mut terminated = start.terminated.clone();
     let interrupted = async {
         drop(terminated.wait_for(|told| *told).await);
-        control.wish(Wish::Interrupt);
+        control.told_to_end();
         std::future::pending::<()>().await;
     };
     let reaper = Reaper::default();

@@ -53,6 +53,7 @@ struct World {
     queue: Queue,
     managers: Vec<Running>,
     started: usize,
+    disruption: Option<&'static str>,
     harms: BTreeMap<JobId, Vec<Harm>>,
     truths: Truths,
     jobs: Vec<JobId>,
@@ -77,6 +78,8 @@ enum Mend {
 pub(crate) struct Setup {
     /// How pulls of the jobs' image go.
     pub(crate) pull: Option<Pull>,
+    /// `pod_disruption_policy` of all managers. `None`: each second one lets jobs finish.
+    pub(crate) disruption: Option<&'static str>,
 }
 
 /// Runs a schedule on this thread, which is used for nothing else.
@@ -141,6 +144,7 @@ impl World {
             queue,
             managers: Vec::new(),
             started: 0,
+            disruption: setup.disruption,
             harms: BTreeMap::new(),
             truths,
             jobs: schedule.jobs.iter().map(|job| job.id).collect(),
@@ -177,7 +181,12 @@ impl World {
 
     fn add_manager(&mut self) {
         self.started += 1;
-        self.managers.push(Running::start(self.started, &self.cluster, &self.queue));
+        let policy = match self.started % 2 {
+            0 => "finish",
+            _ => "stop",
+        };
+        let policy = self.disruption.unwrap_or(policy);
+        self.managers.push(Running::start(self.started, policy, &self.cluster, &self.queue));
     }
 
     /// Lets time pass, and ends what ends meanwhile.
@@ -366,6 +375,7 @@ impl World {
             | Fault::Evict(number)
             | Fault::OutOfMemory(number, _)
             | Fault::KillContainer(number, _)
+            | Fault::Drain(number)
             | Fault::DeletePod(number) => *number,
             _ => return,
         };
@@ -387,6 +397,7 @@ impl World {
             Fault::Evict(_) => self.cluster.evict(&pod),
             Fault::OutOfMemory(_, part) => self.cluster.oom_kill(&pod, name(part)),
             Fault::KillContainer(_, part) => self.cluster.kill_pid1(&pod, name(part)),
+            Fault::Drain(_) => self.cluster.drain(&pod, None),
             _ => self.cluster.delete_pod(&pod, None),
         };
         if done.is_ok() {

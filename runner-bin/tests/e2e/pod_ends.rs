@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rstest::rstest;
 use runner_testkit::cluster::{ImageSpec, Pull};
-use runner_testkit::gitlab::{Finished, Image, JobRef, JobSpec};
+use runner_testkit::gitlab::{Artifact, Finished, Image, JobRef, JobSpec};
 
 use crate::place::{IMAGE, is_real};
 use crate::world::{PATIENCE, World, failure, success, text};
@@ -52,6 +52,50 @@ async fn a_pod_that_someone_deletes() {
     let (job, pod) = running(&world, sleeper()).await;
     world.place.delete_pod(&pod).await;
     ends(&job, SYSTEM, &["deleted"]).await;
+    manager.drain().await;
+    world.check().await;
+}
+
+/// What becomes of a job whose pod is taken away while it runs.
+#[rstest]
+#[case::drained_to_stop("stop", true)]
+#[case::drained_to_finish("finish", true)]
+#[case::deleted_to_finish("finish", false)]
+#[tokio::test]
+async fn a_pod_that_is_taken_away_ends_its_job_as_the_settings_say(
+    #[case] policy: &str,
+    #[case] by_drain: bool,
+) {
+    let mut world = World::new().await;
+    world.settings.pod_disruption_policy = policy.into();
+    let manager = world.manager("s_first0000000").await;
+    let spec = JobSpec::new("test")
+        .script(["echo half > kept", "echo started", "sleep 4", "echo whole > kept"])
+        .artifact(Artifact::report("sast", "raw", ["kept"]).when("always"));
+    let (job, pod) = running(&world, spec).await;
+    let node = world.place.node_of(&pod).await;
+    if by_drain {
+        world.place.drain_pod(&pod).await;
+    } else {
+        world.place.delete_pod(&pod).await;
+    }
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert!(text(&end).contains("The pod was told to end within"), "{}", text(&end));
+    let kept = match policy {
+        "finish" => {
+            success(&end);
+            "whole\n"
+        }
+        _ => {
+            // GitLab's `retry: when` knows this one.
+            failure(&end, SYSTEM);
+            says(&end, &[&format!("evicted from its node {node}, e.g. to drain it")]);
+            "half\n"
+        }
+    };
+    let saved: Vec<_> = world.gitlab.artifacts(&job).into_iter().map(|file| file.data).collect();
+    assert_eq!(saved, [kept]);
+    assert_eq!(end.checksum_ok, Some(true));
     manager.drain().await;
     world.check().await;
 }

@@ -4,6 +4,7 @@
 //!
 //! `PODWRIGHT_SEED` and `PODWRIGHT_RUNS` choose the runs (`just chaos-processes SEED N`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -123,24 +124,34 @@ async fn run(seed: u64) {
         }
     }
     world.gitlab.clear_scripts();
-    // What is left goes with the managers that live.
-    let look = async {
-        let source = world.source_id();
-        while !world.place.records(&source).await.is_empty() {
-            sleep(Duration::from_millis(50)).await;
+    // What is left goes with the managers that live, the signs of those that were killed too: with
+    // the last manager nobody would be left to take them away.
+    let source = world.source_id();
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let records = world.place.records(&source).await;
+        let signs = world.place.signs(&source).await;
+        if records.is_empty() && signs == managers.len() {
+            break;
         }
-    };
-    let tidy = tokio::time::timeout(PATIENCE, look).await;
-    tidy.unwrap_or_else(|_| panic!("seed {seed}: job records are left"));
+        assert!(Instant::now() < give_up, "seed {seed}: {records:?} and {signs} signs are left");
+        // Nothing tells a test of a change in a cluster.
+        sleep(Duration::from_millis(50)).await;
+    }
     for manager in managers {
         manager.end_by(Signal::TERM).await;
     }
     let mut violations = world.gitlab.violations();
     // A manager that was killed before it could say that a job runs.
     violations.retain(|violation| violation.rule != Rule::AcknowledgedTooLate);
+    // Who could not show a sign of life for its lease (1 s here) loses its jobs while it lives, and may
+    // have a piece of the trace on its way when the heir is done. It stops at GitLab's first refusal.
+    let mut refused = BTreeSet::new();
+    violations.retain(|violation| {
+        violation.rule != Rule::TraceAfterVerdict || !refused.insert(violation.job)
+    });
     assert!(violations.is_empty(), "seed {seed}: {violations:?}");
-    // The sign of a manager that was killed last is taken away by the next manager, and there is none.
-    world.place.nothing_but_signs_is_left(&world.source_id()).await;
+    world.place.nothing_is_left(&source).await;
 }
 
 #[tokio::test]

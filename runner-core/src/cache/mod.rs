@@ -26,6 +26,29 @@ use crate::job::Job;
 use crate::plan::HttpTransfer;
 use crate::secret::Secret;
 
+/// Bytes of every part of an object that is handed over in parts, except the last one, which is shorter (or as
+/// long). S3 wants at least 5 MiB and takes 10,000 parts: 78 GiB, more than any archive may unpack to.
+pub const PART: u64 = 8 << 20;
+/// Most parts of an object.
+pub const MOST_PARTS: u32 = 10_000;
+
+/// How a store takes objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uploads {
+    /// In one request, which says at its beginning how long the object is.
+    #[default]
+    Whole,
+    /// In parts as well ([`CacheAction::Begin`] and what follows it), so that nobody has to keep the whole object.
+    Parts,
+}
+
+impl Uploads {
+    fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+}
+
 /// What a job may reach in a store: the objects of its own project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheScope {
@@ -34,6 +57,9 @@ pub struct CacheScope {
     /// Proves to any manager of the same runner that one of them has set this scope. An agent that
     /// was taken over cannot make a scope of its own.
     pub grant: Secret,
+    /// How the store takes objects.
+    #[serde(default, skip_serializing_if = "Uploads::is_whole")]
+    pub uploads: Uploads,
 }
 
 /// A request of the agent's.
@@ -63,6 +89,30 @@ pub enum CacheAction {
         length: u64,
         /// The key as people know it, kept with the object.
         key: String,
+    },
+    /// Begin to replace it in parts. The store's answer (XML, as S3 has it) names the upload.
+    Begin {
+        /// The key as people know it, kept with the object.
+        key: String,
+    },
+    /// Hand over a part. The answer's `ETag` is wanted at the end.
+    Part {
+        /// Which upload.
+        upload: String,
+        /// From 1 to [`MOST_PARTS`].
+        number: u32,
+        /// Bytes: [`PART`], or fewer for the last one.
+        length: u64,
+    },
+    /// Put the parts together; the body lists them.
+    Finish {
+        /// Which upload.
+        upload: String,
+    },
+    /// Throw the parts away.
+    Abandon {
+        /// Which upload.
+        upload: String,
     },
 }
 

@@ -96,13 +96,14 @@ mod tests {
 
     use super::Asks;
     use crate::cache::{
-        CacheAction, CacheError, CacheErrorKind, CacheRequest, CacheScope, MockCacheStore,
+        CacheAction, CacheError, CacheErrorKind, CacheRequest, CacheScope, MockCacheStore, Uploads,
     };
     use crate::plan::{HttpBody, HttpTransfer};
     use crate::wire::{AskFrame, MOST_ASKS};
 
     fn ask(id: u64) -> AskFrame {
-        let scope = CacheScope { prefix: "project/1".into(), grant: "g".into() };
+        let scope =
+            CacheScope { prefix: "project/1".into(), grant: "g".into(), uploads: Uploads::Whole };
         let lasts = Duration::from_secs(60);
         let action = CacheAction::Get;
         let cache = CacheRequest { scope, object: "key".into(), action, lasts };

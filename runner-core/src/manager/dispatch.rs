@@ -170,7 +170,8 @@ impl Dispatch {
     }
 
     /// These runners, in this order, and no others. What is known of a runner stays; one that was
-    /// waiting because of failures is due again.
+    /// waiting because of failures is due again. Nobody has to wait longer than before: a
+    /// configuration that changes every second must not put anybody's turn off for ever.
     pub(super) fn set(&mut self, concurrent: usize, lines: Vec<(LineId, Terms)>, now: Instant) {
         self.concurrent = no_limit(concurrent);
         let count = u32::try_from(lines.len().max(1)).unwrap_or(u32::MAX);
@@ -182,7 +183,8 @@ impl Dispatch {
             let known = old.iter().position(|line| line.id == id).map(|at| old.swap_remove(at));
             self.lines.push(match known {
                 Some(line) => {
-                    let due = if line.resting { first } else { line.due };
+                    let due = if line.resting { first } else { now + terms.pause() };
+                    let due = due.min(line.due);
                     Line { terms, backoff, due, resting: false, ..line }
                 }
                 None => Line {
@@ -203,6 +205,13 @@ impl Dispatch {
     pub(super) fn settle(&mut self, id: LineId) {
         if let Some(line) = self.lines.iter_mut().find(|line| line.id == id) {
             line.settled = true;
+        }
+    }
+
+    /// The opposite: it has another executor now.
+    pub(super) fn unsettle(&mut self, id: LineId) {
+        if let Some(line) = self.lines.iter_mut().find(|line| line.id == id) {
+            line.settled = false;
         }
     }
 

@@ -253,6 +253,30 @@ fn manager_22_after_failures_a_runner_asks_less_often_and_never_less_than_once_a
 }
 
 #[test]
+fn manager_25_a_reload_every_second_puts_nobodys_turn_off() {
+    let start = Instant::now();
+    let slow = |line: u64, second: u32| Terms {
+        interval: (second % 3 + 2) * SECOND,
+        ..terms(&line.to_string())
+    };
+    let list = |second| (0..4).map(|line| (LineId(line), slow(line, second))).collect::<Vec<_>>();
+    let mut dispatch = dispatch(9, (0..4).map(|line| slow(line, 0)).collect(), start);
+    let mut asked = [0; 4];
+    for second in 0..60 {
+        let now = start + second * SECOND;
+        dispatch.set(9, list(second), now);
+        for (poll, line) in asks(&mut dispatch, now) {
+            asked[usize::try_from(line).unwrap()] += 1;
+            // One of them fails all the time, which a reload forgives.
+            let failed = Answer::Failed { retry_after: None };
+            dispatch.answered(poll, if line == 3 { failed } else { NOTHING }, now);
+        }
+    }
+    // Intervals of 2 to 4 s in 60 s; a request more where a longer one became a shorter one.
+    assert!(asked.iter().all(|count| (14..=31).contains(count)), "{asked:?}");
+}
+
+#[test]
 fn manager_25_a_reload_every_second_does_not_make_a_runner_ask_more_often() {
     let start = Instant::now();
     let mut dispatch = dispatch(4, vec![terms("a")], start);

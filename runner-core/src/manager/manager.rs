@@ -237,18 +237,24 @@ impl Floor {
         self.lines.iter().find(|(id, _)| *id == line).map(|(_, runner)| runner)
     }
 
-    /// Takes a new list of runners. One that is the same value as before goes on as it was.
+    /// Takes a new list of runners. One that is the same value as before goes on as it was; one with other settings takes
+    /// its predecessor's turn.
     fn set(&mut self, roster: Roster) {
         let mut lines = Vec::with_capacity(roster.runners.len());
+        let mut old = std::mem::take(&mut self.lines);
         for runner in roster.runners {
-            let known = self.lines.iter().find(|(_, known)| Arc::ptr_eq(known, &runner));
-            let id = known.map_or_else(
-                || {
+            let is_same = |(_, old): &(_, Arc<Runner>)| Arc::ptr_eq(old, &runner);
+            let is_heir = |(_, old): &(_, Arc<Runner>)| {
+                old.name == runner.name && old.source.id() == runner.source.id()
+            };
+            let known = old.iter().position(is_same).or_else(|| old.iter().position(is_heir));
+            let id = match known {
+                Some(at) => old.remove(at).0,
+                None => {
                     self.next_line += 1;
                     LineId(self.next_line)
-                },
-                |(id, _)| *id,
-            );
+                }
+            };
             lines.push((id, runner));
         }
         self.lines = lines;
@@ -259,6 +265,8 @@ impl Floor {
         for (id, runner) in &self.lines {
             if self.adopters.is_settled(runner) {
                 self.dispatch.settle(*id);
+            } else {
+                self.dispatch.unsettle(*id);
             }
         }
     }

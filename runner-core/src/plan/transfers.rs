@@ -94,6 +94,35 @@ pub struct HttpTransfer {
     pub timeout: Duration,
 }
 
+impl HttpTransfer {
+    /// A request without headers whose body, where it has one, is the archive itself.
+    pub fn new(method: impl Into<String>, url: impl Into<Secret>, timeout: Duration) -> Self {
+        Self {
+            method: method.into(),
+            url: url.into(),
+            headers: Vec::new(),
+            body: HttpBody::Raw,
+            tls_ca: None,
+            timeout,
+        }
+    }
+
+    /// The same with one more header.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use runner_core::plan::{HttpTransfer, Transfer};
+    ///
+    /// let put = HttpTransfer::new("PUT", "https://store.example/7", Duration::from_secs(600));
+    /// let put = Transfer::Http(put.header("authorization", "Bearer t0k3n"));
+    /// ```
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
 /// The shape of an upload's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

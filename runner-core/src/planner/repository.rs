@@ -135,7 +135,14 @@ fn http_origin(url: &str) -> Option<String> {
         _ => return None,
     };
     let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(default).unwrap_or(&host);
+    // `host::443` is none, and must not become `host:`, which others read as the host without a port.
+    let after_address = host.rfind(']').map_or(0, |end| end + 1);
+    let port = host[after_address..].split_once(':').map(|(_, port)| port);
+    if port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit())) {
+        return None;
+    }
+    let host = host.strip_suffix(':').unwrap_or(&host);
+    let host = host.strip_suffix(default).unwrap_or(host);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte);
     (!host.is_empty() && host.bytes().all(allowed)).then(|| format!("{scheme}://{host}"))
 }

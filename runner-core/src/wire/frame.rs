@@ -213,8 +213,14 @@ pub struct AskFrame {
     /// Tells it from the job's other questions.
     pub id: u64,
     /// An address for an object of a cache. `None`: something that only a later release asks for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
     pub cache: Option<CacheRequest>,
+}
+
+/// What a later release wants to do with an object is no reason to give up the whole stream.
+fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<CacheRequest>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(from)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
 }
 
 /// See [`ManagerFrame::Answer`].

@@ -8,7 +8,7 @@ mod pod;
 mod pull;
 mod refusal;
 
-pub use end::{End, worst};
+pub use end::{End, Whole, worst};
 pub use pod::{Sighting, sight};
 pub use pull::{FailedPull, PullPhase, is_pull_failure, pull_kind};
 pub use refusal::{ApiErrorKind, api_error, executor_error};

@@ -1,5 +1,7 @@
 //! What a pod's state means for its job.
 
+use std::time::Duration;
+
 use runner_core::outcome::{InfraKind, Verdict};
 use runner_core::wire::{ContainerFrame, ContainerState};
 
@@ -29,6 +31,10 @@ pub struct Sighting {
     pub end: Option<End>,
     /// The agent's own verdict, where it ended and left one.
     pub verdict: Option<Verdict>,
+    /// The node that it runs on.
+    pub node: Option<String>,
+    /// How long it has from its order to end, where it is being deleted.
+    pub grace: Option<Duration>,
 }
 
 /// How often a killed helper may come back before it is no accident: after the third start the
@@ -43,17 +49,27 @@ pub fn sight(pod: &PodView) -> Sighting {
         has_run: helper.is_some_and(has_started),
         all_started: !pod.status.container_statuses.is_empty()
             && pod.status.container_statuses.iter().all(has_started),
+        node: pod.spec.node_name.clone(),
+        grace: grace(pod),
         ..Sighting::default()
     };
     if let Some(terminated) = helper.and_then(|container| container.state.terminated.as_ref()) {
-        out.verdict = verdict(terminated);
         out.helper_over = !is_restarting(pod, terminated, helper.map_or(0, |h| h.restart_count));
+        // Commands of the author's in `helper` can write this file too, and get the container killed for
+        // its memory. A supervisor that comes back says by itself what it knows.
+        out.verdict = verdict(terminated).filter(|_| out.helper_over);
     }
     out.failed_pulls = failed_pulls(pod);
     out.waits_for = waits_for(pod, &out);
     out.others = others(pod);
     out.end = end(pod, &out);
     out
+}
+
+fn grace(pod: &PodView) -> Option<Duration> {
+    pod.metadata.deletion_timestamp.as_ref()?;
+    let seconds = pod.metadata.deletion_grace_period_seconds?;
+    Some(Duration::from_secs(u64::try_from(seconds).ok()?))
 }
 
 fn has_started(container: &Container) -> bool {
@@ -146,30 +162,33 @@ fn end(pod: &PodView, sighting: &Sighting) -> Option<End> {
 
 fn of_pod(pod: &PodView) -> Option<End> {
     let status = &pod.status;
+    let node = pod.spec.node_name.as_ref().map_or(String::new(), |name| format!(" {name}"));
     let (reason, message) = (text(status.reason.as_ref()), text(status.message.as_ref()));
     let detail = format!("pod {} ({}): {reason} {message}", pod.name(), status.phase);
     let system = |text: String| Some(End::new(InfraKind::System, text, detail.clone()));
     if status.phase == "Failed" {
         match reason {
             "Evicted" => {
-                return system(format!("the job was evicted from its node: {}", message.trim()));
+                let text = format!("the job was evicted from its node{node}: {}", message.trim());
+                return system(text).map(End::by_disruption);
             }
             "DeadlineExceeded" => {
                 return system(
                     "Kubernetes ended the job because its pod ran longer than it may".into(),
                 );
             }
-            "NodeLost" => return system("the node that the job ran on was lost".into()),
+            "NodeLost" => {
+                return system(format!("the node{node} that the job ran on was lost"));
+            }
             "Preempting" | "Preempted" => {
-                return system("the job had to make room for a more important pod".into());
+                let text =
+                    format!("the job had to make room on its node{node} for a more important pod");
+                return system(text).map(End::by_disruption);
             }
             // The kubelet's words for a node that shuts down.
             "Terminated" | "NodeShutdown" | "Shutdown" => {
-                return Some(End::new(
-                    InfraKind::Interrupted,
-                    "the node that the job ran on was shut down",
-                    detail,
-                ));
+                let text = format!("the node{node} that the job ran on was shut down");
+                return system(text).map(End::by_disruption);
             }
             "" => {}
             // OutOfcpu, NodeAffinity, UnexpectedAdmissionError, …: the node refused it.
@@ -185,22 +204,32 @@ fn of_pod(pod: &PodView) -> Option<End> {
         let detail =
             format!("{detail}; DisruptionTarget {reason}: {}", text(disruption.message.as_ref()));
         let text = match reason {
-            "EvictionByEvictionAPI" => "the job was evicted from its node, e.g. to drain it",
-            "PreemptionByScheduler" => "the job had to make room for a more important pod",
-            "DeletionByTaintManager" => "the node that the job ran on was tainted or lost",
-            "DeletionByPodGC" => "the node that the job ran on does not exist any more",
-            "TerminationByKubelet" => {
-                "the node ended the job, for lack of resources or to shut down"
+            "EvictionByEvictionAPI" => {
+                format!("the job was evicted from its node{node}, e.g. to drain it")
             }
-            _ => "the cluster ended the job",
+            "PreemptionByScheduler" => {
+                format!("the job had to make room on its node{node} for a more important pod")
+            }
+            "DeletionByTaintManager" => {
+                format!("the node{node} that the job ran on was tainted or lost")
+            }
+            "DeletionByPodGC" => {
+                format!("the node{node} that the job ran on does not exist any more")
+            }
+            "TerminationByKubelet" => {
+                format!("the node{node} ended the job, for lack of resources or to shut down")
+            }
+            _ => format!("the cluster ended the job on its node{node}"),
         };
-        return Some(End::new(InfraKind::System, text, detail));
+        return Some(End::new(InfraKind::System, text, detail).by_disruption());
     }
     if status.phase == "Unknown" {
-        return system("the node that the job ran on cannot be reached".into());
+        return system(format!("the node{node} that the job ran on cannot be reached"));
     }
     if pod.metadata.deletion_timestamp.is_some() {
-        return system("the job's pod was deleted by someone while the job ran".into());
+        let on = if node.is_empty() { String::new() } else { format!(" on node{node}") };
+        let text = format!("the job's pod was deleted by someone while the job ran{on}");
+        return system(text).map(End::by_disruption);
     }
     None
 }

@@ -44,6 +44,7 @@ pub struct KubernetesJob {
     place_of_pod: Option<Place>,
     id: JobId,
     ticket: Ticket,
+    url: Option<String>,
     pod: String,
     /// The pod of now, for those who look into the job.
     current: watch::Sender<Option<Whereabouts>>,
@@ -87,6 +88,7 @@ impl KubernetesJob {
         Self {
             id: body.job,
             ticket: body.ticket.clone(),
+            url: body.url.clone(),
             pod: body.pod.clone(),
             place_of_pod: body.place.clone(),
             current: watch::Sender::new(None),
@@ -212,6 +214,10 @@ impl JobHandle for KubernetesJob {
 
     fn ticket(&self) -> Ticket {
         self.ticket.clone()
+    }
+
+    fn url(&self) -> Option<String> {
+        self.url.clone()
     }
 
     fn place(&self) -> String {

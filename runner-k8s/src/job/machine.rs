@@ -40,6 +40,13 @@ const PAUSES: [Duration; 6] = [
 /// How long the agent has for its last words once its pod is being taken away, or after it was told
 /// to end because the job cannot go on: twice the plan's default grace, plus the way.
 const LAST_WORDS: Duration = Duration::from_secs(25);
+/// How long an agent that knows by itself what to do may be silent while its pod is being taken away:
+/// what takes the pod away may have taken the node, or the API server may be away for a moment.
+const UNHEARD: Duration = Duration::from_secs(60);
+/// How long after its grace a pod that is being taken away is given up. The kubelet kills it then.
+const AFTER_GRACE: Duration = Duration::from_secs(10);
+/// The grace of a pod that says nothing of it: Kubernetes' default.
+const USUAL_GRACE: Duration = Duration::from_secs(30);
 /// How long to wait for the watch to name the cause of a failure that the agent cannot explain.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a container may be between two starts.
@@ -144,7 +151,10 @@ enum State {
 #[derive(Debug)]
 struct Ending {
     end: End,
+    /// In any case.
     until: Instant,
+    /// While it cannot be heard.
+    unheard_until: Instant,
 }
 
 pub(super) struct Machine {
@@ -174,6 +184,8 @@ pub(super) struct Machine {
     pulls: Pulls,
     /// What the agent has been told of other containers in this session.
     told: Vec<ContainerFrame>,
+    /// The grace that the agent has been told of in this session.
+    told_grace: Option<Duration>,
     /// The stage that was said to run last.
     stage: Option<String>,
     stages: Vec<StageReport>,
@@ -205,6 +217,7 @@ impl Machine {
             says_waits: true,
             pulls: Pulls::default(),
             told: Vec::new(),
+            told_grace: None,
             stage: None,
             stages: Vec::new(),
             last_problem: None,
@@ -263,7 +276,7 @@ impl Machine {
         if !self.sighting.all_started && self.ending.is_none() {
             all.push(self.terms.start_by);
         }
-        all.extend(self.ending.as_ref().map(|ending| ending.until));
+        all.extend(self.ending.as_ref().map(|ending| self.gives_up(ending)));
         // Once: the rest of the trace may take its time, and a deadline that stays in the past would
         // leave none for it.
         all.extend(self.settle_until.filter(|_| !self.settled));
@@ -326,5 +339,6 @@ impl Machine {
             self.link();
         }
         self.tell_of_others();
+        self.tell_of_grace();
     }
 }

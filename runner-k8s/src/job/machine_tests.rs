@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
-use runner_core::outcome::{Infra, InfraKind, Outcome, TraceSummary, Verdict};
+use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TraceSummary, Verdict};
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, Beat, ContainerFrame, ContainerState, Hello, MOST_ASKS,
-    ManagerFrame, RefusalReason, Refused, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
+    ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
+    Welcome,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -49,6 +50,7 @@ fn end(message: &str) -> End {
         infra: Infra::new(InfraKind::System, message),
         detail: "detail".into(),
         pull_failure: None,
+        disruption: false,
     }
 }
 
@@ -634,4 +636,114 @@ fn questions_reach_the_manager_once_and_answers_only_an_agent_that_listens() {
     // A flood is not listened to.
     let heard = (10..1000).filter(|id| !bench.is(ask(*id)).is_empty()).count();
     assert_eq!(heard, MOST_ASKS - 1);
+}
+
+/// A pod that is being taken away and has so many seconds for it.
+fn taken_away(grace: u64) -> Sighting {
+    let end = Some(end("evicted from its node n").by_disruption());
+    Sighting { end, grace: Some(Duration::from_secs(grace)), ..running() }
+}
+
+fn heard_grace(actions: &[Action]) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Send(ManagerFrame::Disruption(frame)) => Some(frame.grace_s),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_agent_whose_pod_is_taken_away_hears_how_long_it_has_and_is_left_alone() {
+    let mut bench = Bench::following();
+    let actions = bench.is(Input::Pod(taken_away(600)));
+    assert_eq!(heard_grace(&actions), Some(600), "{actions:?}");
+    assert!(!has_stop(&actions, StopMode::Abort), "it knows by itself what to do: {actions:?}");
+    assert_eq!(heard_grace(&bench.is(Input::Pod(taken_away(600)))), None, "once");
+    assert_eq!(heard_grace(&bench.is(Input::Pod(taken_away(5)))), Some(5), "somebody is in haste");
+    assert_eq!(ended(&bench.pass(604)), None);
+}
+
+#[test]
+fn a_job_that_ends_by_itself_while_its_pod_is_taken_away_has_its_own_verdict() {
+    for outcome in [Outcome::Exited(0), Outcome::Exited(3), Outcome::Cancelled] {
+        let mut bench = Bench::following();
+        bench.is(Input::Pod(taken_away(600)));
+        bench.is(trace(0, b"done"));
+        let last = AgentFrame::Verdict(verdict(outcome.clone(), b"done"));
+        let actions = bench.is(Input::Frame(last));
+        assert_eq!(ended(&actions).unwrap().outcome, outcome);
+    }
+}
+
+#[test]
+fn a_job_whose_trace_did_not_all_come_before_its_pod_was_taken_away_has_not_succeeded() {
+    let mut bench = Bench::following();
+    bench.is(Input::Pod(taken_away(600)));
+    bench.is(trace(0, b"do"));
+    let verdict = Some(verdict(Outcome::Exited(0), b"done"));
+    let over = Sighting { helper_over: true, reachable: false, verdict, ..taken_away(600) };
+    let actions = bench.is(Input::Pod(over));
+    let end = ended(&actions).unwrap();
+    assert!(matches!(&end.outcome, Outcome::Infra(i) if i.message.contains("evicted")), "{end:?}");
+}
+
+#[test]
+fn a_job_that_was_stopped_because_its_pod_is_taken_away_can_be_tried_again_and_says_where_it_was() {
+    let stopped = || Outcome::Infra(Infra::new(InfraKind::Interrupted, "the pod was told to end"));
+    // A cause that the pod shows, and a node that shuts down and never says so.
+    for (seen, words) in [
+        (taken_away(30), "evicted from its node n"),
+        (Sighting { node: Some("n".into()), ..running() }, "told to end on node n"),
+    ] {
+        let mut bench = Bench::following();
+        bench.is(Input::Pod(seen));
+        bench.is(trace(0, b"half"));
+        let mut actions = bench.is(Input::Frame(AgentFrame::Verdict(verdict(stopped(), b"half"))));
+        actions.extend(bench.pass(3));
+        let end = ended(&actions).unwrap();
+        let Outcome::Infra(infra) = &end.outcome else { panic!("{end:?}") };
+        assert_eq!(infra.kind, InfraKind::System, "GitLab's `retry: when` knows this one");
+        assert!(infra.message.contains(words), "{infra:?}");
+        assert!(!end.explained, "the manager names the cause in the log");
+    }
+}
+
+#[test]
+fn a_pod_that_is_taken_away_with_its_node_is_given_up_after_a_minute_of_silence() {
+    let mut bench = Bench::following();
+    bench.is(Input::Pod(taken_away(3600)));
+    assert_eq!(ended(&bench.pass(100)), None, "it can be heard");
+    bench.is(Input::Unlinked("gone".into()));
+    assert_eq!(ended(&bench.pass(59)), None);
+    assert!(ended(&bench.pass(1)).is_some());
+}
+
+#[test]
+fn stages_that_an_agent_makes_up_without_end_are_not_kept() {
+    let mut bench = Bench::following();
+    let long = "n".repeat(100_000);
+    let report = |number: u64, name: &str, outcome| StageReport {
+        name: format!("{name}{number}"),
+        started_ms: number,
+        took_ms: 1,
+        outcome,
+    };
+    let mut kept = 0;
+    for number in 0..1000 {
+        let lie = Outcome::Infra(Infra::new(InfraKind::System, long.clone()));
+        for report in [
+            report(number, &long, Outcome::Exited(0)),
+            report(number, "lie", lie),
+            report(number, "short", Outcome::Exited(0)),
+        ] {
+            let frame = AgentFrame::Stage(StageFrame::Finished(report));
+            for action in bench.is(Input::Frame(frame)) {
+                let Action::Emit(JobEvent::StageFinished(report)) = action else { continue };
+                assert!(report.name.starts_with("short"), "{}", report.name.len());
+                kept += 1;
+            }
+        }
+        let frame = AgentFrame::Stage(StageFrame::Started { name: format!("{long}{number}") });
+        assert!(bench.is(Input::Frame(frame)).is_empty());
+    }
+    assert_eq!(kept, 256);
 }

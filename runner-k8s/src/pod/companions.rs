@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_core::plan::{Companions, POD_EVENTS, ServicePlan};
+use runner_core::plan::{Companions, Disruption, POD_EVENTS, ServicePlan};
 
 use super::containers::starts_by_entrypoint;
 use super::environment::Masks;
@@ -19,6 +19,8 @@ pub(crate) const PRINT_EVENTS: &str = "FF_PRINT_POD_EVENTS";
 pub(crate) struct Around {
     /// For the plan.
     pub(crate) companions: Companions,
+    /// For the plan: what to do when the pod is told to end.
+    pub(crate) disruption: Disruption,
     /// For the plan: the image's own entry point starts the agent.
     pub(crate) entrypoint: Option<Duration>,
     /// For the record.
@@ -36,6 +38,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     // Only their own variables say what is to be checked.
     let masks = Masks::of(input.plan());
     let mut services: Vec<ServicePlan> = services(input, lookup, &[], &masks)?.plans()?;
+    let disruption = input.settings.disruption(input.plan(), services.len());
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
         ServicesWait::AtMost(limit) => Some(limit),
@@ -60,6 +63,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
             true => Companions { events, ..Companions::default() },
             false => Companions { services, wait, logs, events },
         },
+        disruption,
         entrypoint,
         listens: (!containers.is_empty()).then_some(Listens { containers, limit }),
     })

@@ -171,7 +171,7 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     }
     spec.insert("volumes".into(), Value::Array(volumes.declared));
     scheduling(settings, &mut spec);
-    if let Some(grace) = settings.termination_grace {
+    if let Some(grace) = settings.grace(plan) {
         spec.insert("terminationGracePeriodSeconds".into(), json!(grace));
     }
     if !settings.pod_security.is_empty() {

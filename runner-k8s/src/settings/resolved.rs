@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_core::job::Image;
+use runner_core::plan::{Disruption, OnDisruption, Plan};
 use runner_core::planner::{GoDuration, parse_duration};
 use serde_json::{Map, Value};
 
@@ -103,6 +104,8 @@ pub struct KubernetesSettings {
     /// Events on pods also for what is usual. Default no.
     pub publish_all_pod_events: bool,
     pub termination_grace: Option<i64>,
+    /// What becomes of a job whose pod is told to end.
+    pub on_disruption: OnDisruption,
     pub cleanup_grace: Option<i64>,
     pub cleanup_timeout: Duration,
     /// How often to look again for what pods need before a pod is made; 0: not even once.
@@ -138,7 +141,42 @@ fn cleanup_timeout(raw: &RawSettings, mistakes: &mut Mistakes) -> Duration {
     }
 }
 
+fn on_disruption(raw: &RawSettings, mistakes: &mut Mistakes) -> OnDisruption {
+    match raw.pod_disruption_policy.as_str() {
+        "finish" => OnDisruption::Finish,
+        "stop" => OnDisruption::Stop,
+        other => {
+            if !other.is_empty() {
+                mistakes.value("pod_disruption_policy", other, "stop or finish");
+            }
+            match raw.pod_termination_grace_period_seconds {
+                Some(1..) => OnDisruption::Finish,
+                _ => OnDisruption::Stop,
+            }
+        }
+    }
+}
+
 impl KubernetesSettings {
+    /// The pod's `terminationGracePeriodSeconds`, where it is not the cluster's.
+    pub(crate) fn grace(&self, plan: &Plan) -> Option<i64> {
+        let job = || i64::try_from(plan.timeout.as_secs()).unwrap_or(i64::MAX);
+        match self.on_disruption {
+            OnDisruption::Stop => self.termination_grace,
+            OnDisruption::Finish => self.termination_grace.or_else(|| Some(job())),
+        }
+    }
+
+    /// What the agent is to do when a pod with so many services is told to end.
+    pub(crate) fn disruption(&self, plan: &Plan, services: usize) -> Disruption {
+        let grace = self.grace(plan).and_then(|grace| u64::try_from(grace).ok());
+        Disruption {
+            policy: self.on_disruption,
+            grace: grace.map_or(Disruption::default().grace, Duration::from_secs),
+            services: if self.on_disruption == OnDisruption::Finish { services } else { 0 },
+        }
+    }
+
     /// Checks the raw settings and fills in defaults.
     ///
     /// # Errors
@@ -235,6 +273,7 @@ impl KubernetesSettings {
                 "pod_termination_grace_period_seconds",
                 raw.pod_termination_grace_period_seconds,
             ),
+            on_disruption: on_disruption(raw, &mut mistakes),
             cleanup_grace: mistakes
                 .seconds("cleanup_grace_period_seconds", raw.cleanup_grace_period_seconds),
             cleanup_timeout: cleanup_timeout(raw, &mut mistakes),

@@ -62,6 +62,8 @@ pub enum Fault {
     KillContainer(usize, Part),
     /// Somebody deletes a job's pod.
     DeletePod(usize),
+    /// A job's pod is evicted by the API, as when its node is drained.
+    Drain(usize),
     /// The pods' node is lost, and a fresh one comes after so long.
     LoseNode(Duration),
     /// No pod finds a node for so long.
@@ -105,6 +107,9 @@ const CALLS: [ApiCall; 12] = [
     ApiCall("list", "configmaps"),
 ];
 
+/// Turns of the wheel in [`Fault::any`]. Some kinds have several, and two turns choose between two.
+const TURNS: usize = 34;
+
 impl Fault {
     /// A fault of any kind, all equally likely.
     pub(super) fn any(random: &mut Random) -> Self {
@@ -115,7 +120,7 @@ impl Fault {
             true => Part::Helper,
             false => Part::Build,
         };
-        match which % 33 {
+        match which % TURNS {
             0 => Self::KillManager(number),
             1 | 2 => Self::ReplaceManager(number),
             3 => Self::RetireManager(number),
@@ -154,6 +159,7 @@ impl Fault {
                 0 => Self::Quota(seconds(random, 60)),
                 _ => Self::Webhook(seconds(random, 10)),
             },
+            33 => Self::Drain(number),
             _ => Self::ClockJump(random.within(0..7200) as i64 - 3600),
         }
     }

@@ -56,6 +56,16 @@ impl Cluster {
         self.order(pod, PodOrder::Kill { container: container.into(), reason: "Error" })
     }
 
+    /// Evicts a pod by the API, as whoever drains its node does; no grace period means the pod's own.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn drain(&self, pod: &str, grace: Option<Duration>) -> Result<(), NoSuchPod> {
+        let reason = "EvictionByEvictionAPI";
+        self.order(pod, PodOrder::Disrupt { reason, message: "Eviction API: evicting" })?;
+        self.delete_pod(pod, grace)
+    }
+
     /// Deletes a pod as somebody with `kubectl` does; no grace period means the pod's own.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod place;
 mod pread;
 mod tar;
 mod tar_entries;
+mod tar_writers;
 mod zip;
 mod zip_data;
 mod zip_list;

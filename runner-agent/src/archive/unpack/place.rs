@@ -66,13 +66,29 @@ impl Place {
         Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
     }
 
+    /// Makes something below its directory, in the place of whatever was there.
+    fn make<T>(
+        &mut self,
+        path: &Path,
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        let (parent, name) = self.parent(path)?;
+        match replacing(parent, name, || make(parent, name)) {
+            // The directory that was used last may have been removed since, for a file of its name.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.last.take().is_some() => {
+                let (parent, name) = self.parent(path)?;
+                replacing(parent, name, || make(parent, name))
+            }
+            made => made,
+        }
+    }
+
     /// A new, empty file in the place of whatever was there.
     pub(super) fn file(&mut self, path: &Path) -> io::Result<File> {
-        let (parent, name) = self.parent(path)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        replacing(parent, name, || openat(parent, name, flags, mode)).map(File::from)
+        self.make(path, |parent, name| openat(parent, name, flags, mode)).map(File::from)
     }
 
     /// A link in the place of whatever was there.
@@ -82,8 +98,8 @@ impl Place {
         target: &OsStr,
         modified: Option<i64>,
     ) -> io::Result<()> {
+        self.make(path, |parent, name| symlinkat(target, parent, name))?;
         let (parent, name) = self.parent(path)?;
-        replacing(parent, name, || symlinkat(target, parent, name))?;
         // Its time matters to nobody as much as its being there.
         let _ = utimensat(parent, name, &times(modified), AtFlags::SYMLINK_NOFOLLOW);
         Ok(())
@@ -97,8 +113,7 @@ impl Place {
         if FileType::from_raw_mode(kind.st_mode) != FileType::RegularFile {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let (parent, name) = self.parent(path)?;
-        replacing(parent, name, || linkat(&from, old, parent, name, AtFlags::empty()))
+        self.make(path, |parent, name| linkat(&from, old, parent, name, AtFlags::empty()))
     }
 
     /// Gives a directory its properties, after everything below it is there.

@@ -1,4 +1,4 @@
-//! Tar archives in Zstandard, as they come in.
+//! Tar archives in Zstandard, as they come in: this thread reads, others write (`tar_writers`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,6 +13,7 @@ use super::limits::{Budget, Limits};
 use super::name::{check_target, inside, shown};
 use super::place::{Place, Properties, finish};
 use super::tar_entries::{Entries, Head};
+use super::tar_writers::{LONGEST_PATH, SMALL, Writers};
 use super::{UnpackError, Unpacked};
 
 /// Largest window that the decoder allocates, as a power of two: what `zstd --long` makes.
@@ -38,9 +39,20 @@ pub(super) fn unpack(
     let mut budget = Budget::new(limits);
     let mut later = Later::default();
     let mut buffer = vec![0; 128 * 1024];
-    while let Some(head) = entries.next().map_err(damaged)? {
-        one(head, &mut entries, &mut place, &mut budget, &mut later, &mut buffer)?;
-    }
+    std::thread::scope(|scope| {
+        let mut writers = Writers::new(scope, &place).map_err(|error| failed(root, error))?;
+        let mut read = || {
+            while let Some(head) = entries.next().map_err(damaged)? {
+                let writers = &mut writers;
+                one(head, &mut entries, &mut place, writers, &mut budget, &mut later, &mut buffer)?;
+            }
+            Ok(())
+        };
+        let read = read();
+        // What came before an error is written.
+        let written = writers.wait();
+        read.and(written)
+    })?;
     // To the end, so that the frame's checksum is looked at and a cut stream is noticed.
     entries.finish().map_err(damaged)?;
     for (path, (target, modified)) in &later.links {
@@ -60,6 +72,7 @@ fn one(
     head: Head,
     data: &mut impl Read,
     place: &mut Place,
+    writers: &mut Writers,
     budget: &mut Budget,
     later: &mut Later,
     buffer: &mut [u8],
@@ -70,6 +83,10 @@ fn one(
         return Err(UnpackError::Through(shown(&name)));
     }
     let properties = Properties { mode, modified, owner: None };
+    // A link's target has to be there as well, and what else is known about it is not worth the trouble.
+    if kind == EntryType::Link || writers.concerns(&path) {
+        writers.wait()?;
+    }
     match kind {
         EntryType::Directory => {
             budget.spend(0)?;
@@ -96,6 +113,11 @@ fn one(
         EntryType::Regular | EntryType::Continuous => {
             budget.spend(size)?;
             later.links.remove(&path);
+            if size <= SMALL && path.as_os_str().len() <= LONGEST_PATH {
+                return writers.take(path, properties, |content| {
+                    data.read_to_end(content).map(drop).map_err(damaged)
+                });
+            }
             let out = place.file(&path).map_err(|error| failed(&path, error))?;
             copy(data, out, &path, properties, buffer)?;
         }

@@ -7,19 +7,21 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 use futures_util::{StreamExt, stream};
-use runner_core::cache::CacheKey;
+use runner_core::cache::{CacheKey, PART, Uploads};
 use runner_core::log::Message;
 use runner_core::plan::{ArchiveCache, CacheStage};
 use tempfile::NamedTempFile;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::local::{Local, outlives_pod};
 use super::manifest::Manifest;
+use super::parts::{PARTS_AT_ONCE, Parts};
 use super::remote::Remote;
+use super::upload::{Sent, Upload};
 use super::{SIDE_BY_SIDE, notice};
-use crate::archive::Level;
 use crate::archive::pack::Format;
+use crate::archive::{Entries, Level};
 use crate::stages::context::{Context, StageFailure};
 use crate::stages::gather::{gather, level};
 use crate::stages::growing::{Growing, nameless};
@@ -38,6 +40,7 @@ pub(in crate::stages) async fn archive(
         keeps: stage.scope.is_none() || outlives_pod(root),
         format: format(context)?,
         level: level(context, "CACHE_COMPRESSION_LEVEL")?,
+        permits: Arc::new(Semaphore::new(PARTS_AT_ONCE)),
     };
     // One packed archive waits while others are sent.
     let (sender, packed) = mpsc::channel(1);
@@ -91,6 +94,8 @@ struct Archiver<'a> {
     keeps: bool,
     format: Format,
     level: Level,
+    /// Places for parts in memory.
+    permits: Arc<Semaphore>,
 }
 
 /// A cache on its way, with what the author should know so far.
@@ -104,11 +109,16 @@ struct Packed<'a> {
 struct Parcel<'a> {
     key: &'a CacheKey,
     local: Local,
-    archive: Growing,
-    file: Arc<File>,
-    /// Set where it is to be kept.
-    named: Option<NamedTempFile>,
+    archive: Packing,
     manifest: Manifest,
+}
+
+/// Where an archive is while it is made.
+enum Packing {
+    /// In a file: it is to be kept (then the file has a name), or the store wants to know its length first.
+    File { growing: Growing, file: Arc<File>, named: Option<NamedTempFile> },
+    /// On its way to the store.
+    Parts(Parts),
 }
 
 /// Where an archive has come to lie.
@@ -141,17 +151,8 @@ impl<'a> Archiver<'a> {
             log.push(Message::info("Created cache"));
             return Ok(Packed { cache, log, parcel: None });
         }
-        let begun = self.begin(&local).and_then(|(file, named)| {
-            let entries = Arc::new(entries);
-            let same = file.try_clone()?;
-            let places = &self.context.plan.directories;
-            let archive = Growing::pack_into(same, places, entries, self.format, self.level)?;
-            Ok((archive, Arc::new(file), named))
-        });
-        let parcel = match begun {
-            Ok((archive, file, named)) => {
-                Some(Parcel { key, local, archive, file, named, manifest })
-            }
+        let parcel = match self.begin(&local, entries) {
+            Ok(archive) => Some(Parcel { key, local, archive, manifest }),
             Err(error) => {
                 log.push(Message::warning(format_args!("no place for the archive: {error}")));
                 log.push(Message::warning("Failed to create cache"));
@@ -161,12 +162,24 @@ impl<'a> Archiver<'a> {
         Ok(Packed { cache, log, parcel })
     }
 
-    fn begin(&self, local: &Local) -> io::Result<(File, Option<NamedTempFile>)> {
-        if !self.keeps {
-            return Ok((nameless(&self.context.plan.directories)?, None));
+    fn begin(&self, local: &Local, entries: Entries) -> io::Result<Packing> {
+        let places = &self.context.plan.directories;
+        if !self.keeps && self.takes_parts() {
+            let parts = Parts::pack(places, entries, self.format, self.level, &self.permits)?;
+            return Ok(Packing::Parts(parts));
         }
-        let named = local.fresh()?;
-        Ok((named.as_file().try_clone()?, Some(named)))
+        let named = if self.keeps { Some(local.fresh()?) } else { None };
+        let file = match &named {
+            Some(named) => named.as_file().try_clone()?,
+            None => nameless(places)?,
+        };
+        let (same, entries) = (file.try_clone()?, Arc::new(entries));
+        let growing = Growing::pack_into(same, places, entries, self.format, self.level)?;
+        Ok(Packing::File { growing, file: Arc::new(file), named })
+    }
+
+    fn takes_parts(&self) -> bool {
+        self.stage.scope.as_ref().is_some_and(|scope| scope.uploads == Uploads::Parts)
     }
 
     /// Whether what the manifest describes still is where it was put.
@@ -185,25 +198,31 @@ impl<'a> Archiver<'a> {
         packed: Result<Packed<'a>, StageFailure>,
     ) -> Result<Vec<Message>, StageFailure> {
         let Packed { cache, mut log, parcel } = packed?;
-        let Some(mut parcel) = parcel else { return Ok(log) };
-        let length = match parcel.archive.whole().await {
-            Ok(length) => length,
-            Err(error) => {
-                log.push(Message::warning(error));
-                log.push(Message::warning("Failed to create cache"));
-                return Ok(log);
+        let Some(Parcel { key, local, archive, manifest }) = parcel else { return Ok(log) };
+        let handed = match archive {
+            Packing::Parts(parts) => self.send_parts(cache, key, parts, &mut log).await?,
+            Packing::File { mut growing, file, named } => {
+                let length = match growing.whole().await {
+                    Ok(length) => length,
+                    Err(error) => {
+                        log.push(Message::warning(error));
+                        log.push(Message::warning("Failed to create cache"));
+                        return Ok(log);
+                    }
+                };
+                let handed = self.hand_over(cache, key, &growing, &file, length, &mut log).await?;
+                if let Some(named) = named
+                    && let Err(error) = local.keep(named, None)
+                {
+                    log.push(Message::warning(format_args!("no place for the archive: {error}")));
+                }
+                handed
             }
         };
-        let handed = self.hand_over(cache, &parcel, length, &mut log).await?;
-        if let Some(named) = parcel.named
-            && let Err(error) = parcel.local.keep(named, None)
-        {
-            log.push(Message::warning(format_args!("no place for the archive: {error}")));
-        }
         match handed {
-            Ok(Place::Wanted) => parcel.local.note(&parcel.manifest),
+            Ok(Place::Wanted) => local.note(&manifest),
             // Not where the manifest says.
-            Ok(Place::LocalOnly) | Err(_) => parcel.local.forget(),
+            Ok(Place::LocalOnly) | Err(_) => local.forget(),
         }
         match handed {
             Ok(_) => log.push(Message::info("Created cache")),
@@ -219,7 +238,9 @@ impl<'a> Archiver<'a> {
     async fn hand_over(
         &self,
         cache: &ArchiveCache,
-        parcel: &Parcel<'_>,
+        key: &CacheKey,
+        archive: &Growing,
+        file: &Arc<File>,
         length: u64,
         log: &mut Vec<Message>,
     ) -> Result<Result<Place, String>, StageFailure> {
@@ -231,21 +252,55 @@ impl<'a> Archiver<'a> {
             return Ok(Ok(Place::Wanted));
         };
         if cache.limit > 0 && length > cache.limit {
-            log.push(Message::plain(format_args!(
-                "Cache archive size ({length}) is too big (Limit is set to {}). Cache will be stored \
-                 only locally.",
-                cache.limit
-            )));
+            log.push(too_big(length, cache));
             return Ok(Ok(Place::LocalOnly));
         }
+        if length > PART && self.takes_parts() {
+            let parts = Parts::of_file(Arc::clone(file), &self.permits);
+            return self.send_parts(cache, key, parts, log).await;
+        }
         let remote = Remote { context: self.context, scope, lasts: self.stage.limit };
-        let sending = remote.put(parcel.key, &parcel.archive, &parcel.file, length);
+        let sending = remote.put(key, archive, file, length);
         match timeout(self.stage.limit, sending).await {
             Ok(sent) => Ok(sent?.map(|()| Place::Wanted)),
-            Err(_) => {
-                let seconds = self.stage.limit.as_secs();
-                Ok(Err(format!("the cache could not be handed over within {seconds} s")))
-            }
+            Err(_) => Ok(Err(self.too_late())),
         }
     }
+
+    /// Sends parts as they come. The inner error is for the author.
+    async fn send_parts(
+        &self,
+        cache: &ArchiveCache,
+        key: &CacheKey,
+        parts: Parts,
+        log: &mut Vec<Message>,
+    ) -> Result<Result<Place, String>, StageFailure> {
+        let Some(scope) = &self.stage.scope else { return Ok(Ok(Place::LocalOnly)) };
+        let remote = Remote { context: self.context, scope, lasts: self.stage.limit };
+        let upload = Upload::new(&remote, key);
+        let sent = timeout(self.stage.limit, upload.send(parts, cache.limit)).await;
+        upload.abandon().await;
+        Ok(match sent {
+            Ok(sent) => sent?.map(|sent| match sent {
+                Sent::Whole => Place::Wanted,
+                Sent::TooBig(length) => {
+                    log.push(too_big(length, cache));
+                    Place::LocalOnly
+                }
+            }),
+            Err(_) => Err(self.too_late()),
+        })
+    }
+
+    fn too_late(&self) -> String {
+        let seconds = self.stage.limit.as_secs();
+        format!("the cache could not be handed over within {seconds} s")
+    }
+}
+
+fn too_big(length: u64, cache: &ArchiveCache) -> Message {
+    Message::plain(format_args!(
+        "Cache archive size ({length}) is too big (Limit is set to {}). Cache will be stored only locally.",
+        cache.limit
+    ))
 }

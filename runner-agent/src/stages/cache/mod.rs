@@ -3,16 +3,22 @@
 //! ```text
 //!   restore:  key, fallbacks ──► remote (ask, GET) or local archive ──► unpack ──► manifest
 //!   archive:  files ──► as the manifest says? ──► pack ──► local archive ──► remote (ask, PUT)
+//!                                                  └─────► parts ──────────► remote (ask, PUT) each
 //! ```
+//!
+//! An archive is in a file only where it is kept for the next job, or where the store takes it as a whole only.
 //!
 //! Several are fetched and sent side by side; they are unpacked and packed one after the other, in
 //! their order, since later ones overwrite what earlier ones brought.
 
 mod archive;
+mod fetch;
 mod local;
 mod manifest;
+mod parts;
 mod remote;
 mod restore;
+mod upload;
 
 pub(super) use archive::archive;
 pub(super) use restore::restore;

@@ -1,11 +1,9 @@
 //! A cache in a store, by requests that the manager signs one at a time.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use jiff::fmt::rfc2822;
 use jiff::{Timestamp, tz::TimeZone};
 use reqwest::{Body, Client, RequestBuilder, Response, StatusCode, Url};
 use runner_core::cache::{CacheAction, CacheKey, CacheRequest, CacheScope};
@@ -17,19 +15,9 @@ use crate::stages::growing::Growing;
 use crate::stages::transfer::{chain, client, is_passing, request};
 
 /// Pauses between tries, as GitLab Runner makes them: three tries in all.
-const PAUSES: [Duration; 2] = [Duration::from_secs(1); 2];
+pub(super) const PAUSES: [Duration; 2] = [Duration::from_secs(1); 2];
 /// Most bytes of an error's text that are looked at.
 const ERROR_TEXT: usize = 16 * 1024;
-
-/// What came of a request for an object.
-pub(super) enum Had {
-    /// It is in the file, with its time in seconds since 1970.
-    File(File, Option<i64>),
-    /// It is not newer than what we have.
-    UpToDate,
-    /// It is not there, or cannot be had; why, for the author.
-    No(String),
-}
 
 /// A store as one stage sees it.
 pub(super) struct Remote<'a> {
@@ -53,78 +41,6 @@ impl Remote<'_> {
             lasts: self.lasts,
         };
         self.context.control.asks.cache(request).await
-    }
-
-    /// Fetches an object into a file; not if it is no newer than `known` (seconds since 1970).
-    pub(super) async fn get(
-        &self,
-        transfer: &HttpTransfer,
-        known: Option<i64>,
-        fresh: impl Fn() -> std::io::Result<File>,
-    ) -> Result<Had, StageFailure> {
-        let client = client(self.context, transfer)?;
-        let mut pauses = PAUSES.iter();
-        loop {
-            let problem = match self.try_get(&client, transfer, known, &fresh).await? {
-                Ok(had) => return Ok(had),
-                Err(problem) => problem,
-            };
-            match pauses.next() {
-                Some(pause) => sleep(*pause).await,
-                None => return Ok(Had::No(problem)),
-            }
-        }
-    }
-
-    async fn try_get(
-        &self,
-        client: &Client,
-        transfer: &HttpTransfer,
-        known: Option<i64>,
-        fresh: &impl Fn() -> std::io::Result<File>,
-    ) -> Result<Result<Had, String>, StageFailure> {
-        let Some(mut request) = prepared(client, transfer) else {
-            return Ok(Ok(Had::No("its address is no URL".to_owned())));
-        };
-        if let Some(date) = known.and_then(http_date) {
-            request = request.header("if-modified-since", date);
-        }
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Ok(Err(chain(&error.without_url()))),
-        };
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED => return Ok(Ok(Had::UpToDate)),
-            StatusCode::NOT_FOUND => return Ok(Ok(Had::No("file does not exist".to_owned()))),
-            status => {
-                let text = refusal(response).await;
-                return Ok(if is_passing(status) { Err(text) } else { Ok(Had::No(text)) });
-            }
-        }
-        let modified = response
-            .headers()
-            .get("last-modified")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| rfc2822::parse(value).ok())
-            .map(|time| time.timestamp().as_second());
-        // A cache directory that cannot be written is no reason to fail the job.
-        let mut file = match fresh() {
-            Ok(file) => file,
-            Err(error) => return Ok(Ok(Had::No(format!("no place for the archive: {error}")))),
-        };
-        loop {
-            match response.chunk().await {
-                Ok(Some(bytes)) => {
-                    if let Err(error) = file.write_all(&bytes) {
-                        let text = format!("no place for the archive: {error}");
-                        return Ok(Ok(Had::No(text)));
-                    }
-                }
-                Ok(None) => return Ok(Ok(Had::File(file, modified))),
-                Err(error) => return Ok(Err(chain(&error.without_url()))),
-            }
-        }
     }
 
     /// Whether an object is there.
@@ -181,13 +97,13 @@ impl Remote<'_> {
     }
 }
 
-fn prepared(client: &Client, transfer: &HttpTransfer) -> Option<RequestBuilder> {
+pub(super) fn prepared(client: &Client, transfer: &HttpTransfer) -> Option<RequestBuilder> {
     let url = Url::parse(transfer.url.expose()).ok()?;
     Some(request(client, transfer, url))
 }
 
 /// `received: 403 Forbidden. Request failed with code: AccessDenied, message: …`
-async fn refusal(mut response: Response) -> String {
+pub(super) async fn refusal(mut response: Response) -> String {
     let status = response.status();
     let mut body = Vec::new();
     while let Ok(Some(bytes)) = response.chunk().await {
@@ -197,11 +113,7 @@ async fn refusal(mut response: Response) -> String {
         }
     }
     let body = String::from_utf8_lossy(&body);
-    let tag = |name: &str| {
-        let from = body.split_once(&format!("<{name}>"))?.1;
-        Some(from.split_once(&format!("</{name}>"))?.0.to_owned())
-    };
-    match (tag("Code"), tag("Message")) {
+    match (tag(&body, "Code"), tag(&body, "Message")) {
         (Some(code), Some(message)) => {
             format!("received: {status}. Request failed with code: {code}, message: {message}")
         }
@@ -209,8 +121,14 @@ async fn refusal(mut response: Response) -> String {
     }
 }
 
+/// What stands between the first tags of this name.
+pub(super) fn tag(body: &str, name: &str) -> Option<String> {
+    let from = body.split_once(&format!("<{name}>"))?.1;
+    Some(from.split_once(&format!("</{name}>"))?.0.to_owned())
+}
+
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
-fn http_date(seconds: i64) -> Option<String> {
+pub(super) fn http_date(seconds: i64) -> Option<String> {
     let time = Timestamp::from_second(seconds).ok()?.to_zoned(TimeZone::UTC);
     Some(time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }

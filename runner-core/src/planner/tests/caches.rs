@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::{job_with, settings};
-use crate::cache::CacheScope;
+use crate::cache::{CacheScope, Uploads};
 use crate::job::{ArtifactWhen, Cache, Job};
 use crate::plan::{ArchiveCache, OnFailure, Operation, Plan, RestoreCache, When};
 use crate::planner::{PlanError, PlanSettings, Transfers, plan};
@@ -18,7 +18,8 @@ fn with(caches: Vec<Cache>, variables: &[(&str, &str)]) -> Job {
 
 fn try_plan(job: &Job, flags: &[&str]) -> Result<Plan, PlanError> {
     let feature_flags = flags.iter().map(|flag| ((*flag).to_owned(), true)).collect();
-    let scope = CacheScope { prefix: "project/7".to_owned(), grant: "g".into() };
+    let scope =
+        CacheScope { prefix: "project/7".to_owned(), grant: "g".into(), uploads: Uploads::Whole };
     let transfers = Transfers { cache: Some(scope), ..Transfers::default() };
     plan(job, &PlanSettings { feature_flags, ..settings() }, transfers)
 }

@@ -25,9 +25,12 @@ fn credentials_are_for_the_hosts_of_the_sources_and_of_gitlab() {
 
 #[test]
 fn a_url_that_not_everybody_reads_alike_gets_no_credentials() {
-    for url in
-        ["https://a\\@b.example/p.git", "https://a\t:x@b.example/p.git", "https://b.exam\"ple/p"]
-    {
+    for url in [
+        "https://a\\@b.example/p.git",
+        "https://a\t:x@b.example/p.git",
+        "https://b.exam\"ple/p",
+        "https://b.example::443/p.git",
+    ] {
         let mut job = job();
         job.sources.as_mut().unwrap().url = url.into();
         let plan = planned(&job);

@@ -5,8 +5,11 @@ use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::wire::{Beat, ManagerFrame};
 use tokio::time::Instant;
 
-use super::{Action, BEAT, Ending, LAST_WORDS, Machine, State, UNHEARD_STOP};
-use crate::classify::{End, Sighting, worst};
+use super::{
+    AFTER_GRACE, Action, BEAT, Ending, LAST_WORDS, Machine, State, UNHEARD, UNHEARD_STOP,
+    USUAL_GRACE,
+};
+use crate::classify::{End, Sighting, Whole, worst};
 
 impl Machine {
     /// Whether a pull failure leads to another pod. The build container has not started, so nothing
@@ -59,11 +62,37 @@ impl Machine {
     pub(super) fn on_end(&mut self, now: Instant, end: End) {
         match &mut self.ending {
             // What is seen later explains more: first "deleted", then who did it.
-            Some(ending) => ending.end = end,
+            Some(ending) => {
+                let worse = ending.end.disruption && !end.disruption;
+                ending.end = end;
+                if worse {
+                    ending.until = now + LAST_WORDS;
+                    self.send_stop();
+                }
+            }
             None => {
-                self.ending = Some(Ending { end, until: now + LAST_WORDS });
+                let until = match end.disruption {
+                    true => now + self.sighting.grace.unwrap_or(USUAL_GRACE) + AFTER_GRACE,
+                    false => now + LAST_WORDS,
+                };
+                self.ending = Some(Ending { end, until, unheard_until: now + UNHEARD });
                 self.send_stop();
             }
+        }
+    }
+
+    /// When a job that cannot go on is given up, whatever its agent might still say.
+    pub(super) fn gives_up(&self, ending: &Ending) -> Instant {
+        match self.is_welcome() {
+            true => ending.until,
+            false => ending.until.min(ending.unheard_until),
+        }
+    }
+
+    /// The agent cannot be heard from now on.
+    pub(super) fn unheard_from(&mut self, now: Instant) {
+        if let Some(ending) = &mut self.ending {
+            ending.unheard_until = now + UNHEARD;
         }
     }
 
@@ -79,9 +108,10 @@ impl Machine {
         let seen = last.unwrap_or_else(|| self.sighting.clone());
         self.verdict = self.verdict.take().or(seen.verdict);
         let known = self.ending.take().map(|ending| ending.end).or(seen.end);
-        self.sighting = Sighting { helper_over: true, has_run: true, ..Sighting::default() };
+        let node = seen.node.or(self.sighting.node.take());
+        self.sighting = Sighting { helper_over: true, has_run: true, node, ..Sighting::default() };
         let complete = self.verdict.as_ref().is_some_and(|v| self.position >= v.trace.length);
-        let end = known.or_else(|| (!complete).then(deleted));
+        let end = known.or_else(|| (!complete).then(|| deleted(self.sighting.node.as_deref())));
         self.finish(end);
     }
 
@@ -179,14 +209,19 @@ impl Machine {
         }
         let Some(ending) = &self.ending else { return };
         let nothing_to_hear = !self.sighting.has_run || self.sighting.helper_over;
-        if nothing_to_hear || ending.until <= now {
+        if nothing_to_hear || self.gives_up(ending) <= now {
             let end = self.ending.take().map(|ending| ending.end);
             self.finish(end);
         }
     }
 
     pub(super) fn finish(&mut self, end: Option<End>) {
-        let outcome = worst(self.verdict.as_ref(), end.as_ref());
+        let end = end.or_else(|| self.told_to_end());
+        let whole = match &self.verdict {
+            Some(verdict) if self.position >= verdict.trace.length => Whole::Yes,
+            _ => Whole::No,
+        };
+        let outcome = worst(self.verdict.as_ref(), end.as_ref(), whole);
         let outcome = match outcome {
             // Nobody knows, and nothing says why: at least that is said.
             Outcome::Unknown if self.verdict.is_none() => Outcome::Infra(Infra::new(
@@ -198,6 +233,17 @@ impl Machine {
         let explained = self.verdict.as_ref().is_some_and(|verdict| verdict.outcome == outcome);
         let detail = end.map(|end| end.detail);
         self.finish_as(outcome, detail, explained);
+    }
+
+    /// The agent was told to end, and nothing shows why: a node that shuts down says so too late.
+    fn told_to_end(&self) -> Option<End> {
+        let Outcome::Infra(infra) = &self.verdict.as_ref()?.outcome else { return None };
+        let on =
+            self.sighting.node.as_ref().map_or(String::new(), |name| format!(" on node {name}"));
+        (infra.kind == InfraKind::Interrupted).then(|| {
+            let detail = format!("the pod{on} got TERM, and its status does not say why");
+            End::new(InfraKind::System, format!("{}{on}", infra.message), detail).by_disruption()
+        })
     }
 
     pub(super) fn finish_as(&mut self, outcome: Outcome, detail: Option<String>, explained: bool) {
@@ -222,10 +268,8 @@ impl Machine {
 }
 
 /// The pod went without a reason that anybody saw.
-fn deleted() -> End {
-    End::new(
-        InfraKind::System,
-        "the job's pod was deleted by someone, or its node was removed",
-        "the pod is gone",
-    )
+fn deleted(node: Option<&str>) -> End {
+    let node = node.map_or(String::new(), |name| format!(" {name}"));
+    let message = format!("the job's pod was deleted by someone, or its node{node} was removed");
+    End::new(InfraKind::System, message, "the pod is gone")
 }

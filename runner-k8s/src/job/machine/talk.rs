@@ -4,16 +4,31 @@ use std::time::Duration;
 
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
-use runner_core::outcome::{InfraKind, Outcome, Verdict};
+use runner_core::outcome::{InfraKind, Outcome, StageReport, Verdict};
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
-    AgentFrame, AnswerFrame, AskFrame, Hello, MOST_ASKS, ManagerFrame, RefusalReason, StageFrame,
-    StopFrame, StopMode, WIRE_VERSION, Want,
+    AgentFrame, AnswerFrame, AskFrame, DisruptionFrame, Hello, MOST_ASKS, ManagerFrame,
+    RefusalReason, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
 };
 use tokio::time::Instant;
 
 use super::{Action, BEAT, Machine, PAUSES, SETTLE, State};
 use crate::classify::End;
+
+/// Most ends of stages that an agent is believed. A plan has some twenty stages of at most ten attempts.
+const MOST_STAGES: usize = 256;
+/// Most bytes of text that one may come with; honest ones have a name and at most a sentence. With the
+/// number it bounds what is kept of a hostile agent.
+const LONGEST_STAGE: usize = 4096;
+
+/// Whether a manager keeps this of an agent: the job may have taken its place.
+fn is_believable(report: &StageReport) -> bool {
+    let said = match &report.outcome {
+        Outcome::Infra(infra) => infra.message.len(),
+        _ => 0,
+    };
+    report.name.len() + said <= LONGEST_STAGE
+}
 
 impl Machine {
     pub(super) fn is_welcome(&self) -> bool {
@@ -76,6 +91,9 @@ impl Machine {
     }
 
     pub(super) fn on_unlinked(&mut self, now: Instant, message: String) {
+        if self.is_welcome() {
+            self.unheard_from(now);
+        }
         match &mut self.state {
             State::Following { .. } => {
                 self.last_problem = Some(message);
@@ -87,6 +105,9 @@ impl Machine {
     }
 
     pub(super) fn relink(&mut self, now: Instant) {
+        if self.is_welcome() {
+            self.unheard_from(now);
+        }
         self.actions.push(Action::Unlink);
         self.pause(now, None);
     }
@@ -110,8 +131,10 @@ impl Machine {
                 // All changes of stages come again; known ones are not said twice.
                 self.send_stop();
                 self.told.clear();
+                self.told_grace = None;
                 self.actions.push(Action::Listen(POD_EVENTS.to_owned()));
                 self.tell_of_others();
+                self.tell_of_grace();
             }
             AgentFrame::Refused(refused) => match refused.reason {
                 RefusalReason::Superseded => {
@@ -162,11 +185,25 @@ impl Machine {
         }
     }
 
+    /// Says how long the pod has, once it is being taken away: perhaps less than the agent believes.
+    pub(super) fn tell_of_grace(&mut self) {
+        let Some(grace) = self.sighting.grace.filter(|grace| self.told_grace != Some(*grace))
+        else {
+            return;
+        };
+        if self.is_welcome() && self.verdict.is_none() {
+            self.told_grace = Some(grace);
+            let frame = DisruptionFrame { grace_s: grace.as_secs() };
+            self.actions.push(Action::Send(ManagerFrame::Disruption(frame)));
+        }
+    }
+
     /// After each welcome all stages are told again.
     pub(super) fn on_stage(&mut self, stage: StageFrame) {
         match stage {
             StageFrame::Started { name } => {
-                let known = self.stage.as_ref() == Some(&name)
+                let known = name.len() > LONGEST_STAGE
+                    || self.stage.as_ref() == Some(&name)
                     || self.stages.iter().any(|stage| stage.name == name);
                 if !known {
                     self.stage = Some(name.clone());
@@ -174,7 +211,8 @@ impl Machine {
                 }
             }
             StageFrame::Finished(report) => {
-                if !self.stages.contains(&report) {
+                let room = self.stages.len() < MOST_STAGES && is_believable(&report);
+                if room && !self.stages.contains(&report) {
                     self.stages.push(report.clone());
                     self.emit(JobEvent::StageFinished(report));
                 }
@@ -271,7 +309,9 @@ impl Machine {
         if !self.is_welcome() || self.verdict.is_some() {
             return;
         }
-        let mode = match (&self.ending, self.stop) {
+        // The kubelet has told the agent, which knows what to do then.
+        let ending = self.ending.as_ref().filter(|ending| !ending.end.disruption);
+        let mode = match (ending, self.stop) {
             (Some(_), _) | (None, Some((Stop::Abort, _))) => StopMode::Abort,
             (None, Some((Stop::Cancel, _))) => StopMode::Cancel,
             (None, None) => return,

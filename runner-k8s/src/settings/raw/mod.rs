@@ -298,8 +298,15 @@ table! {
         cleanup_grace_period_seconds: Option<i64> [default("1")],
         /// How long the clean-up of a job may take before it is left to the next look. Default: 5m.
         cleanup_resources_timeout: RawDuration [default("\"5m\"")],
-        /// Seconds: `spec.terminationGracePeriodSeconds`. Default: the cluster's, which is 30.
+        /// Seconds: `spec.terminationGracePeriodSeconds`. Default: the cluster's, which is 30; with
+        /// `pod_disruption_policy = "finish"` the job's timeout.
         pod_termination_grace_period_seconds: Option<i64>,
+        /// Podwright's own: what becomes of a job whose pod is told to end (a drained node, a spot
+        /// notice, a deletion). `stop`: its steps stop at once, then caches and artifacts that are kept
+        /// whatever happens are saved. `finish`: it goes on until the last quarter of the grace (at
+        /// most two minutes), which is for saving. Default: `finish` where
+        /// `pod_termination_grace_period_seconds` is set, since it is set for that; else `stop`.
+        pod_disruption_policy: String [default("\"stop\"")],
         /// How often to look again, every 5 s, for `service_account` and `image_pull_secrets` before a
         /// job's pod is made; 0: not at all (default), negative: 5.
         resource_availability_check_max_attempts: i64 [default("0")],

@@ -264,6 +264,12 @@ fn time() -> Vec<Case> {
             "spec/terminationGracePeriodSeconds",
             json!(5),
         ),
+        pod(
+            "pod_disruption_policy",
+            "pod_disruption_policy = \"finish\"",
+            "spec/terminationGracePeriodSeconds",
+            json!(3600),
+        ),
         elsewhere(
             "resource_availability_check_max_attempts",
             "resource_availability_check_max_attempts = -1",

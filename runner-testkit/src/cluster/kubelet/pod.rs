@@ -31,6 +31,8 @@ pub(in super::super) enum PodOrder {
     Deadline(Duration),
     /// The kubelet ends the pod for want of a resource.
     Evict { message: String },
+    /// Somebody takes the pod away, and says so in a condition.
+    Disrupt { reason: &'static str, message: &'static str },
     /// Kills a container's PID 1; `reason` as in its status.
     Kill { container: String, reason: &'static str },
     /// The node is lost: everything dies, nothing is reported.
@@ -231,6 +233,10 @@ impl Worker {
                         self.write();
                         self.tell_all(&orders, &Order::Stop(Duration::ZERO));
                     }
+                    Some(PodOrder::Disrupt { reason, message }) => {
+                        self.facts.disruption = Some((reason.into(), message.into()));
+                        self.write();
+                    }
                     Some(PodOrder::Kill { container, reason }) => {
                         for (status, tx) in self.containers.iter().zip(&orders) {
                             if let (true, Some(tx)) = (status.name == container, tx) {
@@ -272,7 +278,12 @@ impl Worker {
             match inbox.recv().await {
                 Some(PodOrder::Delete { grace }) => self.deleting = Some(grace),
                 Some(PodOrder::Forget | PodOrder::Vanish) | None => return,
-                Some(PodOrder::Evict { .. } | PodOrder::Kill { .. } | PodOrder::Deadline(_)) => {}
+                Some(
+                    PodOrder::Evict { .. }
+                    | PodOrder::Disrupt { .. }
+                    | PodOrder::Kill { .. }
+                    | PodOrder::Deadline(_),
+                ) => {}
             }
         }
         self.finish_deletion();
@@ -431,7 +442,7 @@ async fn unless_left(
             order = inbox.recv() => match order {
                 Some(PodOrder::Delete { .. }) => return Err(Leave::Deleted),
                 Some(PodOrder::Forget | PodOrder::Vanish) | None => return Err(Leave::Gone),
-                Some(PodOrder::Evict { .. } | PodOrder::Kill { .. } | PodOrder::Deadline(_)) => {}
+                Some(PodOrder::Evict { .. } | PodOrder::Disrupt { .. } | PodOrder::Kill { .. } | PodOrder::Deadline(_)) => {}
             }
         }
     }

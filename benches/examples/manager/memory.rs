@@ -1,56 +1,31 @@
 //! What a running job costs the manager: growth of its resident set from 100 to 1,000 jobs.
 //!
-//! The manager is `podwright run` in a process of its own. Here are a GitLab and a Kubernetes API that it
-//! reaches over TLS; both are stand-ins, and so are the pods: no process runs in them, but an agent
-//! speaks the real protocol. Every job has 20 masked variables and a payload of 60 KB, has logged 1 MB
-//! and goes on running.
-//!
-//!     cargo build --release && cargo run --release -p benches --example manager_memory [FROM TO]
-#![expect(clippy::print_stdout, reason = "the numbers are the point")]
+//! GitLab and the Kubernetes API are reached over TLS. Every job has 20 masked variables and a payload of 60 KB, has logged
+//! 1 MB and goes on running.
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use runner_testkit::cluster::{Cluster, ClusterSettings, ImageSpec, Isolation, scripted_agent};
+use runner_testkit::cluster::Cluster;
 use runner_testkit::gitlab::{GitLab, JobRef, JobSpec, JobState, Variable};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
+
+use crate::process::Manager;
+use crate::stage;
 
 const LOG: usize = 1 << 20;
 const PAYLOAD: usize = 60_000;
 /// Long enough for what is only passing through to be gone: GitLab's interval and a sign of life.
 const SETTLE: Duration = Duration::from_secs(35);
-
-/// The manager, killed at the end.
-struct Manager(Child);
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Manager {
-    /// A number of KiB from `/proc/PID/status`.
-    fn status(&self, key: &str) -> usize {
-        let path = format!("/proc/{}/status", self.0.id());
-        let status = fs::read_to_string(path).expect("the manager should be running");
-        let line = status.lines().find(|line| line.starts_with(key)).expect("Linux");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
-    }
-}
 
 /// A kubeconfig for the cluster by TLS: in front of it stands a proxy with a throw-away certificate.
 async fn behind_tls(cluster: &Cluster) -> String {
@@ -113,73 +88,43 @@ fn manager(directory: &Path, gitlab: &GitLab, kubeconfig: &Path, last: usize) ->
     let text = format!(
         "concurrent = {last}\ncheck_interval = 1\n[[runners]]\nname = \"memory\"\nurl = \"{}\"\n\
          token = \"{}\"\ntls-ca-file = {ca:?}\nexecutor = \"kubernetes\"\n[runners.kubernetes]\n\
-         kubeconfig = {kubeconfig:?}\nnamespace = \"ci\"\nimage = \"job\"\nhelper_image = \"job\"\n\
-         agent_image = \"agent\"\npoll_timeout = 600\n",
+         kubeconfig = {kubeconfig:?}\n{}",
         gitlab.url(),
         gitlab.runner_token(),
+        stage::KUBERNETES,
     );
     fs::write(&config, text).expect("a file");
-    let log = fs::File::create(directory.join("log")).expect("a file");
-    let here = std::env::current_exe().expect("this program");
-    let program = here.ancestors().nth(2).map(|target| target.join("podwright"));
-    let program: PathBuf = program.filter(|program| program.exists()).expect(
-        "the manager's program should be beside this one: run `cargo build --release` first",
-    );
-    let child = Command::new(program)
-        .arg("run")
-        .arg("--config")
-        .arg(&config)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a file"))
-        .stderr(log)
-        .spawn()
-        .expect("the manager starts");
-    Manager(child)
+    Manager::start(&config)
 }
 
 /// Waits until all of these have logged everything, then for silence.
-async fn settled(jobs: &[JobRef], log: &Path) {
+async fn settled(jobs: &[JobRef], manager: &Manager) {
     let deadline = Instant::now() + Duration::from_secs(600);
     let mut waiting: Vec<_> = jobs.iter().collect();
     while !waiting.is_empty() {
         waiting.retain(|job| job.trace().len() < LOG);
         if Instant::now() > deadline {
-            let log = fs::read_to_string(log).unwrap_or_default();
-            let end: Vec<_> = log.lines().rev().take(20).collect();
-            panic!("{} jobs do not get on: {end:#?}", waiting.len());
+            panic!("{} jobs do not get on: {:#?}", waiting.len(), manager.last_words());
         }
         sleep(Duration::from_millis(500)).await;
     }
     sleep(SETTLE).await;
 }
 
-async fn run(first: usize, last: usize) {
+pub(crate) async fn run(first: usize, last: usize) {
     let directory = tempfile::tempdir().expect("a directory");
     let gitlab = GitLab::builder().tls().start().await.expect("a GitLab");
-    let cluster = Cluster::start(ClusterSettings {
-        isolation: Isolation::Plain,
-        node_cpus: 100_000,
-        ..ClusterSettings::default()
-    });
-    let cluster = cluster.expect("a cluster");
-    let (finish, finished) = watch::channel(false);
-    let line = b"a line of a log that is about as long as such lines mostly are, 80 characters.\n";
-    let trace: Bytes = line.iter().copied().cycle().take(LOG).collect();
-    cluster.register_image("job", ImageSpec::scripted(scripted_agent(trace, finished)));
-    let agent = directory.path().join("agent");
-    fs::create_dir(&agent).expect("a directory");
-    cluster.register_image("agent", ImageSpec::volume(agent));
+    let (cluster, finish) = stage::cluster(directory.path(), LOG);
     let kubeconfig = directory.path().join("kubeconfig");
     fs::write(&kubeconfig, behind_tls(&cluster).await).expect("a file");
 
     let manager = manager(directory.path(), &gitlab, &kubeconfig, last);
-    let log = directory.path().join("log");
     let mut jobs: Vec<JobRef> = Vec::new();
     let mut sizes = Vec::new();
     for count in [first, last] {
         let more: Vec<_> = (jobs.len()..count).map(|number| gitlab.enqueue(job(number))).collect();
         jobs.extend(more);
-        settled(&jobs, &log).await;
+        settled(&jobs, &manager).await;
         assert_eq!(cluster.open_streams(), count, "a stream for each");
         let (now, peak) = (manager.status("VmRSS"), manager.status("VmHWM"));
         println!("{count} running jobs: {now} KiB, at most {peak} KiB");
@@ -195,16 +140,4 @@ async fn run(first: usize, last: usize) {
     }
     sleep(SETTLE).await;
     println!("all of them over: {} KiB", manager.status("VmRSS"));
-}
-
-fn main() {
-    // It fails only when there is one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|n| n.parse().ok()).collect();
-    let (first, last) = match numbers[..] {
-        [first, last] if first < last => (first, last),
-        _ => (100, 1000),
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(run(first, last));
 }
