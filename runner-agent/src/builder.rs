@@ -16,7 +16,7 @@ use tokio_util::codec::Framed;
 
 use crate::control::Control;
 use crate::link::{FromServe, LinkCodec, LinkError, Order, Piece, RunId, ToServe, Urge};
-use crate::process::ExitStatus;
+use crate::process::{ExitStatus, is_own_child};
 use crate::usage::Usage;
 
 /// How long a lost build container may take to come back.
@@ -86,7 +86,14 @@ impl Door for SocketDoor {
             None => self.bind()?,
         };
         // Kept until somebody has come: this future may be dropped while it waits.
-        let (stream, _) = self.listener.insert(listener).accept().await?;
+        let listener = self.listener.insert(listener);
+        let stream = loop {
+            let (stream, _) = listener.accept().await?;
+            // Commands of the author's in `helper` must not run the job's scripts their own way.
+            if !is_own_child(&stream) {
+                break stream;
+            }
+        };
         self.listener = None;
         std::fs::remove_file(&self.socket)?;
         let user = stream.peer_cred()?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use runner_core::log::Stream;
-use runner_core::plan::Plan;
+use runner_core::plan::{POD_EVENTS, Plan};
 use runner_core::wire::{ContainerFrame, ContainerState, OutputFrame};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -58,7 +58,9 @@ impl Companions {
         let services = plan.companions.services.iter().map(|service| {
             known(&service.name, Some(format!("{GREY}[service:{}] ", service.title)))
         });
-        let known = std::iter::once(known(BUILD, None)).chain(services).collect();
+        let events = plan.companions.events;
+        let events = events.then(|| known(POD_EVENTS, Some(format!("{GREY}[pod] "))));
+        let known = std::iter::once(known(BUILD, None)).chain(services).chain(events).collect();
         Self { states: watch::Sender::default(), known }
     }
 
@@ -215,6 +217,25 @@ mod tests {
         let lines = text(directory.path());
         assert_eq!(lines.matches("[service:pg-db] one").count(), 1, "{lines}");
         assert_eq!(lines.matches("[service:pg-db] two").count(), 1, "{lines}");
+    }
+
+    #[test]
+    fn k8s_81_what_is_said_of_the_pod_is_there_once_where_the_plan_wants_it() {
+        for wanted in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut plan, _) = known();
+            plan.companions.events = wanted;
+            let companions = Companions::new(&plan);
+            let recorder = RefCell::new(Recorder::open(directory.path(), &plan.log).unwrap());
+            for time in [7, 7, 5] {
+                let event = piece(time, true, "Normal  Pulled  image\n");
+                let event = OutputFrame { container: POD_EVENTS.into(), ..event };
+                companions.print(&event, &recorder).unwrap();
+            }
+            let lines = text(directory.path());
+            let found = lines.matches("\x1b[0;90m[pod] Normal  Pulled  image\x1b[0;m").count();
+            assert_eq!(found, usize::from(wanted), "{lines}");
+        }
     }
 
     #[test]

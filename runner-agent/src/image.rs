@@ -19,6 +19,8 @@ pub struct AgentImage<'a> {
     pub agent: &'a Path,
     /// A static shell (busybox) for images that have none.
     pub shell: Option<&'a Path>,
+    /// The shell's licence and notice, which go with it (`docs/licences.md`). Becomes `/licences/sh`.
+    pub shell_licence: Option<&'a Path>,
     /// Full name with tag, e.g. `registry.example/podwright-agent:0.1.0`.
     pub name: &'a str,
     /// `amd64`, `arm64`, ….
@@ -35,6 +37,9 @@ impl AgentImage<'_> {
         append(&mut layer, "podwright-agent", &fs::read(self.agent)?, 0o755)?;
         if let Some(shell) = self.shell {
             append(&mut layer, "sh", &fs::read(shell)?, 0o755)?;
+        }
+        if let Some(licence) = self.shell_licence {
+            append(&mut layer, "licences/sh", &fs::read(licence)?, 0o644)?;
         }
         let layer = layer.into_inner()?;
         let mut packed = GzEncoder::new(Vec::new(), Compression::default());
@@ -114,6 +119,7 @@ mod tests {
         let image = AgentImage {
             agent: &agent,
             shell: Some(&agent),
+            shell_licence: Some(&agent),
             name: "registry.example/agent:1",
             architecture: "amd64",
         };
@@ -142,6 +148,6 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().path().unwrap().display().to_string())
             .collect();
-        assert_eq!(names, ["podwright-agent", "sh"]);
+        assert_eq!(names, ["podwright-agent", "sh", "licences/sh"]);
     }
 }

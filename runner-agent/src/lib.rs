@@ -15,6 +15,7 @@
 
 pub mod archive;
 pub mod asks;
+pub mod beneath;
 pub mod builder;
 pub mod cli;
 pub mod clock;

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::codec::Framed;
 
 use crate::control::Control;
+use crate::process::is_own_child;
 use crate::recorder::Progress;
 use crate::spool::SpoolReader;
 use crate::waiting::ManagerStream;
@@ -59,7 +60,14 @@ impl Callers for ManagerSocket {
     async fn next(&mut self) -> io::Result<ManagerStream> {
         match self.first.take() {
             Some(first) => Ok(first),
-            None => Ok(Framed::new(self.listener.accept().await?.0, AgentCodec)),
+            None => {
+                let (stream, _) = self.listener.accept().await?;
+                // A command of the author's in `helper` would be obeyed, and the manager refused.
+                if is_own_child(&stream) {
+                    return Err(io::ErrorKind::PermissionDenied.into());
+                }
+                Ok(Framed::new(stream, AgentCodec))
+            }
         }
     }
 }

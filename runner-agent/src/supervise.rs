@@ -31,7 +31,7 @@ use crate::builder::{Builder, Door, SocketDoor};
 use crate::control::Control;
 use crate::disruption::obey_the_order_to_end;
 use crate::plan_file;
-use crate::process::{Reaper, protect_memory};
+use crate::process::{Reaper, become_reaper_of_descendants, protect_memory};
 use crate::recorder::Recorder;
 use crate::session::{Callers, ManagerSocket, serve_managers};
 use crate::stages::ownership;
@@ -85,6 +85,9 @@ pub enum SuperviseError {
 /// When there is no usable plan or no place for the trace.
 pub async fn supervise(options: &SuperviseOptions, reaper: Reaper) -> Result<(), SuperviseError> {
     protect_memory()?;
+    // Who was started here shall not pass for somebody from outside by losing its parent, not even
+    // where containers share a process namespace.
+    become_reaper_of_descendants()?;
     ownership::share_with_group();
     fs::create_dir_all(&options.state)?;
     // Before anything else: who comes now does not have to try again later.

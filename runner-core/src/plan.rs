@@ -20,7 +20,7 @@ mod trace;
 mod transfers;
 
 pub use caches::{ArchiveCache, CacheStage, RestoreCache};
-pub use companions::{Companions, ServicePlan};
+pub use companions::{Companions, POD_EVENTS, ServicePlan};
 pub use disruption::{Disruption, OnDisruption};
 pub use script::{CommandList, Requirement, Script, ScriptLanguage, SourceHooks};
 pub use sources::{GetSources, GitLogin, GitStrategy, Nesting, Submodules};

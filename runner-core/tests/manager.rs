@@ -39,6 +39,8 @@ struct SourceState {
     away: bool,
     /// Answers to give before anything else.
     directives: VecDeque<Directive>,
+    /// It goes away with the last of them.
+    away_then: bool,
     rejections: u32,
     pieces: usize,
     touches: usize,
@@ -47,7 +49,9 @@ struct SourceState {
 
 impl MemorySource {
     fn reply(state: &mut SourceState) -> Reply {
-        Reply { directive: state.directives.pop_front().unwrap_or_default(), interval: None }
+        let directive = state.directives.pop_front().unwrap_or_default();
+        state.away |= state.away_then && state.directives.is_empty();
+        Reply { directive, interval: None }
     }
 
     fn check(state: &SourceState) -> Result<(), SourceError> {
@@ -181,6 +185,10 @@ impl JobHandle for ScriptHandle {
 
     fn place(&self) -> String {
         "memory/1".to_owned()
+    }
+
+    fn url(&self) -> Option<String> {
+        Some("https://source.example/jobs/1".to_owned())
     }
 
     fn phase(&self) -> JobPhase {
@@ -389,9 +397,45 @@ async fn a_source_that_is_away_for_long_gets_everything_when_it_is_back() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_never_comes_back_is_given_up_after_an_hour() {
     let world = World::new(|state| state.away = true);
+    let lines = Lines::default();
+    let _said = tracing::subscriber::set_default(lines.clone());
     world.run(Script::says("late\n", Outcome::Exited(0)), 2 * 3600, async {}).await;
     assert!(world.source.state.lock().verdicts.is_empty());
     assert_eq!(world.log.lock().disposed, 1);
+    // An adopted job's, too.
+    let lines = lines.0.lock();
+    let last = lines.iter().find(|line| line.contains("did not take the verdict")).unwrap();
+    assert!(last.contains("https://source.example/jobs/1"), "{last}");
+}
+
+/// What the operator's log says.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            line.push_str(&format!("{field}={value:?} "));
+        });
+        self.0.lock().push(line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,6 +478,36 @@ async fn an_adopted_job_that_the_source_no_longer_wants_is_removed() {
     world.run(Script::says("x\n", Outcome::Exited(0)), 60, async {}).await;
     assert!(world.trace().is_empty());
     assert_eq!(world.log.lock().disposed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_job_that_the_source_could_not_be_told_of_is_left_to_the_next_manager() {
+    let world = World::new(|state| {
+        state.directives.push_back(Directive::Cancel);
+        state.away_then = true;
+    });
+    let script =
+        || Script { phase: JobPhase::Reserved, ..Script::says("not started", Outcome::Exited(0)) };
+    world.run(script(), 60, async {}).await;
+    assert_eq!(world.log.lock().disposed, 0, "nobody else would know of it");
+    {
+        let mut state = world.source.state.lock();
+        (state.away, state.away_then) = (false, false);
+        state.directives.push_back(Directive::Cancel);
+    }
+    world.run(script(), 60, async {}).await;
+    assert_eq!(world.only_verdict().outcome, Outcome::Cancelled);
+    assert_eq!(world.log.lock().disposed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_leaves_does_not_wait_for_a_source_that_is_away() {
+    let world = World::new(|state| state.away = true);
+    let script = Script { phase: JobPhase::Reserved, ..Script::says("x", Outcome::Exited(0)) };
+    let begin = tokio::time::Instant::now();
+    world.run(script, 60, async {}).await;
+    assert!(begin.elapsed() < Duration::from_secs(61), "{:?}", begin.elapsed());
+    assert_eq!(world.log.lock().disposed, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::api::{WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
 use runner_core::ids::{Epoch, JobId};
@@ -17,7 +16,7 @@ use runner_core::source::Ticket;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::announce::{Announcer, News};
 use crate::availability;
@@ -28,7 +27,6 @@ use crate::job::{
     Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, PodDoor, Shared, Warm, Whereabouts,
 };
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
-use crate::orphans::{LonelyPod, Orphans};
 use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, Presence, View};
@@ -36,6 +34,7 @@ use crate::record::{
     Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
 use crate::settings::{KubernetesSettings, WarmPods};
+use crate::sweep::Sweep;
 use crate::warm::{Pool, WarmPool, first_shape};
 use crate::watch::{Hubs, PodSight, PodView};
 
@@ -53,7 +52,7 @@ const HEIRS: Duration = Duration::from_secs(10);
 pub struct KubernetesExecutor {
     shared: Arc<Shared>,
     estate: Arc<Mutex<Estate>>,
-    orphans: Arc<Mutex<Orphans>>,
+    sweep: Arc<Sweep>,
 }
 
 impl KubernetesExecutor {
@@ -123,7 +122,7 @@ impl KubernetesExecutor {
             capacity,
             announcer,
         };
-        Self { shared: Arc::new(shared), estate: Arc::default(), orphans: Arc::default() }
+        Self { shared: Arc::new(shared), estate: Arc::default(), sweep: Arc::default() }
     }
 
     /// How many pause pods there are to be, where the settings want any.
@@ -191,6 +190,7 @@ impl Executor for KubernetesExecutor {
             phase: RecordPhase::Reserved,
             pod: names.pod.clone(),
             place,
+            url: job.url.clone(),
             session: session.map(str::to_owned),
             others: Vec::new(),
             fallbacks: built.fallbacks,
@@ -223,14 +223,18 @@ impl Executor for KubernetesExecutor {
         let mark = shared.presence().mark();
         let view = self.view().await?;
         // Before the records: a record is written before its pod.
-        let pods = self.pods().await;
+        let owned = self.sweep.look(shared).await;
         let (names, recorded) = self
             .left_behind(&view)
             .await
             .map_err(|error| executor_error(error, "list the job records"))?;
         self.keep_room(&view).await;
-        if let Some(pods) = pods {
-            self.remove_orphans(pods, &recorded).await;
+        if let Some(owned) = owned {
+            let living = match &view {
+                View::Seen(living) => Some(living.hashes()),
+                View::Blind | View::Unknown => None,
+            };
+            self.sweep.remove(shared, owned, &recorded, living.as_ref()).await;
         }
         let mine = self.estate.lock().divide(names, &view, &shared.runner.manager, Instant::now());
         let handles = self.claim_all(mine).await?;
@@ -242,7 +246,7 @@ impl Executor for KubernetesExecutor {
     async fn abandoned(&self) {
         let (mark, again) = {
             let estate = self.estate.lock();
-            (estate.mark, estate.again.into_iter().chain(self.orphans.lock().next()).min())
+            (estate.mark, estate.again.into_iter().chain(self.sweep.next()).min())
         };
         let postponed = async {
             match again {
@@ -363,38 +367,6 @@ impl KubernetesExecutor {
                 "could not find out which managers live",
             )
         })
-    }
-
-    /// All pods of this source's jobs; `None`: they cannot be listed now, which can wait.
-    async fn pods(&self) -> Option<Vec<LonelyPod>> {
-        let source = source_hash(&self.shared.runner.source);
-        let all = ListParams::default().labels(&format!("{SOURCE_LABEL}={source},{JOB_LABEL}"));
-        let pods = match self.shared.pods().list_metadata(&all).await {
-            Ok(pods) => pods,
-            Err(error) => {
-                debug!(%error, "could not look for pods without a job");
-                return None;
-            }
-        };
-        let lonely = |metadata: ObjectMeta| {
-            let job = metadata.labels?.get(JOB_LABEL)?.parse().ok()?;
-            metadata.deletion_timestamp.is_none().then_some(())?;
-            Some(LonelyPod { name: metadata.name?, uid: metadata.uid?, job: JobId(job) })
-        };
-        Some(pods.items.into_iter().filter_map(|pod| lonely(pod.metadata)).collect())
-    }
-
-    /// Removes pods whose record is gone for good.
-    async fn remove_orphans(&self, pods: Vec<LonelyPod>, recorded: &BTreeSet<JobId>) {
-        let due = self.orphans.lock().observe(pods, recorded, Instant::now());
-        for LonelyPod { name, uid, job } in due {
-            warn!(%job, pod = name, "this pod belongs to no job any more; removing it");
-            if let Err(error) =
-                self.shared.delete_pod(&self.shared.settings.namespace, &name, Some(&uid)).await
-            {
-                debug!(pod = name, %error, "it could not be removed; it will be tried again");
-            }
-        }
     }
 
     /// The records that nobody looks after, and all jobs that have one.

@@ -28,6 +28,7 @@ pub mod schedule;
 pub mod settings;
 mod shared_secret;
 pub mod stream;
+mod sweep;
 mod warm;
 pub mod watch;
 

@@ -1,6 +1,10 @@
-//! Pods that belong to no job any more: their record is gone, so nobody can speak for them and
-//! nobody would ever remove them. It happens when a request to create a pod was carried out after
-//! its sender had given up, or when somebody deleted a record by hand. Pure.
+//! What belongs to nobody any more: nobody can speak for it and nobody would ever remove it. Pure;
+//! what is looked at and how it is removed is [`sweep`](crate::sweep)'s business.
+//!
+//! * A pod, a Secret or a namespace of a job whose **record is gone**. It happens when a request to
+//!   create it was carried out after its sender had given up, or when somebody deleted a record by
+//!   hand.
+//! * A warm pod whose **manager is gone**, and that no manager with warm pods of its own has removed.
 //!
 //! A record without a manager is no orphan: it is claimed, its job reported and then removed.
 
@@ -10,22 +14,61 @@ use std::time::Duration;
 use runner_core::ids::JobId;
 use tokio::time::Instant;
 
-/// How long a pod must have been without a record, as seen by one manager, before it is removed:
+/// How long something must have been without an owner, as seen by one manager, before it is removed:
 /// longer than any step between a record and its pod takes.
 pub(crate) const ORPHANED: Duration = Duration::from_secs(600);
 
 /// How long after a removal it is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A pod, as far as it matters here.
+/// Something that has an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LonelyPod {
+pub(crate) struct Owned {
+    pub(crate) what: What,
+    /// Empty for a namespace.
+    pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
-    pub(crate) job: JobId,
+    pub(crate) owner: Owner,
 }
 
-/// What this manager has seen of pods without a record.
+/// What it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Pod,
+    Secret,
+    Namespace,
+}
+
+/// Whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A job's, by its record.
+    Job(JobId),
+    /// A manager's, by its hash.
+    Manager(String),
+}
+
+/// Who is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owners<'a> {
+    /// The jobs that have a record, looked up **after** what they own, because a record is written
+    /// before its pod.
+    pub(crate) recorded: &'a BTreeSet<JobId>,
+    /// The hashes of managers that live; `None`: nobody knows.
+    pub(crate) living: Option<&'a BTreeSet<String>>,
+}
+
+impl Owners<'_> {
+    fn has(&self, owner: &Owner) -> bool {
+        match owner {
+            Owner::Job(job) => self.recorded.contains(job),
+            Owner::Manager(manager) => self.living.is_none_or(|living| living.contains(manager)),
+        }
+    }
+}
+
+/// What this manager has seen without an owner.
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
     /// By uid. Bounded by what the last look found.
@@ -33,24 +76,23 @@ pub(crate) struct Orphans {
 }
 
 impl Orphans {
-    /// The pods among these that are to be removed. `recorded`: the jobs that have a record, looked
-    /// up **after** the pods, because a record is written before its pod.
+    /// What among these is to be removed.
     pub(crate) fn observe(
         &mut self,
-        pods: Vec<LonelyPod>,
-        recorded: &BTreeSet<JobId>,
+        all: Vec<Owned>,
+        owners: &Owners<'_>,
         now: Instant,
-    ) -> Vec<LonelyPod> {
+    ) -> Vec<Owned> {
         let mut before = std::mem::take(&mut self.since);
         let mut due = Vec::new();
-        for pod in pods.into_iter().filter(|pod| !recorded.contains(&pod.job)) {
-            let since = before.remove(&pod.uid).unwrap_or(now);
+        for orphan in all.into_iter().filter(|owned| !owners.has(&owned.owner)) {
+            let since = before.remove(&orphan.uid).unwrap_or(now);
             if now < since + ORPHANED {
-                self.since.insert(pod.uid, since);
+                self.since.insert(orphan.uid, since);
             } else {
                 // Should it still be there, e.g. because the role does not allow to remove it.
-                self.since.insert(pod.uid.clone(), since + (now - since - ORPHANED) + AGAIN);
-                due.push(pod);
+                self.since.insert(orphan.uid.clone(), since + (now - since - ORPHANED) + AGAIN);
+                due.push(orphan);
             }
         }
         due
@@ -64,33 +106,67 @@ impl Orphans {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use runner_core::ids::JobId;
     use tokio::time::Instant;
 
-    use super::{AGAIN, LonelyPod, ORPHANED, Orphans};
+    use super::{AGAIN, ORPHANED, Orphans, Owned, Owner, Owners, What};
 
-    fn pod(job: u64) -> LonelyPod {
-        LonelyPod { name: format!("pod-{job}"), uid: format!("uid-{job}"), job: JobId(job) }
+    fn of(owner: Owner, uid: &str) -> Owned {
+        let (namespace, name) = ("ci".into(), format!("pod-{uid}"));
+        Owned { what: What::Pod, namespace, name, uid: uid.into(), owner }
+    }
+
+    fn pod(job: u64) -> Owned {
+        of(Owner::Job(JobId(job)), &format!("uid-{job}"))
+    }
+
+    fn look(
+        orphans: &mut Orphans,
+        all: Vec<Owned>,
+        recorded: &[u64],
+        living: Option<&[&str]>,
+        now: Instant,
+    ) -> Vec<Owned> {
+        let recorded = recorded.iter().map(|job| JobId(*job)).collect();
+        let living: Option<BTreeSet<String>> =
+            living.map(|all| all.iter().map(|name| (*name).to_owned()).collect());
+        let owners = Owners { recorded: &recorded, living: living.as_ref() };
+        orphans.observe(all, &owners, now)
     }
 
     #[test]
-    fn a_pod_without_a_record_is_removed_after_ten_minutes_and_not_before() {
+    fn what_has_no_record_is_removed_after_ten_minutes_and_not_before() {
         let (mut orphans, begin) = (Orphans::default(), Instant::now());
-        let recorded = [JobId(1)].into();
-        assert_eq!(orphans.observe(vec![pod(1), pod(2)], &recorded, begin), []);
+        assert_eq!(look(&mut orphans, vec![pod(1), pod(2)], &[1], None, begin), []);
         assert_eq!(orphans.next(), Some(begin + ORPHANED));
-        assert_eq!(orphans.observe(vec![pod(2)], &recorded, begin + ORPHANED / 2), []);
-        assert_eq!(orphans.observe(vec![pod(2)], &recorded, begin + ORPHANED), [pod(2)]);
-        assert_eq!(orphans.next(), Some(begin + ORPHANED + AGAIN), "not at once, if it failed");
+        let half = begin + ORPHANED / 2;
+        assert_eq!(look(&mut orphans, vec![pod(2)], &[1], None, half), []);
+        let over = begin + ORPHANED;
+        assert_eq!(look(&mut orphans, vec![pod(2)], &[1], None, over), [pod(2)]);
+        assert_eq!(orphans.next(), Some(over + AGAIN), "not at once, if it failed");
     }
 
     #[test]
-    fn a_record_that_comes_back_or_another_pod_of_the_name_begins_anew() {
+    fn a_record_that_comes_back_or_another_object_of_the_name_begins_anew() {
         let (mut orphans, begin) = (Orphans::default(), Instant::now());
-        orphans.observe(vec![pod(2)], &[].into(), begin);
-        orphans.observe(vec![pod(2)], &[JobId(2)].into(), begin + ORPHANED / 2);
-        assert_eq!(orphans.observe(vec![pod(2)], &[].into(), begin + ORPHANED), []);
-        let other = LonelyPod { uid: "another".into(), ..pod(2) };
-        assert_eq!(orphans.observe(vec![other], &[].into(), begin + ORPHANED * 2), []);
+        look(&mut orphans, vec![pod(2)], &[], None, begin);
+        look(&mut orphans, vec![pod(2)], &[2], None, begin + ORPHANED / 2);
+        let over = begin + ORPHANED;
+        assert_eq!(look(&mut orphans, vec![pod(2)], &[], None, over), []);
+        let other = Owned { uid: "another".into(), ..pod(2) };
+        assert_eq!(look(&mut orphans, vec![other], &[], None, over + ORPHANED), []);
+    }
+
+    #[test]
+    fn a_warm_pod_goes_when_its_manager_is_known_to_be_gone() {
+        let warm = || vec![of(Owner::Manager("a".into()), "warm")];
+        for (living, goes) in [(Some(&["a"][..]), false), (None, false), (Some(&["b"][..]), true)] {
+            let (mut orphans, begin) = (Orphans::default(), Instant::now());
+            look(&mut orphans, warm(), &[], living, begin);
+            let due = look(&mut orphans, warm(), &[], living, begin + ORPHANED);
+            assert_eq!(due == warm(), goes, "{living:?}");
+        }
     }
 }

@@ -6,9 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 #![expect(clippy::print_stderr, reason = "a test that was not run must say so")]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::{Api, DeleteParams, ListParams};
 use runner_core::executor::{
     Executor as _, JobEnd, JobEvent, JobHandle, JobPhase, JobRequest, Stop,
@@ -20,6 +22,7 @@ use runner_core::planner::{PlanSettings, Transfers, plan};
 use runner_core::secret::Secret;
 use runner_core::source::Ticket;
 use runner_k8s::client::RequestKind;
+use runner_k8s::names::source_hash;
 use runner_k8s::settings::OneOrMany;
 use runner_k8s::watch::PodView;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RawSettings, RunnerIdentity};
@@ -96,11 +99,15 @@ impl World {
         result
     }
 
-    async fn pods(&self) -> Api<PodView> {
+    async fn client(&self) -> kube::Client {
         let path = variable("PODWRIGHT_E2E_KUBECONFIG").unwrap();
         let file = kube::config::Kubeconfig::read_from(path).unwrap();
         let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
-        Api::namespaced(kube::Client::try_from(config).unwrap(), &self.settings.namespace)
+        kube::Client::try_from(config).unwrap()
+    }
+
+    async fn pods(&self) -> Api<PodView> {
+        Api::namespaced(self.client().await, &self.settings.namespace)
     }
 
     async fn pod(&self) -> PodView {
@@ -174,7 +181,8 @@ async fn a_job_runs_and_is_five_requests() {
     assert_eq!(end.outcome, Outcome::Exited(37), "{trace}");
     assert!(end.trace.is_some());
 
-    // The first job of an executor finds out which transport the role allows.
+    // The first job of an executor finds out which transport the role allows. That a script failed is also said
+    // on the pod, where the role allows events, which is a request that nobody waits for.
     world.job.id = JobId(world.job.id.0 + 500);
     let kinds = [
         RequestKind::Create,
@@ -214,6 +222,36 @@ async fn the_next_manager_goes_on() {
     assert_eq!(end.outcome, Outcome::Exited(0));
     assert_eq!(end.trace, Some(TraceSummary::of(&[head, tail].concat())));
     handle.dispose().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_manager_that_lives_shows_it_again_and_again_and_keeps_its_jobs() {
+    let Some(mut world) = World::new() else { return };
+    world.settings.manager_lease_duration = 2;
+    let first = world.executor("m1").await;
+    drop(world.reserve(&first).await);
+    let second = world.executor("m2").await;
+    let labels = format!("podwright.dev/source={}", source_hash(&world.source));
+    let leases: Api<Lease> = Api::namespaced(world.client().await, &world.settings.namespace);
+    let renewed = async {
+        let mut seen = BTreeSet::new();
+        // Each a quarter of the lease after the one before: longer than others wait for one.
+        while seen.len() < 7 {
+            let all = leases.list(&ListParams::default().labels(&labels)).await.unwrap();
+            let of_first = |spec: &LeaseSpec| spec.holder_identity.as_deref() == Some("m1");
+            let specs = all.items.into_iter().filter_map(|lease| lease.spec).filter(of_first);
+            seen.extend(specs.filter_map(|spec| spec.renew_time).map(|time| time.0));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), renewed).await.expect("its lease should be renewed");
+    assert!(second.recover().await.unwrap().is_empty(), "a living manager's job was taken");
+    first.retire().await;
+    second.retire().await;
+    let third = world.executor("m3").await;
+    let mut handle = third.recover().await.unwrap().pop().unwrap();
+    handle.dispose().await.unwrap();
+    third.retire().await;
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@
 
 {{- /* Where pods are in namespaces that do not exist yet, and records are not. */}}
 {{- define "podwright.rules.namespaces" -}}
-- {apiGroups: [""], resources: [namespaces], verbs: [create, delete, get]}
+- {apiGroups: [""], resources: [namespaces], verbs: [create, delete, get, list]}
 # Plans and pull credentials, beside the pod. `update` is for a manager that died in between.
 - {apiGroups: [""], resources: [secrets], verbs: [create, update]}
 {{- end }}

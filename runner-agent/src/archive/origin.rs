@@ -8,17 +8,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
+use crate::beneath::Directory;
+
 /// A directory whose files are opened without ever following a link.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    directory: Arc<OwnedFd>,
+    directory: Directory,
     /// The kernel (5.6) and the sandbox (gVisor, old seccomp profiles) know `openat2`.
     has_openat2: Arc<AtomicBool>,
 }
@@ -31,7 +33,12 @@ impl Origin {
     pub fn open(directory: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-        Ok(Self { directory: Arc::new(directory), has_openat2: Arc::new(AtomicBool::new(true)) })
+        Ok(Directory::from(directory).into())
+    }
+
+    /// A path to the directory for as long as this lives, in this process only.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path()
     }
 
     /// A regular file below it. `None`: it is gone, or something else has taken its place.
@@ -85,6 +92,12 @@ impl Origin {
         }
         let parent = now.as_ref().map_or(self.directory.as_fd(), AsFd::as_fd);
         known(openat(parent, last, flags, Mode::empty()))
+    }
+}
+
+impl From<Directory> for Origin {
+    fn from(directory: Directory) -> Self {
+        Self { directory, has_openat2: Arc::new(AtomicBool::new(true)) }
     }
 }
 

@@ -4,12 +4,14 @@
 //! PID 1 has to reap what it never started.
 
 mod descendants;
+mod kin;
 mod output;
 mod reaper;
 
 pub use descendants::{
     become_reaper_of_descendants, group_is_empty, has_visitors, kill_everything, signal_group,
 };
+pub(crate) use kin::is_own_child;
 pub use output::{Ended, Piped, Spawned, spawn_piped, spawn_quiet};
 pub use reaper::{ExitStatus, Reaper};
 

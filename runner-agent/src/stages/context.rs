@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::io;
+use std::path::Path;
 
 use runner_core::log::Message;
 use runner_core::outcome::{Infra, InfraKind, Outcome};
 use runner_core::plan::Plan;
 use rustix::process::Pid;
 
+use crate::beneath::Directory;
 use crate::control::Control;
 use crate::process::Reaper;
 
@@ -67,6 +69,13 @@ impl Context<'_> {
             Ok(()) => StageFailure::failed(),
             Err(error) => error.into(),
         }
+    }
+
+    /// The project's directory, which the job may have exchanged for something else, or removed.
+    pub(super) fn project(&self) -> Result<Directory, StageFailure> {
+        let places = &self.plan.directories;
+        Directory::make(Path::new(&places.builds), Path::new(&places.project))
+            .map_err(|error| self.fail(error))
     }
 
     /// The value of a variable of the job; the last one counts.

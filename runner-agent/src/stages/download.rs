@@ -3,10 +3,8 @@
 //! Several are fetched side by side; they are unpacked in their order, since later ones overwrite
 //! what earlier ones brought.
 
-use std::fs;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -16,6 +14,7 @@ use runner_core::plan::Download;
 use tokio::time::sleep;
 
 use super::context::{Context, StageFailure};
+use super::growing::nameless;
 use super::transfer::{self, chain, client, http, is_passing, retry_after};
 use crate::archive::unpack::{Limits, unpack};
 
@@ -42,10 +41,9 @@ pub(super) async fn download(
         let file = end.map_err(|text| {
             context.fail(format_args!("Downloading artifacts for {name} ({job}) failed: {text}"))
         })?;
-        let project = context.plan.directories.project.clone();
-        let unpacked = tokio::task::spawn_blocking(move || {
-            unpack(file, Path::new(&project), Limits::default())
-        });
+        let project = context.project()?;
+        let unpacked =
+            tokio::task::spawn_blocking(move || unpack(file, &project.path(), Limits::default()));
         match unpacked.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
@@ -127,9 +125,7 @@ async fn attempt(
     }
     // A zip archive has its table of contents at the end, so it needs a place to lie. The file has
     // no name: nobody else can open it and nothing is left behind.
-    let temp = Path::new(&context.plan.directories.temp);
-    fs::create_dir_all(temp)?;
-    let mut file = tempfile::tempfile_in(temp)?;
+    let mut file = nameless(&context.plan.directories)?;
     let mut length: u64 = 0;
     loop {
         match response.chunk().await {

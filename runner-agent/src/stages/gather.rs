@@ -15,14 +15,22 @@ pub(super) async fn gather(
     exclude: &[String],
     untracked: bool,
 ) -> Result<Selected, StageFailure> {
+    let directory = context.project()?;
     let expanded = |patterns: &[String]| patterns.iter().map(|p| expand(context, p)).collect();
     let selection = Selection {
         project: PathBuf::from(&context.plan.directories.project),
+        directory: directory.path(),
         paths: expanded(paths),
         exclude: expanded(exclude),
         untracked,
     };
-    let found = tokio::task::spawn_blocking(move || selection.find()).await;
+    let found = tokio::task::spawn_blocking(move || {
+        let found = selection.find();
+        // Its path is good for as long as it is open.
+        drop(directory);
+        found
+    })
+    .await;
     found.map_err(|_| context.fail("looking for files was interrupted"))
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::archive::pack::{Format, PackError, pack};
 use crate::archive::{Entries, Level, Origin};
+use crate::beneath::Directory;
 
 /// Bytes that are read and sent at a time. One such piece is in memory.
 const PIECE: usize = 256 * 1024;
@@ -70,7 +71,8 @@ impl Growing {
         level: Level,
     ) -> io::Result<Self> {
         let file = Arc::new(file);
-        let origin = Origin::open(Path::new(&places.project))?;
+        let project = Path::new(&places.project);
+        let origin = Origin::from(Directory::open(Path::new(&places.builds), project)?);
         let sender = watch::Sender::new(Extent::default());
         let extent = sender.subscribe();
         let writing = Writing { file: Arc::clone(&file), extent: sender };
@@ -133,9 +135,8 @@ impl Growing {
 
 /// A file in the job's temporary directory that nobody else can open and that leaves nothing behind.
 pub(super) fn nameless(places: &Directories) -> io::Result<File> {
-    let temp = Path::new(&places.temp);
-    std::fs::create_dir_all(temp)?;
-    tempfile::tempfile_in(temp)
+    let temp = Directory::make(Path::new(&places.builds), Path::new(&places.temp))?;
+    tempfile::tempfile_in(temp.path())
 }
 
 impl Writing {
@@ -178,7 +179,7 @@ mod tests {
     fn places(root: &std::path::Path) -> Directories {
         let project = root.join("p").to_str().unwrap().to_owned();
         Directories {
-            builds: project.clone(),
+            builds: root.to_str().unwrap().to_owned(),
             temp: format!("{project}.tmp"),
             cache: project.clone(),
             project,

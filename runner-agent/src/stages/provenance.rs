@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::path::Path;
 
 use jiff::Timestamp;
 use runner_core::glob::Glob;
@@ -24,15 +24,16 @@ pub(super) async fn add(
     exclude: &[String],
     entries: &mut Entries,
 ) -> Result<(), StageFailure> {
-    let project = PathBuf::from(&context.plan.directories.project);
+    let project = context.project()?;
     let file = format!("{name}-metadata.json");
     let began = context.control.recorder.borrow().state().began_ms.unwrap_or_default();
     let began = Timestamp::from_millisecond(i64::try_from(began).unwrap_or_default());
     let times = (began.unwrap_or_default(), Timestamp::now());
     let job = context.plan.job.to_string();
-    let (about, root, named) = (about.clone(), project.clone(), file.clone());
+    let (about, named) = (about.clone(), file.clone());
     let listed = entries.clone();
     let work = tokio::task::spawn_blocking(move || {
+        let root = project.path();
         let subjects = subjects(&root, &listed)?;
         let statement = statement(&about, &job, times, subjects);
         let path = root.join(&named);
@@ -45,9 +46,11 @@ pub(super) async fn add(
         let style = serde_json::ser::PrettyFormatter::with_indent(b" ");
         let mut out = serde_json::Serializer::with_formatter(&mut text, style);
         serde::Serialize::serialize(&statement, &mut out)?;
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        fs::symlink_metadata(&path)
+        // What appears in this moment is not written through, either.
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+        file.write_all(&text)?;
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.metadata()
     });
     let data = match work.await {
         Ok(Ok(data)) => data,

@@ -16,8 +16,10 @@ use crate::archive::{Entries, Entry};
 /// What goes into an archive.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
-    /// Absolute.
+    /// Absolute; what the author calls it.
     pub(super) project: PathBuf,
+    /// Where it is, whatever its name leads to by now.
+    pub(super) directory: PathBuf,
     /// Patterns, expanded.
     pub(super) paths: Vec<String>,
     /// Patterns of what stays out, expanded.
@@ -48,7 +50,13 @@ impl Selection {
     pub(super) fn find(&self) -> Selected {
         let mut messages = Vec::new();
         let excluded = Excluded::new(self, &mut messages);
-        let mut walk = Walk { project: &self.project, excluded, entries: Entries::new(), found: 0 };
+        let mut walk = Walk {
+            project: &self.project,
+            directory: &self.directory,
+            excluded,
+            entries: Entries::new(),
+            found: 0,
+        };
         for pattern in &self.paths {
             walk.found = 0;
             messages.push(match walk.pattern(pattern) {
@@ -70,10 +78,10 @@ impl Selection {
         }
         if self.untracked {
             walk.found = 0;
-            for name in untracked(&self.project).unwrap_or_default() {
+            for name in untracked(&self.directory).unwrap_or_default() {
                 // The name is exact: nothing in it is a pattern.
                 let name = name.trim_end_matches('/');
-                if let Ok(data) = fs::symlink_metadata(self.project.join(name)) {
+                if let Ok(data) = fs::symlink_metadata(self.directory.join(name)) {
                     walk.add(OsStr::new(name), &data);
                 }
             }
@@ -120,6 +128,7 @@ impl Excluded {
 
 struct Walk<'a> {
     project: &'a Path,
+    directory: &'a Path,
     excluded: Excluded,
     entries: Entries,
     /// What the current rule has found, known from another rule or not.
@@ -132,7 +141,7 @@ impl Walk<'_> {
         let relative = relative(self.project, pattern)?;
         if !relative.contains(['*', '?', '[', '{', '\\']) {
             if !self.leads_through_a_link(&relative)
-                && let Ok(data) = fs::symlink_metadata(self.project.join(&relative))
+                && let Ok(data) = fs::symlink_metadata(self.directory.join(&relative))
             {
                 self.tree(OsStr::new(&relative), &data);
             }
@@ -140,7 +149,7 @@ impl Walk<'_> {
         }
         let glob = Glob::new(&relative).map_err(|error| Odd::Malformed(error.to_string()))?;
         let base = static_prefix(&relative);
-        let place = self.project.join(base);
+        let place = self.directory.join(base);
         let is_link = fs::symlink_metadata(&place).is_ok_and(|data| data.is_symlink());
         if self.leads_through_a_link(base) || (is_link && !base.is_empty()) {
             return Ok(());
@@ -154,7 +163,7 @@ impl Walk<'_> {
         }
         let mut pending = vec![OsString::from(base)];
         while let Some(directory) = pending.pop() {
-            for (path, data) in children(self.project, &directory) {
+            for (path, data) in children(self.directory, &directory) {
                 if glob.matches(&path.to_string_lossy()) {
                     // With everything below, so there is nothing left to look for there.
                     self.tree(&path, &data);
@@ -170,7 +179,7 @@ impl Walk<'_> {
     fn leads_through_a_link(&self, path: &str) -> bool {
         let above = Path::new(path).ancestors().skip(1);
         above.filter(|above| !above.as_os_str().is_empty()).any(|above| {
-            fs::symlink_metadata(self.project.join(above)).is_ok_and(|d| d.is_symlink())
+            fs::symlink_metadata(self.directory.join(above)).is_ok_and(|d| d.is_symlink())
         })
     }
 
@@ -182,7 +191,7 @@ impl Walk<'_> {
         }
         let mut pending = vec![path.to_owned()];
         while let Some(directory) = pending.pop() {
-            for (path, data) in children(self.project, &directory) {
+            for (path, data) in children(self.directory, &directory) {
                 self.add(&path, &data);
                 if data.is_dir() {
                     pending.push(path);

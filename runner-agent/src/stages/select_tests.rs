@@ -27,6 +27,7 @@ fn select(paths: &[&str], exclude: &[&str]) -> (Vec<String>, String) {
     };
     let selection = Selection {
         project: dir.path().to_owned(),
+        directory: dir.path().to_owned(),
         paths: strings(paths),
         exclude: strings(exclude),
         untracked: false,
@@ -108,6 +109,7 @@ fn stages_83_untracked_names_are_exact_and_ignored_files_are_among_them() {
     fs::write(dir.path().join(".gitignore"), "*.o\n").unwrap();
     let selection = Selection {
         project: dir.path().to_owned(),
+        directory: dir.path().to_owned(),
         paths: Vec::new(),
         exclude: vec!["with*".to_owned()],
         untracked: true,

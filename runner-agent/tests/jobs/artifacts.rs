@@ -35,7 +35,7 @@ pub(crate) fn artifact(paths: &[&str]) -> Artifact {
 
 /// Runs a job whose artifacts go to `upload/0`, `upload/1`, … and that gets those of others from
 /// `download/1`, ….
-async fn run(world: &World, server: &ObjectServer) -> Seen {
+pub(crate) async fn run(world: &World, server: &ObjectServer) -> Seen {
     let job = &world.job;
     let names = (0..job.artifacts.len()).map(|number| format!("upload/{number}"));
     let transfers = Transfers {

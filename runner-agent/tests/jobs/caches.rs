@@ -35,7 +35,7 @@ fn world(script: &[&str], caches: &[Cache]) -> World {
 }
 
 /// Runs a job whose manager answers its questions.
-async fn run(world: &World, server: &ObjectServer) -> Seen {
+pub(crate) async fn run(world: &World, server: &ObjectServer) -> Seen {
     let mut handle = reserve(world, Some(server)).await;
     handle.start().await.unwrap();
     let seen = follow(&mut *handle, server).await;
@@ -43,7 +43,7 @@ async fn run(world: &World, server: &ObjectServer) -> Seen {
     seen
 }
 
-async fn reserve(world: &World, server: Option<&ObjectServer>) -> Box<dyn JobHandle> {
+pub(crate) async fn reserve(world: &World, server: Option<&ObjectServer>) -> Box<dyn JobHandle> {
     let cache = server.map(|server| server.scope(&world.job));
     let transfers = Transfers { cache, ..Transfers::default() };
     let plan = plan(&world.job, &world.settings, transfers).unwrap();

@@ -6,6 +6,7 @@ mod caches;
 mod conformance;
 mod disruption;
 mod endings;
+mod escape;
 mod hostile;
 mod recovery;
 mod scripts;

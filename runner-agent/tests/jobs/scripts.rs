@@ -40,7 +40,7 @@ pub(crate) fn sources(directory: &Path) -> Sources {
     }
 }
 
-fn hook(name: &str, script: &str) -> Step {
+pub(crate) fn hook(name: &str, script: &str) -> Step {
     Step { name: name.into(), script: vec![script.into()] }
 }
 

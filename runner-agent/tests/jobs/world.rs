@@ -96,6 +96,11 @@ impl World {
         self.wrapped(&format!("[ \"$2\" = supervise ] && export PATH=\"{first}:$PATH\""))
     }
 
+    /// Lets the build container's program start when somebody writes to this pipe.
+    pub(crate) fn serve_waits_for(self, pipe: &std::path::Path) -> Self {
+        self.wrapped(&format!("[ \"$2\" = serve ] && read line < '{}'", pipe.display()))
+    }
+
     /// Starts the agent's programs by a shell, behind this line.
     fn wrapped(mut self, line: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;

@@ -187,6 +187,10 @@ enum AgentCommand {
         /// A static shell, e.g. busybox, for images that have none.
         #[arg(long)]
         sh: Option<PathBuf>,
+        /// The licence of that shell, for whoever passes the image on (see docs/licences.md); of busybox
+        /// `/usr/share/common-licenses/GPL-2`.
+        #[arg(long, requires = "sh")]
+        sh_licence: Option<PathBuf>,
         /// The image's full name with tag.
         #[arg(long)]
         name: String,
@@ -336,8 +340,14 @@ fn finish(overrides: &Overrides, command: impl FnOnce() -> anyhow::Result<()>) -
 
 #[expect(clippy::print_stderr, reason = "a person is watching")]
 fn image(command: &AgentCommand) -> ExitCode {
-    let AgentCommand::Image { out, agent, sh, name, arch } = command;
-    let image = AgentImage { agent, shell: sh.as_deref(), name, architecture: arch };
+    let AgentCommand::Image { out, agent, sh, sh_licence, name, arch } = command;
+    let image = AgentImage {
+        agent,
+        shell: sh.as_deref(),
+        shell_licence: sh_licence.as_deref(),
+        name,
+        architecture: arch,
+    };
     let result = std::fs::File::create(out).and_then(|file| image.write(file));
     match result {
         Ok(()) => ExitCode::SUCCESS,

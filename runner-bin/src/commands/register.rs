@@ -101,9 +101,6 @@ impl Register {
         }
         let path = self.file.path();
         let opened = Opened::read(&path)?;
-        make_directory(&path)?;
-        let system_id = system_id::of(&path)?;
-
         let url =
             self.text(&table, "url", "GitLab's address (for example https://gitlab.com/)", "")?;
         table.insert("url".into(), url.clone().into());
@@ -130,6 +127,8 @@ impl Register {
             table.remove(other);
         }
 
+        make_directory(&path)?;
+        let system_id = system_id::of(&path)?;
         let registered = file::block_on(self.register(&table, given, &system_id, &name))??;
         self.finish(&opened, table, registered, &system_id)
     }

@@ -9,7 +9,7 @@ use toml::value::Datetime;
 
 use super::duration::GoDuration;
 use super::raw_cache::RawCache;
-use super::raw_ignored::{RawMonitoring, RawReferees, RawRunnerExperimental, RawUsageLogger};
+use super::raw_ignored::{RawMonitoring, RawReferees, RawUsageLogger};
 use super::shape::{Shape, settings};
 
 pub(crate) const LOG_LEVELS: &[&str] =
@@ -53,9 +53,9 @@ settings! {
         "session_server" session_server: RawSessionServer;
         /// User of the shell executor.
         "user" user: Option<String> [ignored("it is for the shell executor")];
-        /// Where errors are reported.
-        "sentry_dsn" sentry_dsn: Option<Secret>
-            [ignored("errors are written to the log and counted in metrics, not sent to Sentry")];
+        /// The project of Sentry's to which lines of level error are sent, too: https://KEY@HOST/PROJECT. Where the key is
+        /// not written at all, the environment's SENTRY_DSN counts.
+        "sentry_dsn" sentry_dsn: Option<Secret>;
         /// Docker Machine.
         "machine" machine: Option<toml::Table> [ignored("it is for Docker Machine")];
         /// Things that may change.
@@ -207,6 +207,27 @@ settings! {
     struct RawCustomBuildDir {
         /// Jobs may set GIT_CLONE_PATH.
         "enabled" enabled: Option<bool> [default("true")];
+    }
+
+    /// `[runners.experimental]`
+    struct RawRunnerExperimental {
+        /// A job of the manager's own, before it asks for the first one.
+        "boot_verify" boot_verify: RawBootVerify;
+    }
+
+    /// `[runners.experimental.boot_verify]`
+    struct RawBootVerify {
+        /// Run a job at the start, in the cluster and with the runner's image, and end with exit code 1 if it fails. Until
+        /// it has succeeded, `/health/ready` answers 503.
+        "enabled" enabled: Option<bool> [default("false"), restart];
+        /// For all of it.
+        "timeout" timeout: Option<GoDuration> [default("\"5m\""), restart];
+        /// Back-off.
+        "acquire_min_backoff" acquire_min_backoff: Option<GoDuration>
+            [ignored("nothing has to be acquired before a pod is made")];
+        /// Back-off.
+        "acquire_max_backoff" acquire_max_backoff: Option<GoDuration>
+            [ignored("nothing has to be acquired before a pod is made")];
     }
 
     /// `[runners.artifact]`

@@ -45,25 +45,6 @@ settings! {
         "jobs_running_for_project" jobs_running_for_project: Option<String>;
     }
 
-    /// `[runners.experimental]`
-    struct RawRunnerExperimental {
-        /// A job at start, to see whether jobs can run.
-        "boot_verify" boot_verify: Option<RawBootVerify>
-            [ignored("no job is run at start; the first job's failure says the same")];
-    }
-
-    /// `[runners.experimental.boot_verify]`
-    struct RawBootVerify {
-        /// Whether.
-        "enabled" enabled: Option<bool>;
-        /// Longest time.
-        "timeout" timeout: Option<GoDuration>;
-        /// Back-off.
-        "acquire_min_backoff" acquire_min_backoff: Option<GoDuration>;
-        /// Back-off.
-        "acquire_max_backoff" acquire_max_backoff: Option<GoDuration>;
-    }
-
     /// `[runners.referees]`
     struct RawReferees {
         /// Prometheus.

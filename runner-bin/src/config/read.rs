@@ -14,12 +14,13 @@ use super::cache;
 use super::findings::{Findings, Severity};
 use super::kubernetes;
 use super::lines::{line_of, parse_path};
-use super::raw::{RawConfig, RawRunner, RawSessionServer};
+use super::raw::{RawBootVerify, RawConfig, RawRunner, RawSessionServer};
 use super::resolved::{
     Config, LogFormat, LogLevel, OnTerminate, RunnerConfig, SessionServerConfig, TlsFiles,
     TokenLife,
 };
 use super::walk::walk;
+use crate::logging::sentry::Dsn;
 
 /// What the environment and the file system say; a map in tests.
 #[derive(Clone, Copy)]
@@ -44,7 +45,10 @@ pub(crate) struct Reading {
 /// Reads a configuration.
 pub(crate) fn read(text: &str, surroundings: &Surroundings<'_>) -> Reading {
     let mut findings = Findings::default();
-    let table = walk(text, &mut findings).unwrap_or_default();
+    let Some(table) = walk(text, &mut findings) else {
+        // Not TOML: what the rest means cannot be said.
+        return Reading { config: None, findings, table: toml::Table::new() };
+    };
     let raw = match table.clone().try_into::<RawConfig>() {
         Ok(raw) => raw,
         Err(error) => {
@@ -100,11 +104,13 @@ impl Reader<'_> {
             );
             self.findings.push(Severity::Warning, None, message);
         }
+        let sentry_dsn = self.sentry_dsn(raw.sentry_dsn);
         Config {
             concurrent,
             check_interval: seconds(raw.check_interval).unwrap_or(Duration::from_secs(3)),
             log_level: raw.log_level.as_deref().and_then(LogLevel::parse),
             log_format: raw.log_format.as_deref().and_then(LogFormat::parse),
+            sentry_dsn,
             // A negative age closes GitLab Runner's connections before each request; nobody wants that.
             connection_max_age: match raw.connection_max_age {
                 Some(age) => age.positive(),
@@ -120,6 +126,21 @@ impl Reader<'_> {
             session_server: session_server(raw.session_server),
             runners,
         }
+    }
+
+    /// The environment's counts where the key is not there at all; an empty one means none.
+    fn sentry_dsn(&mut self, written: Option<Secret>) -> Option<Dsn> {
+        let written = written.map(|dsn| dsn.expose().to_owned());
+        let text = written.or_else(|| (self.surroundings.variable)("SENTRY_DSN"))?;
+        if text.is_empty() {
+            return None;
+        }
+        let dsn = Dsn::parse(&text);
+        if dsn.is_none() {
+            let message = "is not a DSN, https://KEY@HOST/PROJECT, so errors are only logged";
+            self.say(Severity::Warning, "sentry_dsn", message);
+        }
+        dsn
     }
 
     fn runner(
@@ -233,6 +254,7 @@ impl Reader<'_> {
                 .upload_timeout
                 .and_then(|time| time.positive())
                 .unwrap_or(Duration::from_secs(3600)),
+            boot_verify: boot_verify(&raw.experimental.boot_verify),
             cache,
             kubernetes: settings,
             fault: self.fault(index, before),
@@ -381,6 +403,11 @@ fn session_server(raw: RawSessionServer) -> SessionServerConfig {
         certificate_file: path(raw.certificate_file),
         key_file: path(raw.key_file),
     }
+}
+
+fn boot_verify(raw: &RawBootVerify) -> Option<Duration> {
+    let limit = raw.timeout.and_then(|time| time.positive()).unwrap_or(Duration::from_secs(300));
+    (raw.enabled == Some(true)).then_some(limit)
 }
 
 fn seconds(value: Option<i64>) -> Option<Duration> {

@@ -1,14 +1,14 @@
-//! The pipeline of `examples/pipeline`, put into the stand-in's queue.
+//! The pipeline of `example/`, put into the stand-in's queue.
 
 use anyhow::Context;
 use runner_testkit::gitlab::{Artifact, GitLab, JobRef, JobSpec};
 use serde::Deserialize;
 
 /// Built in, so that the demo works from anywhere.
-const PIPELINE: &str = include_str!("../../../examples/pipeline/pipeline.toml");
+const PIPELINE: &str = include_str!("example/pipeline.toml");
 const FILES: [(&str, &str); 2] = [
-    ("README.md", include_str!("../../../examples/pipeline/repository/README.md")),
-    ("greet.sh", include_str!("../../../examples/pipeline/repository/greet.sh")),
+    ("README.md", include_str!("example/repository/README.md")),
+    ("greet.sh", include_str!("example/repository/greet.sh")),
 ];
 
 /// Jobs in the order in which they are queued.
@@ -31,7 +31,7 @@ struct PipelineJob {
 
 impl Pipeline {
     pub(super) fn example() -> anyhow::Result<Self> {
-        toml::from_str(PIPELINE).context("examples/pipeline/pipeline.toml is malformed")
+        toml::from_str(PIPELINE).context("src/demo/example/pipeline.toml is malformed")
     }
 
     /// Makes the repository and queues the jobs; one that needs another waits for it.

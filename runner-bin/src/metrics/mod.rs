@@ -77,6 +77,17 @@ pub(crate) struct ClusterCounts {
     pub(crate) room: RoomCounts,
 }
 
+/// What log lines about a job say of its manager.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    /// `None` for a runner that never was in the configuration.
+    pub(crate) short_token: Option<String>,
+    /// In this manager's hands.
+    pub(crate) jobs: usize,
+    /// At most.
+    pub(crate) concurrent: usize,
+}
+
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -125,6 +136,16 @@ impl Metrics {
     ) {
         self.state.lock().configure(concurrent, runners);
         *self.clusters.lock() = clusters;
+    }
+
+    /// For log lines: the runner by the beginning of its token, and how many jobs there are and may be.
+    pub(crate) fn who(&self, source: &SourceId) -> Who {
+        let state = self.state.lock();
+        Who {
+            short_token: state.runners.get(source).map(|runner| runner.name.short_token.clone()),
+            jobs: state.jobs.len(),
+            concurrent: state.concurrent,
+        }
     }
 
     /// An observer of one runner's calls.

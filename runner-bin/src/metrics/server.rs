@@ -117,10 +117,13 @@ fn router(metrics: Arc<Metrics>) -> Router {
         let metrics = Arc::clone(&metrics);
         move || async move { text(StatusCode::OK, PLAIN, format!("{}\n", metrics.state().as_str())) }
     };
+    // GitLab Runner's words.
     let ready = move || async move {
         match metrics.is_ready() {
             true => text(StatusCode::OK, PLAIN, "ready\n".to_owned()),
-            false => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting\n".to_owned()),
+            false => {
+                text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "boot-verify pending\n".to_owned())
+            }
         }
     };
     // It answers, so it lives. Says nothing about GitLab: an outage there is no reason to be killed.

@@ -17,6 +17,7 @@ use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
 use runner_secrets::{Secrets, SecretsSettings};
 use tracing::{error, info};
 
+use super::boot_verify::{Canary, CanarySource};
 use super::plan::plan_settings;
 use crate::config::{Config, RunnerConfig};
 use crate::metrics::{ClusterCounts, Metrics, RunnerName};
@@ -248,6 +249,42 @@ impl Fleet {
             runner.plan.hold = runner.plan.hold.max(needed);
         }
         runner
+    }
+
+    /// For each runner that wants one, a job of our own to be run before any other.
+    ///
+    /// # Errors
+    /// When a runner that wants one is not there, or cannot reach its cluster.
+    pub(super) async fn canaries(&self, config: &Config) -> anyhow::Result<Vec<Canary>> {
+        let mut canaries = Vec::new();
+        for (index, wanted) in (1..).zip(&config.runners) {
+            let Some(limit) = wanted.boot_verify else { continue };
+            let member = self.members.iter().find(|member| member.config == *wanted);
+            let member = member.with_context(|| {
+                format!("boot verify failed for {}: it cannot be set up", wanted.name)
+            })?;
+            let source = CanarySource::new(&member.source.id(), index, limit);
+            let identity = RunnerIdentity {
+                source: source.id(),
+                name: wanted.name.clone(),
+                short_token: member.house.short_token.clone(),
+                manager: manager_id(&environment::host_name()),
+            };
+            // It makes pods for nobody else.
+            let settings = KubernetesSettings {
+                autoscaler: None,
+                warm_pods: Vec::new(),
+                ..member.house.settings.clone()
+            };
+            let executor = KubernetesExecutor::connect(settings, identity).await?;
+            let mut runner = Runner::clone(&member.runner);
+            runner.source = Arc::clone(&source) as _;
+            runner.executor = Arc::new(executor);
+            (runner.artifacts, runner.cache, runner.secrets) = (None, None, None);
+            (runner.sessions, runner.limit) = (None, 0);
+            canaries.push(Canary { runner, timeout: limit, source });
+        }
+        Ok(canaries)
     }
 
     /// Takes this manager off GitLab's list, for each runner.

@@ -1,5 +1,6 @@
 //! `podwright run`: from a configuration to a running manager, how it changes, and how it stops.
 
+mod boot_verify;
 mod fleet;
 mod plan;
 mod rotation;
@@ -8,6 +9,7 @@ mod signals;
 mod single;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use runner_core::manager::{Control, Manager, Observer, StopHandle, StopLevel};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
@@ -53,16 +56,17 @@ pub(crate) fn run(options: RunOptions) -> ExitCode {
         overrides.log_level.unwrap_or_default(),
         overrides.log_format.unwrap_or_default(),
     );
-    let result = tokio::runtime::Runtime::new()
-        .context("cannot start")
-        .and_then(|runtime| runtime.block_on(serve(options)));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error!("Service run failed: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let failed = |error: anyhow::Error| {
+        error!("Service run failed: {error:#}");
+        ExitCode::FAILURE
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(anyhow!(error).context("cannot start")),
+    };
+    let code = runtime.block_on(serve(options)).map_or_else(failed, |()| ExitCode::SUCCESS);
+    runtime.block_on(logging::sentry::finish());
+    code
 }
 
 /// Everything that the loop looks after.
@@ -89,7 +93,7 @@ enum Phase {
 
 async fn serve(options: RunOptions) -> anyhow::Result<()> {
     // Before anything else: a signal that comes early must not kill without a word.
-    let signals = Signals::install()?;
+    let mut signals = Signals::install()?;
     if let Some(directory) = &options.working_directory {
         std::env::set_current_dir(directory)
             .with_context(|| format!("cannot change to {}", directory.display()))?;
@@ -116,13 +120,17 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     let (manager, stop) = Manager::new(1);
     let exporter = start_traces(&metrics);
     let mut observers: Vec<Arc<dyn Observer>> =
-        vec![Arc::clone(&metrics) as _, Arc::new(JobLines::default())];
+        vec![Arc::clone(&metrics) as _, Arc::new(JobLines::new(Arc::clone(&metrics)))];
     observers.extend(exporter.as_ref().map(|exporter| Arc::new(Recorder::new(exporter)) as _));
     let manager = manager.observer(Arc::new(observers));
     let control = manager.control();
     let mut fleet = Fleet::new(system_id.clone(), Arc::clone(&metrics)).with_sessions(sessions);
     if let Some(config) = settings.config() {
-        control.set(fleet.apply(config).await);
+        let roster = fleet.apply(config).await;
+        if !verified(&fleet, config, &mut signals).await? {
+            return Ok(());
+        }
+        control.set(roster);
     }
     metrics.set_state(ProcessState::Running);
     let mut service = Service {
@@ -143,6 +151,32 @@ async fn serve(options: RunOptions) -> anyhow::Result<()> {
     // Last, so that terminals stay usable while jobs are finished.
     drop((session_task, pages));
     ended
+}
+
+/// Runs the jobs that come before all others. `false`: a signal came first.
+async fn verified(fleet: &Fleet, config: &Config, signals: &mut Signals) -> anyhow::Result<bool> {
+    let canaries = fleet.canaries(config).await?;
+    if canaries.is_empty() {
+        return Ok(true);
+    }
+    let stop = CancellationToken::new();
+    let mut verified = pin!(boot_verify::verify(canaries, &stop));
+    loop {
+        tokio::select! {
+            result = &mut verified => return result.map(|()| !stop.is_cancelled()),
+            asked = signals.next() => match asked {
+                // It is read again anyway as soon as it changes.
+                Asked::Reload => {}
+                Asked::Drain(signal) | Asked::Terminate(signal) if stop.is_cancelled() => {
+                    bail!("forced exit with stop signal: {signal}")
+                }
+                Asked::Drain(signal) | Asked::Terminate(signal) => {
+                    warn!("stop-signal" = signal, "boot verify is given up");
+                    stop.cancel();
+                }
+            },
+        }
+    }
 }
 
 /// Sends a trace of each job, where the environment says where to.

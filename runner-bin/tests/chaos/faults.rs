@@ -353,4 +353,5 @@ fn faults_and_what_users_see_of_them_are_what_the_page_says() {
         assert_eq!(now, then, "docs/faults.md, line {}: stale; UPDATE_DOCS=1 writes it", line + 1);
     }
     assert_eq!(page.lines().count(), written.lines().count(), "docs/faults.md is stale");
+    crate::symptoms::check(&page, std::env::var_os("UPDATE_DOCS").is_some());
 }

@@ -44,16 +44,16 @@ async fn a_real_api_server_takes_every_object() {
 }
 
 /// What is installed, and GitLab beside it.
-struct Installed {
-    cluster: Cluster,
-    gitlab: GitLab,
+pub(crate) struct Installed {
+    pub(crate) cluster: Cluster,
+    pub(crate) gitlab: GitLab,
     helm: String,
     image: String,
     job_image: String,
 }
 
 impl Installed {
-    async fn new(what: &str) -> Option<Self> {
+    pub(crate) async fn new(what: &str) -> Option<Self> {
         let helm = crate::variable("PODWRIGHT_HELM")?;
         let image = crate::variable("PODWRIGHT_E2E_MANAGER_IMAGE")?;
         let job_image = crate::variable("PODWRIGHT_E2E_IMAGE")?;
@@ -97,7 +97,7 @@ impl Installed {
     }
 
     /// `helm upgrade --install`.
-    async fn install(&self, values: &Value) {
+    pub(crate) async fn install(&self, values: &Value) {
         for object in self.objects(values) {
             self.cluster.apply(&object, Dry::No).await.unwrap();
         }
@@ -123,7 +123,7 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-const NAME: &str = "pool-podwright";
+pub(crate) const NAME: &str = "pool-podwright";
 
 #[tokio::test]
 async fn the_chart_is_installed_and_a_job_runs_to_its_end() {

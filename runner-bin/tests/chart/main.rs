@@ -17,6 +17,7 @@ mod official;
 mod render;
 mod roles;
 mod schema;
+mod terminal;
 mod values;
 
 /// The files of values in `deploy/chart/ci`.

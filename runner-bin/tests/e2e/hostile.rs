@@ -119,8 +119,9 @@ async fn the_agents_sockets_and_files_cannot_be_reached() {
     }
 }
 
-/// The agent beside the scripts is not dumpable: what it has in memory, environment and descriptors is
-/// not for them, even as root (without the capability to trace).
+/// The agent beside the scripts is not dumpable: what it has in memory, environment and behind its
+/// descriptors is not for them, even as root (without the capability to trace). The numbers of the
+/// descriptors are: root may list any directory that root owns.
 #[tokio::test]
 async fn the_agents_process_does_not_show_what_it_knows() {
     if !is_real() {
@@ -131,7 +132,10 @@ async fn the_agents_process_does_not_show_what_it_knows() {
         "cat /proc/$$/environ /proc/$$/maps > own; ls -l /proc/$$/fd/ /proc/$$/root/ > own-fds; test -s own -a -s own-fds",
         "grep -a podwright-agent /proc/1/cmdline && echo 'pid 1 is the agent'",
         "for f in environ maps mem auxv; do if head -c 1 /proc/1/$f 2>/dev/null | grep -q .; then echo \"READ $f\"; fi; done",
-        "for d in fd root cwd; do if ls /proc/1/$d/ 2>/dev/null | grep -q .; then echo \"LISTED $d\"; fi; done",
+        "for d in root cwd; do if ls /proc/1/$d/ 2>/dev/null | grep -q .; then echo \"LISTED $d\"; fi; done",
+        "readlink /proc/$$/fd/0 /proc/$$/root /proc/$$/exe && echo 'links can be read'",
+        "for l in root cwd exe fd/0 fd/1 fd/2 $(cd /proc/1 && ls -d fd/* 2>/dev/null); do if readlink /proc/1/$l; then echo \"READ LINK $l\"; fi; done",
+        "for f in $(cd /proc/1 && ls -d fd/* 2>/dev/null); do if (exec 3< /proc/1/$f || exec 3> /proc/1/$f) 2>/dev/null; then echo \"OPENED $f\"; fi; done",
         "kill -STOP 1 2>/dev/null; true",
         "echo survived",
     ]);
@@ -141,8 +145,12 @@ async fn the_agents_process_does_not_show_what_it_knows() {
     for file in ["environ", "maps", "mem", "auxv"] {
         assert!(!trace.contains(&format!("O READ {file}")), "{trace}");
     }
-    for directory in ["fd", "root", "cwd"] {
+    for directory in ["root", "cwd"] {
         assert!(!trace.contains(&format!("O LISTED {directory}")), "{trace}");
+    }
+    assert!(trace.contains("O links can be read\n"), "{trace}");
+    for word in ["O READ LINK", "O OPENED"] {
+        assert!(!trace.contains(word), "{trace}");
     }
 }
 

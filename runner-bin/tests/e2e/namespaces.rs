@@ -49,21 +49,22 @@ async fn world(cluster: ClusterSettings) -> Option<World> {
 
 /// For a namespace for each job: on a real cluster by a service account that has
 /// `namespace-per-job.yaml` and nothing else.
-async fn per_job() -> Option<World> {
+pub(crate) async fn per_job() -> Option<World> {
     if !is_real() {
         return world(with_role("namespace-per-job")).await;
     }
-    let Ok(kubeconfig) = std::env::var("PODWRIGHT_E2E_PER_JOB_KUBECONFIG") else {
+    let kubeconfig = std::env::var("PODWRIGHT_E2E_PER_JOB_KUBECONFIG").unwrap_or_default();
+    if kubeconfig.is_empty() {
         eprintln!("left out: PODWRIGHT_E2E_PER_JOB_KUBECONFIG names no account with the role");
         return None;
-    };
+    }
     let mut world = World::new().await;
     world.settings.kubeconfig = kubeconfig;
     Some(world)
 }
 
 /// Namespaces take their time to go, since everything in them goes first.
-async fn no_namespace_is_left(world: &World) {
+pub(crate) async fn no_namespace_is_left(world: &World) {
     let source = world.source_id();
     let gone = async {
         while !world.place.namespaces_of_jobs(&source).await.is_empty() {

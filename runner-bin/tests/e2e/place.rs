@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, EvictParams, ListParams};
 use runner_core::ids::SourceId;
 use runner_k8s::RawSettings;
@@ -239,6 +240,7 @@ impl Place {
                 Place::Real(real) => {
                     let mut left = real.names::<Pod>(source).await;
                     left.extend(real.names::<Secret>(source).await);
+                    left.extend(real.names::<PodDisruptionBudget>(source).await);
                     if signs {
                         left.extend(real.names::<ConfigMap>(source).await);
                         left.extend(real.names::<Lease>(source).await);
@@ -267,7 +269,25 @@ impl Real {
         self.api()
     }
 
+    /// The pod of a job.
+    pub(crate) async fn pod_of(&self, job: u64) -> String {
+        let selector = format!("podwright.dev/job={job}");
+        let list = self.pods().list(&ListParams::default().labels(&selector)).await.unwrap();
+        list.items.into_iter().find_map(|pod| pod.metadata.name).unwrap()
+    }
+
+    /// Opens a file of a container; the node is this machine.
+    pub(crate) async fn open(&self, pod: &str, container: &str, path: &str) -> std::fs::File {
+        let pid = self.pid1(pod, container).await.as_raw_nonzero();
+        std::fs::File::open(format!("/proc/{pid}/root{path}")).unwrap()
+    }
+
     async fn kill_pid1(&self, pod: &str, container: &str) {
+        let pid = self.pid1(pod, container).await;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    async fn pid1(&self, pod: &str, container: &str) -> rustix::process::Pid {
         let status = self.api::<Pod>().get(pod).await.unwrap().status.unwrap();
         let statuses = status.container_statuses.unwrap();
         let status = statuses.into_iter().find(|status| status.name == container).unwrap();
@@ -284,11 +304,10 @@ impl Real {
         });
         let pid = init.expect("the container's PID 1 runs on this machine").file_name();
         let pid = pid.to_str().unwrap().parse().unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        rustix::process::Pid::from_raw(pid).unwrap()
     }
 
-    async fn names<K>(&self, source: &SourceId) -> Vec<String>
+    pub(crate) async fn names<K>(&self, source: &SourceId) -> Vec<String>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
             + Clone

@@ -4,6 +4,7 @@
 //!
 //! `PODWRIGHT_SEED` and `PODWRIGHT_RUNS` choose the runs (`just chaos-processes SEED N`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -143,6 +144,12 @@ async fn run(seed: u64) {
     let mut violations = world.gitlab.violations();
     // A manager that was killed before it could say that a job runs.
     violations.retain(|violation| violation.rule != Rule::AcknowledgedTooLate);
+    // Who could not show a sign of life for its lease (1 s here) loses its jobs while it lives, and may
+    // have a piece of the trace on its way when the heir is done. It stops at GitLab's first refusal.
+    let mut refused = BTreeSet::new();
+    violations.retain(|violation| {
+        violation.rule != Rule::TraceAfterVerdict || !refused.insert(violation.job)
+    });
     assert!(violations.is_empty(), "seed {seed}: {violations:?}");
     world.place.nothing_is_left(&source).await;
 }

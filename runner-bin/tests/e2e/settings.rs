@@ -7,7 +7,7 @@ use runner_k8s::RawSettings;
 use runner_testkit::cluster::{ClusterSettings, Rule};
 use runner_testkit::gitlab::{GitLab, Image, JobSpec};
 
-use crate::world::{World, failure, success, text};
+use crate::world::{PATIENCE, World, failure, success, text};
 
 fn bounded(settings: &mut RawSettings) {
     settings.memory_limit = "1Gi".into();
@@ -70,17 +70,21 @@ async fn k8s_22_a_job_at_its_ceiling_runs_and_its_log_says_what_it_has() {
     assert!(said.contains("memory_limit is \"2048Mi\" (KUBERNETES_MEMORY_LIMIT)"), "{said}");
 }
 
+fn broken(world: &mut World) {
+    world.slow_start = Some(Duration::ZERO);
+    world.settings.poll_timeout = 2;
+    let volume = "[[volumes.secret]]\nname = \"nobody-made-it\"\nmount_path = \"/s\"";
+    let volumes: RawSettings = toml::from_str(volume).unwrap();
+    world.settings.volumes = volumes.volumes;
+}
+
 /// A volume that nobody has made keeps the pod from starting, and only events say so.
 async fn without_its_volume(says: Option<bool>, rules: Vec<Rule>) -> Option<(World, String)> {
     let cluster = ClusterSettings { rules, ..ClusterSettings::default() };
     let what = "to do without a Secret";
     let mut world = World::simulated_with(what, GitLab::builder(), cluster).await?;
-    world.slow_start = Some(Duration::ZERO);
-    world.settings.poll_timeout = 2;
     world.settings.print_pod_warning_events = says;
-    let volume = "[[volumes.secret]]\nname = \"nobody-made-it\"\nmount_path = \"/s\"";
-    let volumes: RawSettings = toml::from_str(volume).unwrap();
-    world.settings.volumes = volumes.volumes;
+    broken(&mut world);
     let end = world.run_one(plain()).await;
     failure(&end, "runner_system_failure");
     Some((world, text(&end)))
@@ -115,6 +119,66 @@ async fn k8s_88_a_role_without_events_costs_the_warnings_and_nothing_else() {
         said.contains("did not start in time") && !said.contains("Kubernetes warned"),
         "{said}"
     );
+}
+
+fn with_events() -> ClusterSettings {
+    let mut rules = Rule::least_privilege();
+    rules.push(Rule::core(&["events"], &["list", "watch"]));
+    ClusterSettings { rules, ..ClusterSettings::default() }
+}
+
+/// Reasons of the events in a trace.
+fn events(said: &str) -> Vec<&str> {
+    let lines = said.lines().filter_map(|line| line.split_once("[pod] "));
+    lines.filter_map(|(_, event)| event.split_whitespace().nth(1)).collect()
+}
+
+#[tokio::test]
+async fn k8s_81_k8s_82_all_events_of_the_pod_are_said_once_whoever_follows_the_job() {
+    let what = "to have a role of its own";
+    let Some(world) = World::simulated_with(what, GitLab::builder(), with_events()).await else {
+        return;
+    };
+    let spec = plain().variable("FF_PRINT_POD_EVENTS", "true");
+    let job = world.gitlab.enqueue(spec.clone().script(["echo here; sleep 4"]));
+    let first = world.manager("s_first0000000").await;
+    job.wait_trace("[pod] Normal  Started", PATIENCE).await.unwrap();
+    first.vanish();
+    let second = world.manager("s_second000000").await;
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    second.drain().await;
+    success(&end);
+    let said = text(&end);
+    let events = events(&said);
+    for (reason, times) in [("Scheduled", 1), ("Started", 2)] {
+        let found = events.iter().filter(|event| **event == reason).count();
+        assert_eq!(found, times, "{reason}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn k8s_81_all_events_of_a_pod_that_never_ran_are_said_at_its_end() {
+    let what = "to have a role of its own";
+    let Some(mut world) = World::simulated_with(what, GitLab::builder(), with_events()).await
+    else {
+        return;
+    };
+    broken(&mut world);
+    let end = world.run_one(plain().variable("FF_PRINT_POD_EVENTS", "true")).await;
+    failure(&end, "runner_system_failure");
+    let said = text(&end);
+    assert!(said.contains("Kubernetes said: Scheduled: "), "{said}");
+    assert!(said.contains("Kubernetes warned: FailedMount: "), "{said}");
+}
+
+#[tokio::test]
+async fn k8s_88_a_role_without_events_does_not_fail_a_job_that_wants_to_see_them() {
+    let Some(world) = World::simulated("to have the least role").await else { return };
+    let spec = plain().variable("FF_PRINT_POD_EVENTS", "true").script(["sleep 1"]);
+    let end = world.run_one(spec).await;
+    success(&end);
+    let said = text(&end);
+    assert!(said.contains("[pod] the runner's role does not allow it to see"), "{said}");
 }
 
 #[tokio::test]

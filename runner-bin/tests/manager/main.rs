@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 #![expect(clippy::print_stderr, reason = "a failed test shows the manager's log")]
 
+mod boot_verify;
 mod browser;
 mod capacity;
 mod events;
@@ -9,6 +10,7 @@ mod house;
 mod pages;
 mod prometheus;
 mod reload;
+mod sentry;
 mod sessions;
 mod signals;
 mod single;

@@ -113,6 +113,15 @@ async fn manager_64_the_log_has_the_lines_that_monitoring_looks_for() {
     for field in ["job", "project", "project_full_path", "time_in_queue_seconds"] {
         assert!(!received[field].is_null(), "{field} in {received}");
     }
+    for field in ["runner", "runner_name"] {
+        assert!(received[field].is_string(), "{field} in {received}");
+    }
+    let added = find("Added job to processing list");
+    let pod = added["pod_name"].as_str().unwrap_or_default();
+    assert!(pod.contains("runner-testkit00-project-1-"), "{added}");
+    assert_eq!((&added["builds"], &added["max_builds"]), (&1.into(), &1.into()), "{added}");
+    assert_eq!(find("Submitting job to coordinator... ok")["job-status"], "success");
+    assert_eq!(find("Removed job from processing list")["builds"], 0);
     let good = find("Job succeeded");
     assert_eq!(
         (good["level"].as_str(), good["job-status"].as_str()),

@@ -104,8 +104,7 @@ impl JobTask {
                     return;
                 }
                 Directive::Cancel => {
-                    self.refuse(&label, job.id, ticket, Outcome::Cancelled).await;
-                    self.dispose(&label, &mut *handle, began).await;
+                    self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began).await;
                     return;
                 }
             },
@@ -159,19 +158,22 @@ impl JobTask {
             facts: None,
         };
         let place = handle.place();
-        info!(place, phase = ?handle.phase(), "job adopted");
+        info!(place, phase = ?handle.phase(), url = handle.url(), "job adopted");
         let _release = Release { observer: Arc::clone(&self.observer), label: &label };
         self.observer.update(&label, &JobUpdate::Adopted { place });
 
         match self.still_wanted(handle.phase(), handle.ticket()).await {
-            Directive::Continue => {}
-            // Its source listens now, and has to hear of its end.
-            Directive::Cancel => {
-                self.refuse(&label, handle.id(), handle.ticket(), Outcome::Cancelled).await;
-                self.dispose(&label, &mut *handle, began).await;
+            None => {
+                self.observer.update(&label, &JobUpdate::LeftBehind);
                 return;
             }
-            Directive::Abort => {
+            Some(Directive::Continue) => {}
+            // Its source listens now, and has to hear of its end.
+            Some(Directive::Cancel) => {
+                self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began).await;
+                return;
+            }
+            Some(Directive::Abort) => {
                 info!("the source no longer wants this job");
                 self.dispose(&label, &mut *handle, began).await;
                 return;
@@ -181,10 +183,11 @@ impl JobTask {
     }
 
     /// Asks the source whether an adopted job is still this runner's. A source that does not answer
-    /// is asked again by the relay; but a job that was never started needs a clear yes.
-    async fn still_wanted(&mut self, phase: JobPhase, ticket: Ticket) -> Directive {
+    /// is asked again by the relay; but a job that was never started needs a clear yes. `None`: this
+    /// manager leaves, and the next one asks.
+    async fn still_wanted(&mut self, phase: JobPhase, ticket: Ticket) -> Option<Directive> {
         if phase == JobPhase::Started {
-            return match self.runner.source.touch(&ticket).await {
+            return Some(match self.runner.source.touch(&ticket).await {
                 Ok(Reply { directive: Directive::Abort, .. }) => Directive::Abort,
                 // A cancel is heard again, and obeyed, by whoever follows the job.
                 Ok(_) => Directive::Continue,
@@ -192,18 +195,22 @@ impl JobTask {
                     warn!(%error, "could not ask the source about the job; following it");
                     Directive::Continue
                 }
-            };
+            });
         }
         let mut backoff = Backoff::new(Duration::from_secs(1), self.runner.relay.longest_pause);
         let give_up = Instant::now() + self.runner.relay.give_up;
         loop {
-            match self.runner.source.accept(&ticket).await {
-                Ok(reply) => return reply.directive,
+            let wait = match self.runner.source.accept(&ticket).await {
+                Ok(reply) => return Some(reply.directive),
                 Err(error) if Instant::now() > give_up => {
                     warn!(%error, "the source did not say whether it still wants the job");
-                    return Directive::Abort;
+                    return Some(Directive::Abort);
                 }
-                Err(error) => sleep(backoff.wait(error.retry_after)).await,
+                Err(error) => backoff.wait(error.retry_after),
+            };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.shutdown.leave() => return None,
             }
         }
     }
@@ -236,8 +243,7 @@ impl JobTask {
         match self.start(handle).await {
             Ok(()) => {}
             Err(NotStarted::Refused(outcome)) => {
-                self.refuse(label, handle.id(), handle.ticket(), outcome).await;
-                self.dispose(label, handle, began).await;
+                self.refuse_reserved(label, handle, outcome, began).await;
                 return;
             }
             Err(NotStarted::Superseded) => {
@@ -269,6 +275,7 @@ impl JobTask {
             Followed::Concluded { outcome, delivered: false } => {
                 // Whoever looks for it finds at least this.
                 let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
+                let url = url.or_else(|| handle.url());
                 error!(
                     ?outcome,
                     place = handle.place(),
@@ -441,8 +448,29 @@ impl JobTask {
         }
     }
 
+    /// Reports a job that is written down and never ran, and removes it. What the source has not heard
+    /// when this manager leaves stays written down: the next one comes to the same, and says it.
+    async fn refuse_reserved(
+        &mut self,
+        label: &JobLabel,
+        handle: &mut dyn JobHandle,
+        outcome: Outcome,
+        began: Instant,
+    ) {
+        match self.refuse(label, handle.id(), handle.ticket(), outcome).await {
+            Followed::LeftBehind => self.observer.update(label, &JobUpdate::LeftBehind),
+            _ => self.dispose(label, handle, began).await,
+        }
+    }
+
     /// Reports a job that never ran.
-    async fn refuse(&mut self, label: &JobLabel, id: JobId, ticket: Ticket, outcome: Outcome) {
+    async fn refuse(
+        &mut self,
+        label: &JobLabel,
+        id: JobId,
+        ticket: Ticket,
+        outcome: Outcome,
+    ) -> Followed {
         let mut handle = NeverStarted::new(id, ticket, outcome);
         let source = Arc::clone(&self.runner.source);
         let followed =
@@ -452,6 +480,7 @@ impl JobTask {
         if followed == Followed::LeftBehind {
             warn!("stopped before the source could be told that the job cannot run");
         }
+        followed
     }
 
     async fn dispose(&mut self, label: &JobLabel, handle: &mut dyn JobHandle, began: Instant) {

@@ -17,7 +17,15 @@ pub struct Companions {
     /// The services' own output is part of the trace (`CI_DEBUG_SERVICES`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub logs: bool,
+    /// What the executor hears about the whole pod is part of the trace, see [`POD_EVENTS`]
+    /// (`FF_PRINT_POD_EVENTS`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub events: bool,
 }
+
+/// The name under which an executor hands in what it hears about the whole pod, as if a container had
+/// printed it. No container can have it.
+pub const POD_EVENTS: &str = "#events";
 
 impl Companions {
     /// Whether there is nothing to do about any of them.

@@ -29,13 +29,15 @@ pub enum RequestKind {
     Delete,
     /// Opening a stream into a pod.
     Stream,
+    /// Saying something on a pod: a courtesy, and so not one of the five requests of a job.
+    Event,
     /// Anything else, e.g. the server's version.
     Other,
 }
 
 impl RequestKind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Create,
         Self::Get,
         Self::List,
@@ -43,6 +45,7 @@ impl RequestKind {
         Self::Update,
         Self::Delete,
         Self::Stream,
+        Self::Event,
         Self::Other,
     ];
 
@@ -56,6 +59,7 @@ impl RequestKind {
             Self::Update => "update",
             Self::Delete => "delete",
             Self::Stream => "stream",
+            Self::Event => "event",
             Self::Other => "other",
         }
     }
@@ -76,6 +80,7 @@ impl RequestKind {
             }
             Method::GET if segments == 5 => Self::List,
             Method::GET => Self::Get,
+            Method::POST if path.ends_with("/events") => Self::Event,
             Method::POST => Self::Create,
             Method::PUT | Method::PATCH => Self::Update,
             Method::DELETE => Self::Delete,
@@ -171,6 +176,7 @@ mod tests {
 
     #[rstest]
     #[case("POST", "/api/v1/namespaces/n/pods", RequestKind::Create)]
+    #[case("POST", "/api/v1/namespaces/n/events?", RequestKind::Event)]
     #[case("GET", "/api/v1/namespaces/n/pods?labelSelector=a", RequestKind::List)]
     #[case("GET", "/api/v1/namespaces/n/pods?&watch=true&x=1", RequestKind::Watch)]
     #[case("GET", "/api/v1/namespaces/n/secrets/watch", RequestKind::Get)]

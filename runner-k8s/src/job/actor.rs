@@ -8,28 +8,31 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use runner_core::executor::{JobEvent, Stop};
+use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
+use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
 };
+use serde_json::Value;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, trace, warn};
 
 use super::door::Whereabouts;
+use super::events::EventListener;
 use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
 use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
 use super::milestones::Milestones;
 use super::shared::Shared;
-use super::warnings;
+use super::warnings::{self, Wanted};
 use crate::announce::News;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
-use crate::record::{Claimed, RecordPhase};
+use crate::record::{Claimed, RecordBody, RecordPhase};
 use crate::watch::{PodHub, PodSight, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
@@ -253,8 +256,7 @@ impl Actor {
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(JobEvent::Ended(end)) => {
-                let end =
-                    warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, end).await;
+                let end = self.with_events(end).await;
                 self.tell(JobEvent::Ended(end));
             }
             Action::Emit(event) => self.tell(event),
@@ -272,9 +274,31 @@ impl Actor {
                 };
                 self.inputs.push_back(input);
             }
+            Action::Replace => {
+                let input = match self.replace().await {
+                    Ok(()) => Input::Relaunched,
+                    Err(end) => Input::NotRelaunched(end),
+                };
+                self.inputs.push_back(input);
+            }
             Action::Settled => self.claimed.lock().await.forget_content(),
             Action::Superseded => self.tell(JobEvent::Superseded),
         }
+    }
+
+    /// The end, with what Kubernetes says about the pod where that is what failed.
+    async fn with_events(&mut self, end: JobEnd) -> JobEnd {
+        let claimed = self.claimed.lock().await;
+        let listens = claimed.body().listens.clone();
+        drop(claimed);
+        let all = listens.is_some_and(|listens| listens.containers.iter().any(|c| c == POD_EVENTS));
+        let wanted = match all {
+            // The agent has said them, as far as there was one.
+            true if !self.machine.has_heard() => Wanted::All,
+            _ if self.shared.settings.print_pod_warning_events => Wanted::Warnings,
+            _ => return end,
+        };
+        warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, wanted, end).await
     }
 
     fn announce(&self, news: &News) {
@@ -319,6 +343,9 @@ impl Actor {
         loop {
             let bytes = rest.split_to(rest.len().min(MAX_TRACE));
             let last = rest.is_empty();
+            if last {
+                self.machine.hands_over();
+            }
             self.send(ManagerFrame::Assign(AssignFrame { last, bytes })).await;
             if last || self.link.is_none() {
                 return Ok(());
@@ -330,6 +357,14 @@ impl Actor {
         let claimed = self.claimed.lock().await;
         let Some(listens) = &claimed.body().listens else { return };
         if !listens.containers.contains(&container) {
+            return;
+        }
+        if container == POD_EVENTS {
+            self.listeners.add_events(EventListener {
+                client: self.shared.clients.api.clone(),
+                namespace: self.namespace.clone(),
+                uid: self.uid.clone(),
+            });
             return;
         }
         let listener = Listener {
@@ -360,6 +395,25 @@ impl Actor {
     /// Replaces the pod by one with another pull policy.
     async fn relaunch(&mut self, container: &str, policy: Option<&str>) -> Result<(), End> {
         info!(pod = self.pod, container, policy, "an image could not be pulled; trying again");
+        let name = next_name(&self.pod);
+        self.exchange(|pod, body| {
+            body.fallbacks.next(container);
+            with_policy(pod, &name, container, policy);
+        })
+        .await
+    }
+
+    /// Replaces a warm pod by the job's own, which is written down in any case.
+    async fn replace(&mut self) -> Result<(), End> {
+        info!(pod = self.pod, "a warm pod went before it had its job; the job gets its own");
+        self.exchange(|_, body| body.warm = None).await
+    }
+
+    /// Replaces the pod by the one that is written down, changed. Written down before it is done.
+    async fn exchange(
+        &mut self,
+        change: impl FnOnce(&mut Value, &mut RecordBody),
+    ) -> Result<(), End> {
         (self.link, self.connecting) = (None, None);
         self.listeners = Listeners::default();
         let failed = |error: runner_core::executor::ExecutorError| {
@@ -375,10 +429,9 @@ impl Actor {
             ));
         };
         let mut body = claimed.body().clone();
-        body.fallbacks.next(container);
-        body.pod = next_name(&self.pod);
         body.phase = RecordPhase::Started;
-        with_policy(&mut pod, &body.pod, container, policy);
+        change(&mut pod, &mut body);
+        body.pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let name = body.pod.clone();
         self.shared
             .store

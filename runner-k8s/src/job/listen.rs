@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use super::events::EventListener;
 use crate::watch::{PodSight, PodWatch};
 
 /// Pauses between tries: a log can be read some moments after its container has started.
@@ -39,6 +40,12 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Starts one.
     pub(super) fn add(&mut self, listener: Listener) {
+        let (sender, _) = self.channel.get_or_insert_with(|| mpsc::channel(1));
+        self.tasks.spawn(listener.run(sender.clone()));
+    }
+
+    /// The same for what is said about the pod.
+    pub(super) fn add_events(&mut self, listener: EventListener) {
         let (sender, _) = self.channel.get_or_insert_with(|| mpsc::channel(1));
         self.tasks.spawn(listener.run(sender.clone()));
     }

@@ -13,6 +13,7 @@
 
 mod actor;
 mod door;
+mod events;
 mod handle;
 mod launch;
 mod link;

@@ -20,25 +20,38 @@ const MOST: u32 = 50;
 /// Longest message that is shown, in characters.
 const LONGEST: usize = 500;
 
-/// Adds the warnings to a job's end, where the pod is what failed and the runner may see events.
+/// Which events are added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// `print_pod_warning_events`.
+    Warnings,
+    /// `FF_PRINT_POD_EVENTS`.
+    All,
+}
+
+/// Adds events to a job's end, where the pod is what failed and the runner may see events.
 pub(super) async fn add(
     shared: &Shared,
     namespace: &str,
     pod: &str,
     uid: &str,
+    wanted: Wanted,
     mut end: JobEnd,
 ) -> JobEnd {
-    if !shared.settings.print_pod_warning_events || uid.is_empty() {
+    if uid.is_empty() {
         return end;
     }
     let Outcome::Infra(infra) = &mut end.outcome else { return end };
     let api: Api<Event> = Api::namespaced(shared.clients.api.clone(), namespace);
-    let fields = format!("involvedObject.name={pod},involvedObject.uid={uid},type=Warning");
+    let mut fields = format!("involvedObject.name={pod},involvedObject.uid={uid}");
+    if wanted == Wanted::Warnings {
+        fields.push_str(",type=Warning");
+    }
     let parameters = ListParams::default().fields(&fields).limit(MOST);
     match timeout(PATIENCE, api.list(&parameters)).await {
         Ok(Ok(list)) => {
             for line in lines(&list.items) {
-                infra.message.push_str(&format!("\nKubernetes warned: {line}"));
+                infra.message.push_str(&format!("\n{line}"));
             }
         }
         // A role need not allow it.
@@ -48,14 +61,19 @@ pub(super) async fn add(
     end
 }
 
-/// Each kind of warning once, in their order.
+/// An event's message on one line.
+pub(super) fn text(event: &Event) -> String {
+    let message = event.message.as_deref().unwrap_or_default().replace('\n', " ");
+    message.chars().take(LONGEST).collect()
+}
+
+/// Each kind of event once, in their order.
 fn lines(events: &[Event]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for event in events {
         let reason = event.reason.as_deref().unwrap_or("Unknown");
-        let message = event.message.as_deref().unwrap_or_default().replace('\n', " ");
-        let message: String = message.chars().take(LONGEST).collect();
-        let line = format!("{reason}: {message}");
+        let verb = if event.type_.as_deref() == Some("Normal") { "said" } else { "warned" };
+        let line = format!("Kubernetes {verb}: {reason}: {}", text(event));
         if !out.contains(&line) {
             out.push(line);
         }
@@ -82,7 +100,8 @@ mod tests {
             event("BackOff", &"x".repeat(2 * LONGEST)),
         ];
         let lines = lines(&events);
-        assert_eq!(lines[0], "FailedMount: no secret");
-        assert_eq!((lines.len(), lines[1].len()), (2, "BackOff: ".len() + LONGEST));
+        assert_eq!(lines[0], "Kubernetes warned: FailedMount: no secret");
+        let second = "Kubernetes warned: BackOff: ".len() + LONGEST;
+        assert_eq!((lines.len(), lines[1].len()), (2, second));
     }
 }

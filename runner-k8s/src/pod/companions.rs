@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_core::plan::{Companions, Disruption, ServicePlan};
+use runner_core::plan::{Companions, Disruption, POD_EVENTS, ServicePlan};
 
 use super::containers::starts_by_entrypoint;
 use super::environment::Masks;
@@ -10,6 +10,9 @@ use super::services::services;
 use super::{BUILD, PodError, PodInput};
 use crate::record::Listens;
 use crate::settings::ServicesWait;
+
+/// The feature flag with which all that Kubernetes says about the pod is shown.
+pub(crate) const PRINT_EVENTS: &str = "FF_PRINT_POD_EVENTS";
 
 /// See [`around`].
 #[derive(Debug, Default)]
@@ -52,11 +55,13 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
         false => Vec::new(),
     };
     containers.extend(entrypoint.map(|_| BUILD.to_owned()));
+    let events = lookup.setting(PRINT_EVENTS) == Some("true");
+    containers.extend(events.then(|| POD_EVENTS.to_owned()));
     let limit = input.plan().log.limit;
     Ok(Around {
         companions: match services.is_empty() {
-            true => Companions::default(),
-            false => Companions { services, wait, logs },
+            true => Companions { events, ..Companions::default() },
+            false => Companions { services, wait, logs, events },
         },
         disruption,
         entrypoint,

@@ -1,6 +1,7 @@
 //! The objects by which managers show that they live: a Lease, or a ConfigMap where the role grants
 //! no leases.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use runner_core::ids::SourceId;
 
 use super::roster::Sign;
@@ -44,6 +46,8 @@ pub(crate) struct Signs {
     source: SourceId,
     manager: String,
     lasts: Duration,
+    /// Of the own sign, as it was written last.
+    version: Arc<Mutex<Option<String>>>,
 }
 
 impl Signs {
@@ -56,7 +60,14 @@ impl Signs {
     ) -> Self {
         let leases = Api::namespaced(client.clone(), namespace);
         let config_maps = Api::namespaced(client, namespace);
-        Self { leases, config_maps, source, manager: manager.to_owned(), lasts }
+        Self {
+            leases,
+            config_maps,
+            source,
+            manager: manager.to_owned(),
+            lasts,
+            version: Arc::default(),
+        }
     }
 
     fn name(&self, manager: &str) -> String {
@@ -110,10 +121,13 @@ impl Signs {
 
     /// Shows once more that this manager lives. One request after the first time.
     pub(crate) async fn show(&self, kind: SignKind, jobs: usize) -> kube::Result<()> {
-        match kind {
-            SignKind::Lease => put(&self.leases, self.lease(jobs)).await,
-            SignKind::ConfigMap => put(&self.config_maps, self.config_map(jobs)).await,
-        }
+        let known = self.version.lock().take();
+        let version = match kind {
+            SignKind::Lease => put(&self.leases, self.lease(jobs), known).await,
+            SignKind::ConfigMap => put(&self.config_maps, self.config_map(jobs), known).await,
+        };
+        *self.version.lock() = version?;
+        Ok(())
     }
 
     /// What all managers show.
@@ -149,19 +163,42 @@ impl Signs {
     }
 }
 
-async fn put<K>(api: &Api<K>, object: K) -> kube::Result<()>
+/// Writes an object of which `version` was the last one; gives the next.
+///
+/// A Lease cannot be replaced without saying which version (422), other than a ConfigMap. A change by
+/// hand, or an answer that was lost, must not end a manager: then the version is asked for, by a list,
+/// since the role has no `get`.
+async fn put<K>(
+    api: &Api<K>,
+    mut object: K,
+    version: Option<String>,
+) -> kube::Result<Option<String>>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     let name = object.meta().name.clone().unwrap_or_default();
     let parameters = PostParams::default();
-    // Without a version: nobody else writes it, and a change by hand must not end a manager.
-    match api.replace(&name, &parameters, &object).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {
-            api.create(&parameters, &object).await.map(drop)
+    let version_of = |written: K| written.meta().resource_version.clone();
+    let first = match version {
+        Some(version) => {
+            object.meta_mut().resource_version = Some(version);
+            api.replace(&name, &parameters, &object).await
         }
-        other => other.map(drop),
+        None => api.create(&parameters, &object).await,
+    };
+    match first {
+        // Somebody took it for dead and removed it; or changed it, or it is of this manager's last life.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        other => return other.map(version_of),
     }
+    let only = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = api.list(&only).await?.items.into_iter().find_map(version_of);
+    object.meta_mut().resource_version.clone_from(&found);
+    match found {
+        Some(_) => api.replace(&name, &parameters, &object).await,
+        None => api.create(&parameters, &object).await,
+    }
+    .map(version_of)
 }
 
 fn of_lease(lease: Lease) -> Option<Sign> {

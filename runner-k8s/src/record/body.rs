@@ -32,6 +32,9 @@ pub struct RecordBody {
     /// Where its pod is, if not in the record's own namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
+    /// Where a person finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Names its session, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -62,7 +65,7 @@ impl RecordBody {
 /// Whose output is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
-    /// Names of containers.
+    /// Names of containers, or [`POD_EVENTS`](runner_core::plan::POD_EVENTS).
     pub containers: Vec<String>,
     /// Most bytes of each: the trace has no room for more.
     pub limit: u64,

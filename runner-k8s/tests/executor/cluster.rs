@@ -107,6 +107,15 @@ impl Cluster {
         self.object(kind, &names[0]).unwrap()
     }
 
+    /// Something that is there already.
+    pub(crate) fn has(&self, kind: &str, namespace: &str, name: &str, labels: Value) {
+        let metadata = json!({
+            "name": name, "namespace": namespace, "uid": format!("uid-{name}"), "labels": labels,
+        });
+        let object = json!({ "metadata": metadata });
+        self.store(&mut self.0.state.lock(), kind, name, object, "ADDED");
+    }
+
     /// What the kubelet would say.
     pub(crate) fn set_status(&self, pod: &str, status: Value) {
         let mut state = self.0.state.lock();
@@ -161,7 +170,12 @@ impl Cluster {
             // The official chart's role grants the core group only.
             return Ok(refuse(403, "Forbidden", "leases are forbidden"));
         }
-        let rest = path.strip_prefix("/api/v1/namespaces/ci/").ok_or("another path")?;
+        let rest = path.strip_prefix("/api/v1/").ok_or("another path")?;
+        // What is in a namespace, namespaces themselves, or a list of the whole cluster.
+        let rest = match rest.splitn(3, '/').collect::<Vec<_>>()[..] {
+            ["namespaces", _, inside] => inside,
+            _ => rest,
+        };
         let (kind, name) = rest.split_once('/').unwrap_or((rest, ""));
         let query: BTreeMap<_, _> = parts
             .uri

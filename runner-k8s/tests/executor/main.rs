@@ -5,4 +5,5 @@
 mod adoption;
 mod cluster;
 mod lifecycle;
+mod orphans;
 mod world;

@@ -12,7 +12,9 @@ use tokio::time::sleep;
 
 use super::controllers;
 use super::faults::Fault;
-use super::kinds::{self, DEPLOYMENTS, Kind, NAMESPACES, PODS, RESOURCE_QUOTAS, SERVICE_ACCOUNTS};
+use super::kinds::{
+    self, DEPLOYMENTS, Kind, LEASES, NAMESPACES, PODS, RESOURCE_QUOTAS, SERVICE_ACCOUNTS,
+};
 use super::kubelet::pod::{self, PodOrder};
 use super::line::Line;
 use super::logs;
@@ -412,7 +414,13 @@ fn update(
             "the name of the object ({stated}) does not match the name on the URL ({name})"
         )));
     }
-    if shared.store.get(kind, namespace, name).is_none() {
+    let exists = shared.store.get(kind, namespace, name).is_some();
+    // The one kind of ours that a PUT makes, whatever version it names (seen on 1.36).
+    if !exists && kind == &LEASES {
+        object["metadata"]["resourceVersion"] = Value::Null;
+        return create(shared, kind, route, object);
+    }
+    if !exists {
         return Err(Refusal::not_found(kind.resource, kind.group, name));
     }
     if kind == &PODS {
@@ -421,6 +429,9 @@ fn update(
     }
     validate::admit(kind, name, &mut object)?;
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    if version.is_empty() && kind == &LEASES {
+        return Err(Refusal::unversioned(kind, name));
+    }
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let dry = route.query.get("dryRun") == "All";
     let mut dried = None;

@@ -77,6 +77,18 @@ impl Refusal {
         )
     }
 
+    /// An update of a kind that must say which version it replaces.
+    pub(super) fn unversioned(kind: &Kind, name: &str) -> Self {
+        let target = qualified(kind.resource, kind.group);
+        let (field, why) =
+            ("metadata.resourceVersion", "Invalid value: 0: must be specified for an update");
+        let message = format!("{target} {name:?} is invalid: {field}: {why}");
+        let mut details = details(kind.resource, kind.group, name);
+        details["causes"] =
+            json!([{"reason": "FieldValueInvalid", "message": why, "field": field}]);
+        Self::status(422, "Invalid", message, Some(details))
+    }
+
     /// A conflict; deletions name the kind where updates name the resource.
     pub(super) fn conflict(what: &str, group: &str, name: &str, why: &str) -> Self {
         let target = qualified(what, group);

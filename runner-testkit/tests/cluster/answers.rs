@@ -182,6 +182,17 @@ async fn leases_and_events_are_kept() {
     made["spec"]["holderIdentity"] = "b".into();
     assert_eq!(sim.call(Method::PUT, &format!("{path}/l"), Some(&made)).await.0, 200);
     assert_eq!(sim.call(Method::PUT, &format!("{path}/l"), Some(&stale)).await.0, 409);
+    // As a real API server: which version is replaced must be said, and a PUT makes what is not there.
+    let (code, refusal) = sim.call(Method::PUT, &format!("{path}/l"), Some(&lease)).await;
+    let message = "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0: \
+                   must be specified for an update";
+    assert_eq!((code, refusal["message"].as_str()), (422, Some(message)));
+    for version in ["", "1"] {
+        assert_eq!(sim.call(Method::DELETE, &format!("{path}/l"), None).await.0, 200);
+        let mut gone = lease.clone();
+        gone["metadata"]["resourceVersion"] = version.into();
+        assert_eq!(sim.call(Method::PUT, &format!("{path}/l"), Some(&gone)).await.0, 201);
+    }
     sim.run(&pod("p", "true")).await;
     let query = "events?fieldSelector=involvedObject.name%3Dp%2Creason%3DScheduled";
     let (_, events) = sim.call(Method::GET, &sim.path(query), None).await;

@@ -1,14 +1,19 @@
 //! The archive of a cache in the cache directory, where GitLab Runner has it too.
+//!
+//! Where the cache directory is a volume that jobs mount as well, anything may lie in it. Links are not
+//! followed below it, pipes are not waited for, and what is written takes the place of what was there.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use runner_core::cache::CacheKey;
+use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 
 use super::manifest::Manifest;
+use crate::beneath::Directory;
 
 /// Its name, whatever its format.
 const ARCHIVE: &str = "cache.zip";
@@ -16,10 +21,13 @@ const ARCHIVE: &str = "cache.zip";
 const METADATA: &str = "metadata.json";
 /// What it held when it was restored or archived last.
 const MANIFEST: &str = "manifest.json";
+/// Longest manifest that is believed: it holds a name and a digest.
+const LONGEST_MANIFEST: u64 = 64 * 1024;
 
 /// The place of one cache.
 #[derive(Clone, Debug)]
 pub(super) struct Local {
+    root: PathBuf,
     directory: PathBuf,
     alternate: PathBuf,
     human: String,
@@ -28,6 +36,7 @@ pub(super) struct Local {
 impl Local {
     pub(super) fn new(root: &Path, key: &CacheKey) -> Self {
         Self {
+            root: root.to_owned(),
             directory: root.join(&key.local),
             alternate: root.join(&key.local_alternate),
             human: key.human.clone(),
@@ -40,26 +49,48 @@ impl Local {
 
     /// Opens the archive, if there is one. One from before `FF_HASH_CACHE_KEYS` changed is moved.
     pub(super) fn open(&self) -> Option<File> {
-        if !self.archive().exists() {
+        if self.plain(&self.directory, ARCHIVE).is_none() {
             let old = self.alternate.join(ARCHIVE);
-            let moved = old.exists()
-                && fs::create_dir_all(&self.directory).is_ok()
+            let moved = self.plain(&self.alternate, ARCHIVE).is_some()
+                && Directory::make(&self.root, &self.directory).is_ok()
                 && fs::rename(old, self.archive()).is_ok();
             if !moved {
                 return None;
             }
         }
-        File::open(self.archive()).ok()
+        self.plain(&self.directory, ARCHIVE)
+    }
+
+    /// A regular file of this directory of the cache's.
+    fn plain(&self, directory: &Path, name: &str) -> Option<File> {
+        let directory = Directory::open(&self.root, directory).ok()?;
+        let mut options = fs::OpenOptions::new();
+        // Flags of open(2) fit an i32 on every Linux.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let path = directory.path().join(name);
+        let file = options.read(true).custom_flags(flags).open(path).ok()?;
+        file.metadata().is_ok_and(|data| data.is_file()).then_some(file)
+    }
+
+    /// Puts a file in the place of whatever has this name.
+    fn replace(&self, name: &str, text: &[u8], mode: u32) -> io::Result<()> {
+        let directory = Directory::make(&self.root, &self.directory)?;
+        let mut file = tempfile::Builder::new()
+            .prefix("note_")
+            .permissions(fs::Permissions::from_mode(mode))
+            .tempfile_in(directory.path())?;
+        file.write_all(text)?;
+        file.persist(directory.path().join(name)).map(drop).map_err(|error| error.error)
     }
 
     /// Seconds since 1970 of its last change.
     pub(super) fn modified(&self) -> Option<i64> {
-        fs::metadata(self.archive()).ok().map(|data| data.mtime())
+        Some(self.plain(&self.directory, ARCHIVE)?.metadata().ok()?.mtime())
     }
 
     /// A file that may become the archive.
     pub(super) fn fresh(&self) -> io::Result<NamedTempFile> {
-        fs::create_dir_all(&self.directory)?;
+        Directory::make(&self.root, &self.directory)?;
         let _ = fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700));
         tempfile::Builder::new()
             .prefix("archive_")
@@ -73,23 +104,23 @@ impl Local {
         if let Some(time) = modified.and_then(|seconds| u64::try_from(seconds).ok()) {
             file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(time))?;
         }
-        let metadata = self.directory.join(METADATA);
-        fs::write(&metadata, serde_json::json!({ "cachekey": self.human }).to_string())?;
-        fs::set_permissions(&metadata, fs::Permissions::from_mode(0o640))?;
+        let about = serde_json::json!({ "cachekey": self.human }).to_string();
+        self.replace(METADATA, about.as_bytes(), 0o640)?;
         Ok(file)
     }
 
     pub(super) fn manifest(&self) -> Option<Manifest> {
-        serde_json::from_slice(&fs::read(self.directory.join(MANIFEST)).ok()?).ok()
+        let mut text = Vec::new();
+        let file = self.plain(&self.directory, MANIFEST)?;
+        file.take(LONGEST_MANIFEST).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 
     /// Notes what the cache holds. Without the note it is only archived once too often.
     pub(super) fn note(&self, manifest: &Manifest) {
-        let noted = || -> io::Result<()> {
-            fs::create_dir_all(&self.directory)?;
-            fs::write(self.directory.join(MANIFEST), serde_json::to_vec(manifest)?)
-        };
-        let _ = noted();
+        let _ = serde_json::to_vec(manifest)
+            .map_err(io::Error::from)
+            .and_then(|text| self.replace(MANIFEST, &text, 0o644));
     }
 
     /// Forgets what was noted: what is there now is something else.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures_util::{StreamExt, stream};
 use runner_core::cache::{CacheAction, CacheKey};
@@ -185,8 +185,9 @@ async fn unpacked(
     cache: &RestoreCache,
     file: File,
 ) -> Result<bool, StageFailure> {
-    let project = PathBuf::from(&context.plan.directories.project);
-    let work = tokio::task::spawn_blocking(move || unpack(file, &project, Limits::default()));
+    let project = context.project()?;
+    let unpacking = move || unpack(file, &project.path(), Limits::default());
+    let work = tokio::task::spawn_blocking(unpacking);
     let problem = match work.await {
         Ok(Ok(_)) => return Ok(true),
         Ok(Err(error)) => error.to_string(),
@@ -206,11 +207,11 @@ async fn clean_up(context: &Context<'_>, cache: &RestoreCache) -> Result<(), Sta
         context.say(&Message::plain(format_args!("Removing {path}")))?;
     }
     let entries: Entries = gather(context, &cache.paths, &[], false).await?.entries;
-    let project = PathBuf::from(&context.plan.directories.project);
+    let project = context.project()?;
     let removal = tokio::task::spawn_blocking(move || {
         // What lies below a directory comes after it, so it goes first.
         for name in entries.keys().rev() {
-            let path = project.join(name);
+            let path = project.path().join(name);
             let is_directory = fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir());
             // What cannot be removed is in nobody's way but the next restore's, which will say so.
             let _ = if is_directory { fs::remove_dir(&path) } else { fs::remove_file(&path) };

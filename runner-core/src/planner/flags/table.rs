@@ -92,8 +92,9 @@ pub const FLAGS: &[FeatureFlag] = &[
     ),
     off(
         "FF_PRINT_POD_EVENTS",
-        Refused(
-            "of a pod's events only warnings are shown, once it has failed (`print_pod_warning_events`)",
+        Obeyed(
+            "What Kubernetes says about the pod is shown, from when its agent runs; of a pod that \
+             never runs, once it has failed.",
         ),
     ),
     on(
