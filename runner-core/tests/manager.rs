@@ -490,6 +490,8 @@ async fn a_cancelled_job_that_the_source_could_not_be_told_of_is_left_to_the_nex
         || Script { phase: JobPhase::Reserved, ..Script::says("not started", Outcome::Exited(0)) };
     world.run(script(), 60, async {}).await;
     assert_eq!(world.log.lock().disposed, 0, "nobody else would know of it");
+    let decided = world.log.lock().remarks.last().and_then(|remarks| remarks.outcome.clone());
+    assert_eq!(decided, Some(Outcome::Cancelled), "and it was not forgotten");
     {
         let mut state = world.source.state.lock();
         (state.away, state.away_then) = (false, false);
@@ -497,6 +499,26 @@ async fn a_cancelled_job_that_the_source_could_not_be_told_of_is_left_to_the_nex
     }
     world.run(script(), 60, async {}).await;
     assert_eq!(world.only_verdict().outcome, Outcome::Cancelled);
+    assert_eq!(world.log.lock().disposed, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_another_manager_has_refused_is_never_started() {
+    let quota = Outcome::Infra(Infra::new(InfraKind::System, "no quota"));
+    let script = Script {
+        phase: JobPhase::Reserved,
+        remarks: Remarks {
+            after: Some((Offset(0), Bytes::from_static(b"no quota\n"))),
+            outcome: Some(quota.clone()),
+            ..Remarks::default()
+        },
+        ..Script::says("it runs\n", Outcome::Exited(0))
+    };
+    // The source has the beginning of what that manager said.
+    let world = World::new(|state| state.trace = b"no qu".to_vec());
+    world.run(script, 60, async {}).await;
+    assert_eq!(world.trace(), b"no quota\n");
+    assert_eq!(world.only_verdict().outcome, quota);
     assert_eq!(world.log.lock().disposed, 1);
 }
 
