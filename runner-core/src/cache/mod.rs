@@ -78,6 +78,7 @@ pub struct CacheRequest {
 /// What the agent wants to do with an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CacheAction {
     /// Fetch it.
     Get,
