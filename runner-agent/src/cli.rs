@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
-use crate::process::Reaper;
+use crate::process::{Reaper, protect_memory};
 use crate::serve::{ServeOptions, serve};
 use crate::supervise::{SuperviseOptions, supervise};
 use crate::terminal::{TTY_SHELL, become_shell, terminal};
@@ -36,6 +36,9 @@ podwright-agent: runs a CI job inside its pod
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let command = arguments.next().unwrap_or_default();
+    // What is started from outside in the build container (a terminal) runs beside the job as its user.
+    // The call cannot fail with its arguments.
+    let _ = protect_memory();
     if command == "install" {
         return install(arguments.next());
     }
