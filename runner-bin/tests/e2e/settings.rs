@@ -7,7 +7,7 @@ use runner_k8s::RawSettings;
 use runner_testkit::cluster::{ClusterSettings, Rule};
 use runner_testkit::gitlab::{GitLab, Image, JobSpec};
 
-use crate::world::{World, failure, success, text};
+use crate::world::{PATIENCE, World, failure, success, text};
 
 fn bounded(settings: &mut RawSettings) {
     settings.memory_limit = "1Gi".into();
