@@ -41,9 +41,45 @@ chaos-processes seed="1" runs="200":
 book:
     .ci/run book
 
-# Licences, sources and duplicate versions.
+# What CI runs beside `check` and `book`.
+ci-tests:
+    .ci/run core_tree test outside demo benches fuzz
+
+# Each crate as a registry gets it, built from what is in the package.
+package:
+    .ci/release package
+
+# The libraries' interfaces against the last tag.
+semver:
+    .ci/release semver
+
+# The oldest versions of direct dependencies that the manifests allow.
+minimal:
+    .ci/release minimal
+
+# The oldest Rust that Cargo.toml promises.
+msrv:
+    .ci/release msrv
+
+# Licences, sources and duplicate versions; ADVISORIES=1 asks the advisory database too.
 deny:
-    cargo deny check bans licenses sources
+    .ci/release deny
+
+# Bills of materials of both programs, CycloneDX.
+sbom:
+    .ci/release sbom
+
+# The description of a release: the changelog's section of VERSION=v1.2.3, or of the tag of HEAD.
+notes:
+    .ci/release notes
+
+# What a release consists of: static programs, bills of materials, sums.
+files:
+    .ci/release files
+
+# Build time, crates and size of each crate and feature, as BENCHMARKS.md has them.
+build-costs *args:
+    benches/build-costs {{ args }}
 
 # A container image as a tar file, without a registry and without a Docker engine: just image [--target official-chart] [--arch arm64] …
 image *args:

@@ -250,6 +250,12 @@ pub trait JobHandle: Send {
     /// How the operator finds it, e.g. `namespace/pod`.
     fn place(&self) -> String;
 
+    /// Where a person finds the job at its source ([`Job::url`]), kept for managers that adopt it and
+    /// may have to say what they could not deliver. Default: it is not known.
+    fn url(&self) -> Option<String> {
+        None
+    }
+
     /// The way into the job for people. Default: there is none.
     fn door(&self) -> Option<Arc<dyn Door>> {
         None

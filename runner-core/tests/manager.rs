@@ -187,6 +187,10 @@ impl JobHandle for ScriptHandle {
         "memory/1".to_owned()
     }
 
+    fn url(&self) -> Option<String> {
+        Some("https://source.example/jobs/1".to_owned())
+    }
+
     fn phase(&self) -> JobPhase {
         self.script.phase
     }
@@ -393,9 +397,45 @@ async fn a_source_that_is_away_for_long_gets_everything_when_it_is_back() {
 #[tokio::test(start_paused = true)]
 async fn a_source_that_never_comes_back_is_given_up_after_an_hour() {
     let world = World::new(|state| state.away = true);
+    let lines = Lines::default();
+    let _said = tracing::subscriber::set_default(lines.clone());
     world.run(Script::says("late\n", Outcome::Exited(0)), 2 * 3600, async {}).await;
     assert!(world.source.state.lock().verdicts.is_empty());
     assert_eq!(world.log.lock().disposed, 1);
+    // An adopted job's, too.
+    let lines = lines.0.lock();
+    let last = lines.iter().find(|line| line.contains("did not take the verdict")).unwrap();
+    assert!(last.contains("https://source.example/jobs/1"), "{last}");
+}
+
+/// What the operator's log says.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = String::new();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            line.push_str(&format!("{field}={value:?} "));
+        });
+        self.0.lock().push(line);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 #[tokio::test(start_paused = true)]

@@ -190,6 +190,7 @@ impl Executor for KubernetesExecutor {
             phase: RecordPhase::Reserved,
             pod: names.pod.clone(),
             place,
+            url: job.url.clone(),
             session: session.map(str::to_owned),
             others: Vec::new(),
             fallbacks: built.fallbacks,

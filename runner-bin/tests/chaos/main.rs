@@ -22,6 +22,7 @@ mod run;
 mod serve;
 mod symptoms;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -144,4 +145,14 @@ fn the_same_seed_is_the_same_run() {
         let plan = schedule(seed);
         assert_eq!(try_once(&plan).1, try_once(&plan).1, "seed {seed}");
     }
+}
+
+#[test]
+fn every_kind_of_fault_comes_up_as_the_page_says() {
+    let faults = (1..=RUNS).flat_map(|seed| Schedule::new(seed, 1, 40).events);
+    let kinds: HashSet<_> = faults.map(|event| std::mem::discriminant(&event.fault)).collect();
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reliability.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let said = format!("faults of {} kinds", kinds.len());
+    assert!(page.contains(&said), "docs/reliability.md does not say {said:?}");
 }

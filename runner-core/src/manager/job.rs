@@ -158,7 +158,7 @@ impl JobTask {
             facts: None,
         };
         let place = handle.place();
-        info!(place, phase = ?handle.phase(), "job adopted");
+        info!(place, phase = ?handle.phase(), url = handle.url(), "job adopted");
         let _release = Release { observer: Arc::clone(&self.observer), label: &label };
         self.observer.update(&label, &JobUpdate::Adopted { place });
 
@@ -275,6 +275,7 @@ impl JobTask {
             Followed::Concluded { outcome, delivered: false } => {
                 // Whoever looks for it finds at least this.
                 let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
+                let url = url.or_else(|| handle.url());
                 error!(
                     ?outcome,
                     place = handle.place(),

@@ -23,6 +23,7 @@ mod scripts;
 mod settings;
 mod sources;
 mod stages;
+pub(crate) use stages::STEP;
 #[cfg(test)]
 mod tests;
 mod values;

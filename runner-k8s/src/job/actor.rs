@@ -15,6 +15,7 @@ use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
 };
+use serde_json::Value;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, trace, warn};
@@ -31,7 +32,7 @@ use super::warnings::{self, Wanted};
 use crate::announce::News;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
-use crate::record::{Claimed, RecordPhase};
+use crate::record::{Claimed, RecordBody, RecordPhase};
 use crate::watch::{PodHub, PodSight, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
@@ -273,6 +274,13 @@ impl Actor {
                 };
                 self.inputs.push_back(input);
             }
+            Action::Replace => {
+                let input = match self.replace().await {
+                    Ok(()) => Input::Relaunched,
+                    Err(end) => Input::NotRelaunched(end),
+                };
+                self.inputs.push_back(input);
+            }
             Action::Settled => self.claimed.lock().await.forget_content(),
             Action::Superseded => self.tell(JobEvent::Superseded),
         }
@@ -335,6 +343,9 @@ impl Actor {
         loop {
             let bytes = rest.split_to(rest.len().min(MAX_TRACE));
             let last = rest.is_empty();
+            if last {
+                self.machine.hands_over();
+            }
             self.send(ManagerFrame::Assign(AssignFrame { last, bytes })).await;
             if last || self.link.is_none() {
                 return Ok(());
@@ -384,6 +395,25 @@ impl Actor {
     /// Replaces the pod by one with another pull policy.
     async fn relaunch(&mut self, container: &str, policy: Option<&str>) -> Result<(), End> {
         info!(pod = self.pod, container, policy, "an image could not be pulled; trying again");
+        let name = next_name(&self.pod);
+        self.exchange(|pod, body| {
+            body.fallbacks.next(container);
+            with_policy(pod, &name, container, policy);
+        })
+        .await
+    }
+
+    /// Replaces a warm pod by the job's own, which is written down in any case.
+    async fn replace(&mut self) -> Result<(), End> {
+        info!(pod = self.pod, "a warm pod went before it had its job; the job gets its own");
+        self.exchange(|_, body| body.warm = None).await
+    }
+
+    /// Replaces the pod by the one that is written down, changed. Written down before it is done.
+    async fn exchange(
+        &mut self,
+        change: impl FnOnce(&mut Value, &mut RecordBody),
+    ) -> Result<(), End> {
         (self.link, self.connecting) = (None, None);
         self.listeners = Listeners::default();
         let failed = |error: runner_core::executor::ExecutorError| {
@@ -399,10 +429,9 @@ impl Actor {
             ));
         };
         let mut body = claimed.body().clone();
-        body.fallbacks.next(container);
-        body.pod = next_name(&self.pod);
         body.phase = RecordPhase::Started;
-        with_policy(&mut pod, &body.pod, container, policy);
+        change(&mut pod, &mut body);
+        body.pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let name = body.pod.clone();
         self.shared
             .store

@@ -42,6 +42,7 @@ pub struct KubernetesJob {
     place_of_pod: Option<Place>,
     id: JobId,
     ticket: Ticket,
+    url: Option<String>,
     pod: String,
     /// The pod of now, for those who look into the job.
     current: watch::Sender<Option<Whereabouts>>,
@@ -52,6 +53,13 @@ pub struct KubernetesJob {
     running: Option<Running>,
     /// The pod's deletion and the record's: what is done already when `dispose` is called again.
     pod_gone: bool,
+}
+
+/// Whether a pod was there before its job, and this process has given it none yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IsWarm {
+    Yes,
+    No,
 }
 
 struct Running {
@@ -77,6 +85,7 @@ impl KubernetesJob {
         Self {
             id: body.job,
             ticket: body.ticket.clone(),
+            url: body.url.clone(),
             pod: body.pod.clone(),
             place_of_pod: body.place.clone(),
             current: watch::Sender::new(None),
@@ -91,7 +100,7 @@ impl KubernetesJob {
         }
     }
 
-    async fn follow_pod(&mut self, pod: PodSight) {
+    async fn follow_pod(&mut self, pod: PodSight, is_warm: IsWarm) {
         let claimed = self.claimed.lock().await;
         let body = claimed.body();
         let now = Instant::now();
@@ -101,6 +110,7 @@ impl KubernetesJob {
             start_by: now + self.shared.settings.poll_timeout,
             end_by: now + Duration::from_secs(body.patience),
             fallbacks: body.fallbacks.clone(),
+            is_warm: is_warm == IsWarm::Yes,
         };
         drop(claimed);
         let hub = self.shared.hub_at(self.place_of_pod.as_ref());
@@ -200,6 +210,10 @@ impl JobHandle for KubernetesJob {
         self.ticket.clone()
     }
 
+    fn url(&self) -> Option<String> {
+        self.url.clone()
+    }
+
     fn place(&self) -> String {
         format!("{}/{}", self.shared.namespace(self.place_of_pod.as_ref()), self.pod)
     }
@@ -221,7 +235,7 @@ impl JobHandle for KubernetesJob {
             return Ok(());
         }
         if let Some(found) = self.found.clone() {
-            self.follow_pod(found).await;
+            self.follow_pod(found, IsWarm::No).await;
             return Ok(());
         }
         // Before the pod, so that the list does not have to be waited for later.
@@ -233,13 +247,13 @@ impl JobHandle for KubernetesJob {
         })?;
         if let Some(found) = self.take_warm().await? {
             self.phase = JobPhase::Started;
-            self.follow_pod(found).await;
+            self.follow_pod(found, IsWarm::Yes).await;
             return Ok(());
         }
         match self.shared.create_pod(pod).await? {
             Launched::Created(pod) => {
                 self.phase = JobPhase::Started;
-                self.follow_pod(PodSight::Seen(Arc::new(*pod))).await;
+                self.follow_pod(PodSight::Seen(Arc::new(*pod)), IsWarm::No).await;
                 Ok(())
             }
             Launched::BuildAgain => Err(ExecutorError::new(

@@ -33,6 +33,7 @@ fn terms(now: Instant) -> Terms {
         start_by: now + Duration::from_secs(180),
         end_by: now + Duration::from_secs(10_000),
         fallbacks: Fallbacks::default(),
+        is_warm: false,
     }
 }
 
@@ -72,6 +73,16 @@ impl Bench {
         let now = Instant::now();
         let fallbacks = serde_json::from_value(json!({ "build": ["IfNotPresent"] })).unwrap();
         Self { now, machine: Machine::new(now, Terms { fallbacks, ..terms(now) }) }
+    }
+
+    /// In a pod that was ready before the job.
+    fn warm() -> Self {
+        let now = Instant::now();
+        let mut bench =
+            Self { now, machine: Machine::new(now, Terms { is_warm: true, ..terms(now) }) };
+        bench.is(Input::Pod(running()));
+        bench.is(Input::Linked);
+        bench
     }
 
     /// Connected, welcomed, and asked for everything.
@@ -148,6 +159,40 @@ fn the_agent_is_reached_as_soon_as_the_helper_runs() {
     assert_eq!(bench.is(Input::Linked), [Action::Send(ManagerFrame::Hello(hello))]);
     let events = Action::Listen(POD_EVENTS.into());
     assert_eq!(bench.welcome(), [Action::Settled, Action::Emit(JobEvent::Running), events]);
+}
+
+fn has_replaced(actions: &[Action]) -> bool {
+    actions.contains(&Action::Replace)
+}
+
+#[test]
+fn a_warm_pod_that_goes_before_it_has_its_plan_is_replaced_once() {
+    let doomed = || Sighting { end: Some(end("deleted")), ..running() };
+    for input in [Input::Pod(doomed()), Input::Gone(None), Input::Gone(Some(doomed()))] {
+        let mut bench = Bench::warm();
+        let actions = bench.is(input);
+        assert!(has_replaced(&actions) && ended(&actions).is_none(), "{actions:?}");
+        // What is still heard of the old one changes nothing.
+        assert_eq!(bench.is(Input::Gone(None)), []);
+        assert_eq!(bench.is(Input::Relaunched), []);
+        assert_eq!(bench.is(Input::Pod(running())), [Action::Link]);
+        // The job's own pod is not replaced.
+        let actions = bench.is(Input::Gone(None));
+        assert!(!has_replaced(&actions) && ended(&actions).is_some(), "{actions:?}");
+    }
+}
+
+#[test]
+fn a_warm_pod_that_may_have_run_something_is_not_replaced() {
+    let handed_over = |bench: &mut Bench| bench.machine.hands_over();
+    let stopped = |bench: &mut Bench| drop(bench.is(Input::Stop(Stop::Cancel)));
+    let heard = |bench: &mut Bench| drop(bench.welcome());
+    for before in [&handed_over as &dyn Fn(&mut Bench), &stopped, &heard] {
+        let mut bench = Bench::warm();
+        before(&mut bench);
+        let actions = bench.is(Input::Gone(None));
+        assert!(!has_replaced(&actions) && ended(&actions).is_some(), "{actions:?}");
+    }
 }
 
 #[test]
