@@ -27,9 +27,7 @@ pub(super) async fn cleanup(context: &Context<'_>) -> Result<(), StageFailure> {
 
 /// What the job has put in a directory's place, if it has.
 fn exchanged(context: &Context<'_>, path: &Path) -> Option<io::Error> {
-    Directory::open(Path::new(&context.plan.directories.builds), path)
-        .err()
-        .filter(is_exchanged)
+    Directory::open(Path::new(&context.plan.directories.builds), path).err().filter(is_exchanged)
 }
 
 fn is_exchanged(error: &io::Error) -> bool {
