@@ -133,6 +133,8 @@ impl KubernetesJob {
             }));
         }
         let (commands, receiver) = mpsc::channel(COMMANDS);
+        // Bounded by what the machine says once (stages, ends), by the questions that may be open, and
+        // for the trace by what was asked for.
         let (events, told) = mpsc::unbounded_channel();
         let mut machine = Machine::new(now, terms);
         machine.says_waits = self.shared.settings.print_pod_warning_events;

@@ -727,7 +727,7 @@ fn stages_that_an_agent_makes_up_without_end_are_not_kept() {
         took_ms: 1,
         outcome,
     };
-    let mut kept = 0;
+    let (mut kept, mut begun) = (0, 0);
     for number in 0..1000 {
         let lie = Outcome::Infra(Infra::new(InfraKind::System, long.clone()));
         for report in [
@@ -742,8 +742,14 @@ fn stages_that_an_agent_makes_up_without_end_are_not_kept() {
                 kept += 1;
             }
         }
-        let frame = AgentFrame::Stage(StageFrame::Started { name: format!("{long}{number}") });
-        assert!(bench.is(Input::Frame(frame)).is_empty());
+        for name in [&long, "begun"] {
+            let started = StageFrame::Started { name: format!("{name}{number}") };
+            for action in bench.is(Input::Frame(AgentFrame::Stage(started))) {
+                let Action::Emit(JobEvent::StageStarted { name }) = action else { continue };
+                assert!(name.starts_with("begun"), "{}", name.len());
+                begun += 1;
+            }
+        }
     }
-    assert_eq!(kept, 256);
+    assert_eq!((kept, begun), (256, 256));
 }

@@ -33,6 +33,9 @@ pub(crate) struct WarmPool {
     pool: Mutex<Pool>,
     changed: Notify,
     closing: AtomicBool,
+    /// The pod that is being made, by name and, once it is there, uid: its keeper may be aborted
+    /// before the pool knows of it.
+    making: Mutex<Option<(String, Option<String>)>>,
     max_age: Duration,
 }
 
@@ -42,6 +45,7 @@ impl WarmPool {
             pool: Mutex::new(pool),
             changed: Notify::new(),
             closing: AtomicBool::new(false),
+            making: Mutex::default(),
             max_age,
         }
     }
@@ -130,6 +134,7 @@ impl WarmPool {
                         watches.push((pod.uid.clone(), shared.hub().follow(&pod.uid)));
                         let hash = shape.hash.clone();
                         self.pool.lock().created(brood, hash, pod, Instant::now());
+                        *self.making.lock() = None;
                     }
                     Err(Trouble::Forbidden) => return false,
                     Err(Trouble::Other) => {
@@ -144,6 +149,16 @@ impl WarmPool {
     async fn create(&self, shared: &Shared, shape: &Shape) -> Result<Idle, Trouble> {
         let waits = self.max_age + AGENT_WAITS_ON;
         let pod = warm_pod(shared, shape, waits);
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        *self.making.lock() = Some((name, None));
+        let made = self.make(shared, shape, pod).await;
+        if made.is_err() {
+            *self.making.lock() = None;
+        }
+        made
+    }
+
+    async fn make(&self, shared: &Shared, shape: &Shape, pod: Value) -> Result<Idle, Trouble> {
         let created = match shared.create_pod(&shared.clients, pod).await {
             Ok(Launched::Created(created)) => created,
             Ok(Launched::BuildAgain) => return Err(Trouble::Other),
@@ -153,6 +168,7 @@ impl WarmPool {
             }
         };
         let pod = Idle { name: created.name().to_owned(), uid: created.uid().to_owned() };
+        *self.making.lock() = Some((pod.name.clone(), Some(pod.uid.clone())));
         // A pod that cannot be given a job's labels must not get a job: its heirs would take it for one
         // without.
         let patch = json!({ "metadata": { "annotations": { SHAPE: shape.hash } } });
@@ -175,6 +191,15 @@ impl WarmPool {
     /// Takes all pods away that have no job.
     pub(crate) async fn remove(&self, shared: &Shared) {
         let pods = self.pool.lock().pods();
+        let making = self.making.lock().take();
+        if let Some((name, uid)) = making {
+            let namespace = &shared.settings.namespace;
+            if let Err(error) =
+                shared.delete_pod(&shared.clients, namespace, &name, uid.as_deref()).await
+            {
+                warn!(pod = name, %error, "a warm pod could not be deleted");
+            }
+        }
         for pod in pods {
             delete(shared, &pod).await;
         }
