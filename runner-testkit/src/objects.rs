@@ -262,6 +262,10 @@ impl CacheStore for ObjectServer {
             CacheAction::Part { .. } => ("PUT", Vec::new()),
             CacheAction::Finish { .. } => ("POST", Vec::new()),
             CacheAction::Abandon { .. } => ("DELETE", Vec::new()),
+            other => {
+                let message = format!("this store of tests knows no {other:?}");
+                return Err(CacheError::new(CacheErrorKind::Refused, message));
+            }
         };
         let step = match &request.action {
             CacheAction::Begin { .. } => "?uploads".to_owned(),
