@@ -163,7 +163,7 @@ struct Options {
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
         // The environment, for executors whose containers have no file system of their own.
-        let root = std::env::var("PODWRIGHT_ROOT").ok().filter(|root| !root.is_empty());
+        let root = std::env::var(layout::ROOT_VARIABLE).ok().filter(|root| !root.is_empty());
         // There the pod's own directories lie below it too; a flag says exactly where one lies.
         let below = |path: &str| PathBuf::from(format!("{}{path}", root.as_deref().unwrap_or("")));
         let mut options = Self {

@@ -188,7 +188,9 @@ fn a_verdict_that_a_killed_helper_left_is_not_believed_while_it_comes_back() {
     let mut killed = 0;
     for event in recording["events"].as_array().unwrap() {
         let mut object = event["object"].clone();
-        let statuses = object["status"]["containerStatuses"].as_array_mut();
+        // By pointer: an index would put `null` where a pod has none yet.
+        let statuses = object.pointer_mut("/status/containerStatuses");
+        let statuses = statuses.and_then(Value::as_array_mut);
         for status in statuses.into_iter().flatten().filter(|status| status["name"] == "helper") {
             if let Some(terminated) = status["state"].get_mut("terminated") {
                 terminated["message"] = verdict.as_deref().unwrap().into();

@@ -18,6 +18,7 @@ use runner_core::wire::AnswerFrame;
 use runner_testkit::objects::ObjectServer;
 use tokio::time::timeout;
 
+use crate::artifacts::{artifact, transfer};
 use crate::world::{PATIENCE, Seen, World};
 
 const SHA: &str = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683"; // "key"
@@ -262,6 +263,38 @@ fn digest(seen: &Seen) -> String {
     let text = seen.text();
     let end = text.find("  v/noise").unwrap_or_else(|| panic!("{text}"));
     text[end - 64..end].to_owned()
+}
+
+#[rstest]
+#[case("exit 0", "success", Outcome::Exited(0))]
+#[case("exit 5", "failure", Outcome::Exited(5))]
+#[tokio::test]
+async fn stages_10_a_cache_that_is_not_taken_changes_nothing_for_the_artifacts(
+    #[case] end: &str,
+    #[case] sent: &str,
+    #[case] outcome: Outcome,
+) {
+    use runner_core::job::{Artifact, ArtifactWhen};
+    let server = ObjectServer::start().await.unwrap();
+    let always = Cache { when: ArtifactWhen::Always, policy: "push".into(), ..cache(&["v"]) };
+    let mut world = world(&[&format!("mkdir v; echo 1 > v/a; {end}")], &[always]);
+    let of = |when| Artifact { when, ..artifact(&["v"]) };
+    world.job.artifacts = vec![of(ArtifactWhen::OnSuccess), of(ArtifactWhen::OnFailure)];
+    let uploads = ["success", "failure"].map(|name| Some(transfer(&server, "POST", name)));
+    let cache = Some(server.scope(&world.job));
+    let transfers = Transfers { cache, uploads: uploads.to_vec(), ..Transfers::default() };
+    let plan = plan(&world.job, &world.settings, transfers).unwrap();
+    let ticket = Ticket("ticket".into());
+    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
+    let mut handle = world.executor.reserve(request).await.unwrap();
+    server.fail_with([403]);
+    handle.start().await.unwrap();
+    let seen = follow(&mut *handle, &server).await;
+    handle.dispose().await.unwrap();
+    let text = seen.text();
+    assert!(text.contains("WARNING: Failed to create cache"), "{text}");
+    assert_eq!(seen.end.outcome, outcome, "{text}");
+    assert_eq!(server.requests(), ["PUT project/1/key".to_owned(), format!("POST {sent}")]);
 }
 
 #[tokio::test]

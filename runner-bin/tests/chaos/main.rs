@@ -28,14 +28,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use runner_testkit::chaos::{Schedule, shrink};
 
-/// Jobs and most faults of a run of the ordinary test. A full run has 20 and 40 (`just chaos`).
-const JOBS: usize = 4;
-const FAULTS: usize = 16;
+/// Jobs and most faults of a full run (`just chaos`).
+const FULL: (usize, usize) = (20, 40);
+/// Of a small one.
+const SMALL: (usize, usize) = (4, 16);
+/// So many of the ordinary test's runs are small for each full one: without optimisation a full one
+/// takes more than a second.
+const SMALL_FOR_EACH_FULL: u64 = 4;
 
 /// The schedule of a seed, which somebody who looks for a cause may make smaller.
 fn schedule(seed: u64) -> Schedule {
     let size = |name, default: usize| number(name).map_or(default, |size| size as usize);
-    Schedule::new(seed, size("CHAOS_JOBS", JOBS), size("CHAOS_FAULTS", FAULTS))
+    let (jobs, faults) = match seed.is_multiple_of(SMALL_FOR_EACH_FULL + 1) {
+        true => FULL,
+        false => SMALL,
+    };
+    Schedule::new(seed, size("CHAOS_JOBS", jobs), size("CHAOS_FAULTS", faults))
 }
 
 /// Managers' logs on standard error, where wanted.

@@ -15,6 +15,7 @@ mod golden;
 mod helper;
 mod hostile;
 mod hostile_agent;
+mod identity;
 mod images;
 mod leaks;
 mod many;

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, trace, warn};
 
+use super::access::Access;
 use super::door::Whereabouts;
 use super::events::EventListener;
 use super::launch::Launched;
@@ -65,6 +66,7 @@ pub(super) struct Told {
 
 pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
+    pub(super) access: Access,
     pub(super) claimed: Arc<Mutex<Claimed>>,
     pub(super) machine: Machine,
     pub(super) namespace: String,
@@ -214,7 +216,7 @@ impl Actor {
 
     async fn ask_for_pod(&mut self) {
         self.unseen = Some(Instant::now() + UNSEEN);
-        match self.shared.pods_in(&self.namespace).get_opt(&self.pod).await {
+        match self.access.pods(&self.namespace).get_opt(&self.pod).await {
             Ok(Some(pod)) if pod.uid() == self.uid => {
                 self.take_in(Input::Pod(sight(&pod))).await;
             }
@@ -237,9 +239,9 @@ impl Actor {
         trace!(pod = self.pod, ?action);
         match action {
             Action::Link => {
-                let shared = Arc::clone(&self.shared);
+                let connector = Arc::clone(&self.access.connector);
                 let (namespace, pod) = (self.namespace.clone(), self.pod.clone());
-                let connect = async move { shared.connector.connect(&namespace, &pod).await };
+                let connect = async move { connector.connect(&namespace, &pod).await };
                 self.connecting = Some(connect.boxed());
             }
             Action::Unlink => {
@@ -262,7 +264,9 @@ impl Actor {
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
                 let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
-                if let Err(error) = self.shared.delete_pod(namespace, &self.pod, uid).await {
+                if let Err(error) =
+                    self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await
+                {
                     // It is tried again when the job is disposed of.
                     warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted");
                 }
@@ -298,7 +302,8 @@ impl Actor {
             _ if self.shared.settings.print_pod_warning_events => Wanted::Warnings,
             _ => return end,
         };
-        warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, wanted, end).await
+        let client = &self.access.clients.api;
+        warnings::add(client, &self.namespace, &self.pod, &self.uid, wanted, end).await
     }
 
     fn announce(&self, news: &News) {
@@ -361,14 +366,14 @@ impl Actor {
         }
         if container == POD_EVENTS {
             self.listeners.add_events(EventListener {
-                client: self.shared.clients.api.clone(),
+                client: self.access.clients.api.clone(),
                 namespace: self.namespace.clone(),
                 uid: self.uid.clone(),
             });
             return;
         }
         let listener = Listener {
-            client: self.shared.clients.stream.clone(),
+            client: self.access.stream().clone(),
             namespace: self.namespace.clone(),
             pod: self.pod.clone(),
             container,
@@ -440,10 +445,10 @@ impl Actor {
             .map_err(|error| failed(error.into_executor_error("note the new pod")))?;
         drop(claimed);
         self.shared
-            .delete_pod(&self.namespace, &self.pod, Some(&self.uid))
+            .delete_pod(&self.access.clients, &self.namespace, &self.pod, Some(&self.uid))
             .await
             .map_err(|error| failed(executor_error(error, "delete the old pod")))?;
-        let created = self.shared.create_pod(pod).await.map_err(failed)?;
+        let created = self.shared.create_pod(&self.access.clients, pod).await.map_err(failed)?;
         let Launched::Created(created) = created else {
             return Err(End::new(
                 InfraKind::System,
@@ -458,6 +463,7 @@ impl Actor {
             pod: self.pod.clone(),
             uid: self.uid.clone(),
             hub: self.hub.clone(),
+            stream: self.access.stream().clone(),
         }));
         (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
         // What the watch has already seen of it is not said again.

@@ -189,6 +189,8 @@ pub(super) struct Machine {
     /// The stage that was said to run last.
     stage: Option<String>,
     stages: Vec<StageReport>,
+    /// How many stages were said to begin.
+    begun: usize,
     last_problem: Option<String>,
     /// Questions that the manager has heard and not answered.
     asks: BTreeSet<u64>,
@@ -220,6 +222,7 @@ impl Machine {
             told_grace: None,
             stage: None,
             stages: Vec::new(),
+            begun: 0,
             last_problem: None,
             asks: BTreeSet::new(),
             actions: Vec::new(),

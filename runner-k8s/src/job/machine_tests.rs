@@ -483,6 +483,18 @@ fn an_image_that_was_not_pulled_in_time_is_named_as_the_cause() {
 }
 
 #[test]
+fn k8s_15_an_image_that_must_not_be_pulled_and_is_not_there_is_no_reason_to_wait() {
+    // ErrImageNeverPull is an end of its own, as classification has it.
+    assert!(crate::classify::is_pull_failure("ErrImageNeverPull"));
+    let mut bench = Bench::with_fallbacks();
+    let pull_failure = Some("build".to_owned());
+    let never = Sighting { end: Some(End { pull_failure, ..end("never") }), ..pulling() };
+    let actions = bench.is(Input::Pod(never));
+    let policy = Some("IfNotPresent".to_owned());
+    assert!(actions.contains(&Action::Relaunch { container: "build".into(), policy }));
+}
+
+#[test]
 fn the_next_pull_policy_is_tried_at_once_when_the_registry_is_away() {
     let mut bench = Bench::with_fallbacks();
     let actions = bench.is(Input::Pod(unreachable(PullPhase::Failed)));
@@ -715,7 +727,7 @@ fn stages_that_an_agent_makes_up_without_end_are_not_kept() {
         took_ms: 1,
         outcome,
     };
-    let mut kept = 0;
+    let (mut kept, mut begun) = (0, 0);
     for number in 0..1000 {
         let lie = Outcome::Infra(Infra::new(InfraKind::System, long.clone()));
         for report in [
@@ -730,8 +742,14 @@ fn stages_that_an_agent_makes_up_without_end_are_not_kept() {
                 kept += 1;
             }
         }
-        let frame = AgentFrame::Stage(StageFrame::Started { name: format!("{long}{number}") });
-        assert!(bench.is(Input::Frame(frame)).is_empty());
+        for name in [&long, "begun"] {
+            let started = StageFrame::Started { name: format!("{name}{number}") };
+            for action in bench.is(Input::Frame(AgentFrame::Stage(started))) {
+                let Action::Emit(JobEvent::StageStarted { name }) = action else { continue };
+                assert!(name.starts_with("begun"), "{}", name.len());
+                begun += 1;
+            }
+        }
     }
-    assert_eq!(kept, 256);
+    assert_eq!((kept, begun), (256, 256));
 }

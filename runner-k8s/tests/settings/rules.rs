@@ -6,7 +6,7 @@ use rstest::rstest;
 use runner_core::job::Image;
 use serde_json::{Value, json};
 
-use crate::world::{at, job, job_with, pod, settings, try_pod, variable};
+use crate::world::{at, job, job_with, pod, see, settings, try_pod, variable};
 
 const HELPER: &str = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper";
 
@@ -408,4 +408,15 @@ fn k8s_82_k8s_85_the_pods_deadline_can_be_switched_off() {
         at(&pod(&job, ""), "spec/activeDeadlineSeconds").is_some()
     };
     assert!(deadline("true") && !deadline("false"));
+}
+
+#[test]
+fn k8s_16_the_helpers_image_has_a_second_way_to_be_pulled_too() {
+    let toml = "pull_policy = [\"always\", \"if-not-present\"]";
+    let mut seen = see(&job(), &settings(toml)).unwrap();
+    let pod = seen.built.pod.to_value();
+    assert_eq!(at(&pod, "spec/containers/helper/imagePullPolicy"), Some(&json!("Always")));
+    let next = seen.built.fallbacks.next("helper");
+    assert_eq!(next, Some(Some("IfNotPresent".to_owned())));
+    assert_eq!(seen.built.fallbacks.next("helper"), None);
 }

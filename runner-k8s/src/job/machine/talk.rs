@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{Action, BEAT, Machine, PAUSES, SETTLE, State};
 use crate::classify::End;
 
-/// Most ends of stages that an agent is believed. A plan has some twenty stages of at most ten attempts.
+/// Most stages, and ends of stages, that an agent is believed. A plan has some twenty stages of at most ten attempts.
 const MOST_STAGES: usize = 256;
 /// Most bytes of text that one may come with; honest ones have a name and at most a sentence. With the
 /// number it bounds what is kept of a hostile agent.
@@ -202,10 +202,12 @@ impl Machine {
     pub(super) fn on_stage(&mut self, stage: StageFrame) {
         match stage {
             StageFrame::Started { name } => {
-                let known = name.len() > LONGEST_STAGE
+                let known = self.begun >= MOST_STAGES
+                    || name.len() > LONGEST_STAGE
                     || self.stage.as_ref() == Some(&name)
                     || self.stages.iter().any(|stage| stage.name == name);
                 if !known {
+                    self.begun += 1;
                     self.stage = Some(name.clone());
                     self.emit(JobEvent::StageStarted { name });
                 }
