@@ -5,7 +5,12 @@ use std::path::Path;
 use bytes::{Bytes, BytesMut};
 use runner_agent::archive::pack::{Format, pack};
 use runner_agent::archive::{Entries, Entry, Level, Origin};
-use runner_core::ids::Offset;
+use runner_agent::link::{FromServe, LinkCodec, Piece, RunId, ToServe};
+use runner_agent::recorder::Recorder;
+use runner_core::ids::{JobId, Offset};
+use runner_core::job::Job;
+use runner_core::layout;
+use runner_core::planner::{PlanSettings, Transfers, plan};
 use runner_core::wire::{AgentCodec, AgentFrame, Beat};
 use runner_k8s::stream::spdy::frame::{Frame, encode};
 use runner_k8s::stream::spdy::headers::Encoder;
@@ -77,6 +82,41 @@ fn websocket() -> Vec<u8> {
     out
 }
 
+/// What the build container's program says of a script.
+fn link() -> Vec<u8> {
+    let run = RunId { stage: 3, attempt: 1 };
+    let mut out = BytesMut::new();
+    let hello = FromServe::Hello { token: Some("token".to_owned()), run: None };
+    for piece in [
+        Piece::Word(hello),
+        Piece::Output { offset: 0, bytes: Bytes::from_static(b"hello\n") },
+        Piece::Word(FromServe::Skipped { run, lines: vec![1, 7] }),
+        Piece::Word(FromServe::Failed { run, message: "no shell".to_owned() }),
+    ] {
+        LinkCodec::<ToServe>::from_supervisor().encode(piece, &mut out).expect("short frames");
+    }
+    out.to_vec()
+}
+
+/// A plan, and the last record of a journal that was kept under it.
+fn state() -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+    let plan = plan(&Job::empty(JobId(7)), &PlanSettings::default(), Transfers::default())
+        .map_err(std::io::Error::other)?;
+    let directory = tempfile::tempdir()?;
+    let mut recorder = Recorder::open(directory.path(), &plan.log)?;
+    recorder.script_output(b"half a line", 11)?;
+    recorder.note(|state| state.token = Some("token".to_owned()))?;
+    let journal = std::fs::read(directory.path().join(layout::JOURNAL))?;
+    let mut rest = &journal[..];
+    loop {
+        let length = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+        match rest.len() > 8 + length {
+            true => rest = &rest[8 + length..],
+            false => return Ok((plan.to_json(), rest[8..].to_vec())),
+        }
+    }
+}
+
 /// An archive of a file, a directory and links, as the agent packs it.
 fn archive(format: Format) -> std::io::Result<Vec<u8>> {
     let project = tempfile::tempdir()?;
@@ -97,11 +137,15 @@ fn archive(format: Format) -> std::io::Result<Vec<u8>> {
 fn main() -> std::io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let job = std::fs::read(here.join("../runner-gitlab/fixtures/job.json"))?;
-    // The first byte says how the target cuts the rest.
+    let (plan, record) = state()?;
+    // The first byte says how the target cuts the rest, or what it is.
     for (target, name, cut, bytes) in [
         ("payload", "seed-job", 200, job),
         ("spdy", "seed-exec", 7, spdy()),
         ("websocket", "seed-exec", 7, websocket()),
+        ("link", "seed-script", 7, link()),
+        ("state", "seed-plan", 0, plan),
+        ("state", "seed-record", 2, record),
     ] {
         let directory = here.join("corpus").join(target);
         std::fs::create_dir_all(&directory)?;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
-use crate::process::Reaper;
+use crate::process::{Reaper, protect_memory};
 use crate::serve::{ServeOptions, serve};
 use crate::supervise::{SuperviseOptions, supervise};
 use crate::terminal::{TTY_SHELL, become_shell, terminal};
@@ -36,6 +36,9 @@ podwright-agent: runs a CI job inside its pod
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let command = arguments.next().unwrap_or_default();
+    // What is started from outside in the build container (a terminal) runs beside the job as its user.
+    // The call cannot fail with its arguments.
+    let _ = protect_memory();
     if command == "install" {
         return install(arguments.next());
     }
@@ -160,7 +163,7 @@ struct Options {
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
         // The environment, for executors whose containers have no file system of their own.
-        let root = std::env::var("PODWRIGHT_ROOT").ok().filter(|root| !root.is_empty());
+        let root = std::env::var(layout::ROOT_VARIABLE).ok().filter(|root| !root.is_empty());
         // There the pod's own directories lie below it too; a flag says exactly where one lies.
         let below = |path: &str| PathBuf::from(format!("{}{path}", root.as_deref().unwrap_or("")));
         let mut options = Self {

@@ -159,6 +159,7 @@ impl CacheStore for ObjectCache {
             }
             CacheAction::Finish { upload } => Ask::Step(Step::Finish { upload }),
             CacheAction::Abandon { upload } => Ask::Step(Step::Abandon { upload }),
+            _ => return Err(refused("this store does not know what to do with that request")),
         };
         let lasts = request.lasts.clamp(SHORTEST, LONGEST);
         let signed = match &self.backend {

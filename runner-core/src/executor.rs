@@ -34,6 +34,13 @@ pub struct JobRequest<'a> {
     pub session: Option<&'a str>,
 }
 
+impl<'a> JobRequest<'a> {
+    /// A job without a session.
+    pub fn new(job: &'a Job, plan: &'a Plan, ticket: &'a Ticket) -> Self {
+        Self { job, plan, ticket, session: None }
+    }
+}
+
 /// How far a job has come, as far as its handle knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobPhase {
@@ -118,6 +125,22 @@ pub enum Stop {
     Abort,
 }
 
+impl JobEnd {
+    /// An end whose cause the job's own trace does not say, so the manager does.
+    ///
+    /// `trace` is of *all* bytes that were handed out, from offset 0 on; `None` where some may be
+    /// missing: the source is sent no checksum then rather than a wrong one.
+    pub fn new(outcome: Outcome, trace: Option<TraceSummary>) -> Self {
+        Self { outcome, trace, stages: Vec::new(), explained: false, detail: None }
+    }
+
+    /// The same with what an operator should know.
+    #[must_use]
+    pub fn with_detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}
+
 /// What a manager has added to a job's trace, and to how it ended, that must survive the manager.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -175,6 +198,128 @@ impl ExecutorError {
 }
 
 /// A place where jobs run.
+///
+/// The smallest one there can be: its jobs say one line and are done. (They run nothing, so nothing of
+/// them has to survive the manager; `examples/own-executor` is one whose jobs do.)
+///
+/// ```
+/// use async_trait::async_trait;
+/// use runner_core::executor::{
+///     Executor, ExecutorError, JobEnd, JobEvent, JobHandle, JobPhase, JobRequest, Remarks, Stop,
+/// };
+/// use runner_core::ids::{JobId, Offset};
+/// use runner_core::outcome::{Outcome, TraceSummary};
+/// use runner_core::source::Ticket;
+///
+/// struct Parrot;
+///
+/// struct Said {
+///     id: JobId,
+///     ticket: Ticket,
+///     line: Vec<u8>,
+///     position: usize,
+///     until: usize,
+///     remarks: Remarks,
+/// }
+///
+/// #[async_trait]
+/// impl Executor for Parrot {
+///     async fn reserve<'a>(
+///         &self,
+///         request: JobRequest<'a>,
+///     ) -> Result<Box<dyn JobHandle>, ExecutorError> {
+///         Ok(Box::new(Said {
+///             id: request.job.id,
+///             ticket: request.ticket.clone(),
+///             line: format!("{} says hello\n", request.job.name).into_bytes(),
+///             position: 0,
+///             until: 0,
+///             remarks: Remarks::default(),
+///         }))
+///     }
+///
+///     async fn recover(&self) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
+///         Ok(Vec::new())
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl JobHandle for Said {
+///     fn id(&self) -> JobId {
+///         self.id
+///     }
+///
+///     fn ticket(&self) -> Ticket {
+///         self.ticket.clone()
+///     }
+///
+///     fn place(&self) -> String {
+///         "a cage".into()
+///     }
+///
+///     fn phase(&self) -> JobPhase {
+///         JobPhase::Reserved
+///     }
+///
+///     fn remarks(&self) -> Remarks {
+///         self.remarks.clone()
+///     }
+///
+///     async fn start(&mut self) -> Result<(), ExecutorError> {
+///         Ok(())
+///     }
+///
+///     async fn event(&mut self) -> JobEvent {
+///         let end = self.line.len().min(self.until);
+///         if self.position < end {
+///             let piece = self.line[self.position..end].to_vec();
+///             let offset = Offset(self.position as u64);
+///             self.position = end;
+///             return JobEvent::Trace { offset, bytes: piece.into() };
+///         }
+///         if end < self.line.len() {
+///             // There is more, and nobody has asked for it: `follow` is what happens next.
+///             return std::future::pending().await;
+///         }
+///         let trace = TraceSummary::of(&self.line);
+///         JobEvent::Ended(JobEnd::new(Outcome::Exited(0), Some(trace)))
+///     }
+///
+///     async fn follow(&mut self, from: Offset, until: Offset) {
+///         (self.position, self.until) = (from.0 as usize, until.0 as usize);
+///     }
+///
+///     async fn stop(&mut self, _stop: Stop) -> Result<(), ExecutorError> {
+///         Ok(())
+///     }
+///
+///     async fn remark(&mut self, remarks: Remarks) -> Result<(), ExecutorError> {
+///         self.remarks = remarks;
+///         Ok(())
+///     }
+///
+///     async fn dispose(&mut self) -> Result<(), ExecutorError> {
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), ExecutorError> {
+/// # use runner_core::{job::Job, planner::{PlanSettings, Transfers, plan}};
+/// let (job, ticket) = (Job::new(JobId(1), "parrot", ["true"]), Ticket("1".into()));
+/// let plan = plan(&job, &PlanSettings::default(), Transfers::default()).expect("a plain job");
+/// let mut handle = Parrot.reserve(JobRequest::new(&job, &plan, &ticket)).await?;
+/// handle.start().await?;
+/// handle.follow(Offset::ZERO, Offset(4096)).await;
+/// assert!(matches!(handle.event().await, JobEvent::Trace { .. }));
+/// assert!(matches!(handle.event().await, JobEvent::Ended(end) if end.outcome.is_success()));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Cancel safety
+/// `abandoned`, `room`, `crowded` and [`JobHandle::event`] are dropped and called again all the time. The
+/// others are dropped only when the whole manager is.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Writes the job down so that any manager can take it over. Nothing runs yet.
@@ -249,6 +394,12 @@ pub trait JobHandle: Send {
 
     /// How the operator finds it, e.g. `namespace/pod`.
     fn place(&self) -> String;
+
+    /// Where a person finds the job at its source ([`Job::url`]), kept for managers that adopt it and
+    /// may have to say what they could not deliver. Default: it is not known.
+    fn url(&self) -> Option<String> {
+        None
+    }
 
     /// The way into the job for people. Default: there is none.
     fn door(&self) -> Option<Arc<dyn Door>> {

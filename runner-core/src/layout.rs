@@ -29,3 +29,6 @@ pub const CONTROL: &str = "control.sock";
 pub const SPOOL: &str = "trace";
 /// Name of the stage journal in [`STATE_DIR`].
 pub const JOURNAL: &str = "journal";
+/// Environment variable that puts everything below another directory, for executors whose containers have
+/// no file system of their own. No job may set it for the agent.
+pub const ROOT_VARIABLE: &str = "PODWRIGHT_ROOT";

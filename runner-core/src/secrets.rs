@@ -11,6 +11,34 @@ use crate::secret::Secret;
 ///
 /// The manager asks, so neither tokens nor credentials for such services enter the pod. A value is
 /// masked in the log from its first byte on, because it is part of the plan.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use runner_core::job::SecretRequest;
+/// use runner_core::planner::VariableSet;
+/// use runner_core::secret::Secret;
+/// use runner_core::secrets::{SecretStore, SecretStoreError};
+///
+/// /// Values that the manager was started with.
+/// struct Environment;
+///
+/// #[async_trait]
+/// impl SecretStore for Environment {
+///     fn provider(&self, _request: &SecretRequest) -> Option<&'static str> {
+///         Some("the manager's environment")
+///     }
+///
+///     async fn resolve(
+///         &self,
+///         request: &SecretRequest,
+///         _variables: &VariableSet,
+///     ) -> Result<Option<Secret>, SecretStoreError> {
+///         // By a prefix: a job must not be able to name just any variable.
+///         let name = format!("CI_SECRET_{}", request.key);
+///         Ok(std::env::var(name).ok().map(Secret::from))
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait SecretStore: Send + Sync + 'static {

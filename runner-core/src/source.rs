@@ -1,4 +1,89 @@
 //! Where jobs come from and where their log and verdict go.
+//!
+//! ```text
+//!   poll ──Offer──► accept ──► append, append, … (touch when there is nothing) ──► finish
+//!                     │             │
+//!                     └─────────────┴── Reply: go on, cancel, abort
+//! ```
+//!
+//! A whole source, whose queue is a list and whose logs are in memory:
+//!
+//! ```
+//! use std::collections::VecDeque;
+//! use std::sync::Mutex;
+//!
+//! use async_trait::async_trait;
+//! use bytes::Bytes;
+//! use runner_core::ids::{JobId, Offset, SourceId};
+//! use runner_core::job::Job;
+//! use runner_core::outcome::Outcome;
+//! use runner_core::source::{
+//!     Appended, Conclusion, Finished, JobSource, Offer, Polled, Reply, SourceError, Ticket,
+//! };
+//!
+//! #[derive(Default)]
+//! struct List {
+//!     waiting: Mutex<VecDeque<(u64, String)>>,
+//!     log: Mutex<Vec<u8>>,
+//!     verdict: Mutex<Option<bool>>,
+//! }
+//!
+//! #[async_trait]
+//! impl JobSource for List {
+//!     fn id(&self) -> SourceId {
+//!         SourceId("list".into())
+//!     }
+//!
+//!     // No `await` between taking a job and returning it: a dropped future loses none.
+//!     async fn poll(&self) -> Result<Polled, SourceError> {
+//!         let next = self.waiting.lock().unwrap().pop_front();
+//!         Ok(next.map_or_else(Polled::nothing, |(id, command)| {
+//!             let job = Job::new(JobId(id), "a job", [command]);
+//!             Polled::job(Offer::new(job, Ticket(id.to_string().into())))
+//!         }))
+//!     }
+//!
+//!     async fn append(
+//!         &self,
+//!         _ticket: &Ticket,
+//!         from: Offset,
+//!         chunks: Vec<Bytes>,
+//!     ) -> Result<Appended, SourceError> {
+//!         let mut log = self.log.lock().unwrap();
+//!         // Said twice, or out of turn: the manager goes on from where this list stands.
+//!         let has = Offset(log.len() as u64);
+//!         if from != has {
+//!             return Ok(Appended::Elsewhere { has, reply: Reply::default() });
+//!         }
+//!         chunks.iter().for_each(|chunk| log.extend_from_slice(chunk));
+//!         Ok(Appended::Stored(Reply::default()))
+//!     }
+//!
+//!     async fn finish(&self, _ticket: &Ticket, end: &Conclusion) -> Result<Finished, SourceError> {
+//!         *self.verdict.lock().unwrap() = Some(end.outcome.is_success());
+//!         Ok(Finished::Done)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), SourceError> {
+//! let list = List::default();
+//! list.waiting.lock().unwrap().push_back((7, "make check".into()));
+//! let offer = list.poll().await?.offer.expect("there is a job");
+//! let line = Bytes::from_static(b"hello\n");
+//! list.append(&offer.ticket, Offset::ZERO, vec![line.clone()]).await?;
+//! // The answer was lost, so it is said again; it is stored once.
+//! list.append(&offer.ticket, Offset::ZERO, vec![line]).await?;
+//! let end = Conclusion { outcome: Outcome::Exited(0), trace: None };
+//! list.finish(&offer.ticket, &end).await?;
+//! assert_eq!(*list.log.lock().unwrap(), b"hello\n");
+//! assert_eq!(*list.verdict.lock().unwrap(), Some(true));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It would lose the jobs that a manager took and never accepted. A queue that must not lets them wait in
+//! between (`examples/embedded-service`); `runner_testkit::conformance::source` finds it out.
 
 use std::time::Duration;
 
@@ -27,6 +112,13 @@ pub struct Offer {
     pub job: Job,
     /// How to speak for it later.
     pub ticket: Ticket,
+}
+
+impl Offer {
+    /// This job, spoken for by this ticket.
+    pub fn new(job: Job, ticket: Ticket) -> Self {
+        Self { job, ticket }
+    }
 }
 
 /// What became of a request for a job.
@@ -126,6 +218,13 @@ pub struct Reply {
     pub interval: Option<Duration>,
 }
 
+impl From<Directive> for Reply {
+    /// What is to happen, at the same pace as before.
+    fn from(directive: Directive) -> Self {
+        Self { directive, interval: None }
+    }
+}
+
 /// What became of a piece of trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
@@ -216,6 +315,10 @@ impl SourceError {
 /// All methods may be called side by side for different jobs; calls for one job come one after the
 /// other. The manager repeats `append` and `finish` after an error, so both must bear being said
 /// twice: bytes at an offset that the source already has are the same bytes.
+///
+/// # Cancel safety
+/// Any of the futures may be dropped: a stopping manager does so. `poll` must lose no job then; for the
+/// others it is as if the answer had been lost, and they are said again, maybe by another manager.
 #[async_trait]
 pub trait JobSource: Send + Sync + 'static {
     /// Who this is. Managers with the same id may finish each other's jobs.

@@ -1,4 +1,5 @@
-//! `docs/stages-checklist.md` names tests that exist, and every row has one or says why not.
+//! `docs/stages-checklist.md` and `docs/kubernetes-checklist.md` name tests that exist, and every row has
+//! one or says why not. (The manager's list has only the rows that are special.)
 
 #![expect(clippy::unwrap_used, reason = "helpers of a test, which clippy does not take for one")]
 
@@ -6,7 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ROWS: usize = 120;
+/// A page, what its tests' names begin with before the row's number, and how many rows it has.
+struct Page {
+    file: &'static str,
+    prefix: &'static str,
+    rows: usize,
+}
+
+const STAGES: Page = Page { file: "docs/stages-checklist.md", prefix: "stages_", rows: 120 };
+const KUBERNETES: Page = Page { file: "docs/kubernetes-checklist.md", prefix: "k8s_", rows: 96 };
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -37,10 +46,12 @@ fn functions() -> BTreeSet<String> {
     names
 }
 
-/// The rows that a test's name carries: `stages_46_47_of_something` → 46, 47.
-fn rows_of(test: &str) -> Vec<usize> {
-    let Some(rest) = test.strip_prefix("stages_") else { return Vec::new() };
-    rest.split('_').map_while(|part| part.parse().ok()).collect()
+/// The rows that a test's name carries: `stages_46_47_of_something` → 46, 47, and `k8s_01_k8s_21_…`.
+fn rows_of(test: &str, prefix: &str) -> Vec<usize> {
+    let word = prefix.trim_end_matches('_');
+    let Some(rest) = test.strip_prefix(prefix) else { return Vec::new() };
+    let numbers = rest.split('_').filter(|part| *part != word).map_while(|part| part.parse().ok());
+    numbers.collect()
 }
 
 /// Number, behaviour, tests, remark.
@@ -56,41 +67,52 @@ fn row(line: &str) -> Option<Row> {
     Some((number.parse().ok()?, (*behaviour).to_owned(), tests, remark.trim().to_owned()))
 }
 
-fn page() -> PathBuf {
-    workspace().join("docs/stages-checklist.md")
+impl Page {
+    fn path(&self) -> PathBuf {
+        workspace().join(self.file)
+    }
 }
 
 /// Puts all tests that carry a row's number into that row.
-fn write(functions: &BTreeSet<String>) {
+fn write(page: &Page, functions: &BTreeSet<String>) {
     let mut by_row: BTreeMap<usize, Vec<&String>> = BTreeMap::new();
     for test in functions {
-        for number in rows_of(test) {
+        for number in rows_of(test, page.prefix) {
             by_row.entry(number).or_default().push(test);
         }
     }
-    let text = fs::read_to_string(page()).unwrap();
+    let text = fs::read_to_string(page.path()).unwrap();
     let lines = text.lines().map(|line| {
         let Some((number, behaviour, tests, remark)) = row(line) else { return line.to_owned() };
         let numbered = by_row.get(&number).into_iter().flatten().map(|test| (*test).clone());
-        let others = tests.into_iter().filter(|test| rows_of(test).is_empty());
+        let others = tests.into_iter().filter(|test| rows_of(test, page.prefix).is_empty());
         let names: Vec<_> = numbered.chain(others).map(|test| format!("`{test}`")).collect();
         let line = format!("| {number} | {behaviour} | {} | {remark} |", names.join(", "));
         line.replace('\u{0}', "\\|")
     });
     let text: String = lines.map(|line| line + "\n").collect();
-    fs::write(page(), text).unwrap();
+    fs::write(page.path(), text).unwrap();
 }
 
 #[test]
 fn every_row_of_the_checklist_has_tests_that_exist_or_a_reason() {
+    check(&STAGES);
+}
+
+#[test]
+fn every_row_of_the_list_about_kubernetes_has_tests_that_exist_or_a_reason() {
+    check(&KUBERNETES);
+}
+
+fn check(page: &Page) {
     let functions = functions();
     if std::env::var_os("PODWRIGHT_WRITE_DOCS").is_some() {
-        write(&functions);
+        write(page, &functions);
     }
-    let text = fs::read_to_string(page()).unwrap();
+    let text = fs::read_to_string(page.path()).unwrap();
     let rows: Vec<_> = text.lines().filter_map(row).collect();
     let numbers: Vec<_> = rows.iter().map(|row| row.0).collect();
-    assert_eq!(numbers, (1..=ROWS).collect::<Vec<_>>());
+    assert_eq!(numbers, (1..=page.rows).collect::<Vec<_>>());
     let mut faults = Vec::new();
     for (number, _, tests, remark) in &rows {
         if tests.is_empty() && remark.is_empty() {
@@ -98,6 +120,16 @@ fn every_row_of_the_checklist_has_tests_that_exist_or_a_reason() {
         }
         for test in tests.iter().filter(|test| !functions.contains(*test)) {
             faults.push(format!("row {number} names {test}, which does not exist"));
+        }
+    }
+    // A test that says that it shows a row stands there.
+    for test in &functions {
+        for number in rows_of(test, page.prefix) {
+            let listed = rows.iter().any(|row| row.0 == number && row.2.contains(test));
+            if !listed {
+                faults
+                    .push(format!("{test} is not in row {number}; PODWRIGHT_WRITE_DOCS=1 adds it"));
+            }
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));

@@ -9,11 +9,32 @@
 //!   append, touch, finish ──► client (retry) ──Answer──► reply ──Reply, Finished──► manager
 //! ```
 //!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use runner_core::source::JobSource;
+//! use runner_gitlab::{GitLabSettings, GitLabSource};
+//!
+//! # fn main() -> Result<(), runner_gitlab::SettingsError> {
+//! let _ = rustls::crypto::ring::default_provider().install_default();
+//! // The system id tells managers with one token apart in GitLab; it may change with each start.
+//! let settings = GitLabSettings::new("https://gitlab.example", "glrt-t0k3n", "s_0123456789ab");
+//! let source = Arc::new(GitLabSource::new(settings)?); // nothing is sent yet
+//! assert!(!source.id().to_string().contains("glrt-"), "the id holds no secret");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The same value is the runner's `artifacts` ([`Runner::artifacts`](runner_core::manager::Runner)): GitLab keeps
+//! archives too.
+//!
 //! Not here: when to poll, how many jobs to run, when to send the next piece of trace (the manager's
 //! business), and the transfer of archives itself (the agent's).
 //!
 //! A rustls crypto provider has to be installed before [`GitLabSource::new`], once per process:
 //! `rustls::crypto::ring::default_provider().install_default()`.
+//!
+//! There are no features.
 
 mod answer;
 mod artifacts;

@@ -24,7 +24,8 @@ use crate::capacity::{Capacity, RoomCounts};
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts, StreamCounts};
 use crate::job::{
-    Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, PodDoor, Shared, Warm, Whereabouts,
+    Access, Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, PodDoor, Shared, Warm,
+    Whereabouts,
 };
 use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
 use crate::pause::{PauseNumbers, PausePods};
@@ -41,6 +42,8 @@ use crate::watch::{Hubs, PodSight, PodView};
 /// How much longer than all deadlines of its plan a job may take before it is given up. Its own
 /// deadlines are in the pod; this is for a cluster that does not answer any more.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
+/// How long a warm pod that is being made may hold up the end.
+const LAST_DEED: Duration = Duration::from_secs(10);
 /// How long the first list of pods may take when jobs are adopted.
 const FIRST_LIST: Duration = Duration::from_secs(30);
 
@@ -169,17 +172,18 @@ impl Executor for KubernetesExecutor {
         request: JobRequest<'a>,
     ) -> Result<Box<dyn JobHandle>, ExecutorError> {
         let JobRequest { job, plan, ticket, session } = request;
-        let Shared { settings, runner, store, .. } = &*self.shared;
+        let Shared { settings, runner, .. } = &*self.shared;
         // Known before the job is accepted: a cluster that does not answer is no place for it.
         self.shared.launcher().await?;
         // Before the record: a record of nobody is taken.
         let view = self.view().await?;
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
-        let Prepared { names, content, built, listens, shape, place, remarks: _ } = prepared;
+        let Prepared { names, content, built, listens, shape, place, token, remarks: _ } = prepared;
+        let access = self.shared.access(token.as_ref()).await?;
         if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
             warm.pool.wanted(shape);
         }
-        availability::wait(&self.shared.clients.api, settings).await.map_err(refused)?;
+        availability::wait(&access.clients.api, settings).await.map_err(refused)?;
         let patience = plan.timeout + plan.hold + settings.poll_timeout + GIVE_UP_AFTER;
         let body = RecordBody {
             version: RecordBody::VERSION,
@@ -190,6 +194,7 @@ impl Executor for KubernetesExecutor {
             phase: RecordPhase::Reserved,
             pod: names.pod.clone(),
             place,
+            url: job.url.clone(),
             session: session.map(str::to_owned),
             others: Vec::new(),
             fallbacks: built.fallbacks,
@@ -206,15 +211,17 @@ impl Executor for KubernetesExecutor {
             View::Blind | View::Unknown => false,
         };
         let environment = &built.secret_environment;
-        let claimed = store
-            .create(&names.record, &body, &content, &built.pod, environment, is_held)
+        let token = token.as_ref();
+        let claimed = access
+            .store
+            .create(&names.record, &body, &content, &built.pod, environment, token, is_held)
             .await
             .map_err(|error| {
                 let error = error.into_executor_error("write the job down");
                 self.shared.capacity.refused(&error.message);
-                error
+                access.explain(error)
             })?;
-        Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), held, claimed, None)))
+        Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), access, held, claimed, None)))
     }
 
     async fn recover(&self) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
@@ -276,7 +283,8 @@ impl Executor for KubernetesExecutor {
             }
         };
         let place = found.body.place.as_ref();
-        let hub = self.shared.hub_at(place);
+        let access = self.shared.access(found.token().as_ref()).await.ok()?;
+        let hub = self.shared.hub_at(place, &access);
         tokio::time::timeout(FIRST_LIST, hub.synced()).await.ok()?;
         let pod = hub.find(&found.body.pod)?;
         let place = Whereabouts {
@@ -284,8 +292,9 @@ impl Executor for KubernetesExecutor {
             pod: pod.name().to_owned(),
             uid: pod.uid().to_owned(),
             hub,
+            stream: access.stream().clone(),
         };
-        let door = PodDoor::into_pod(Arc::clone(&self.shared), place);
+        let door = PodDoor::into_pod(place);
         Some((found.body.ticket, Arc::new(door)))
     }
 
@@ -305,10 +314,14 @@ impl Executor for KubernetesExecutor {
         }
         if let Some(warm) = &self.shared.warm {
             let keeper = warm.keeper.lock().take();
-            if let Some(keeper) = keeper {
-                keeper.abort();
-                // Cancelled, as was asked for; no pod must be made after all are deleted.
-                drop(keeper.await);
+            if let Some(mut keeper) = keeper {
+                // Not in the middle of making a pod: nobody would know of it then.
+                warm.pool.close();
+                if tokio::time::timeout(LAST_DEED, &mut keeper).await.is_err() {
+                    keeper.abort();
+                    // Cancelled, as was asked for; no pod must be made after all are deleted.
+                    drop(keeper.await);
+                }
             }
             warm.pool.remove(&self.shared).await;
         }
@@ -422,7 +435,24 @@ impl KubernetesExecutor {
         let found = found.map_err(|error| executor_error(error, "read a job record"))?;
         let Some(record) = found else { return Ok(None) };
         let job = record.body.job;
-        let pod = self.what_became_of(&record).await?;
+        let token = record.token();
+        let mut access = shared.access(token.as_ref()).await?;
+        let mut pod = self.what_became_of(&record, &access).await;
+        if token.is_some() && pod.is_err() {
+            warn!(%job, "the job's own token does not lead to its pod any more; trying the runner's");
+            access = shared.access(None).await?;
+            pod = self.what_became_of(&record, &access).await;
+        }
+        let pod = match pod {
+            Ok(pod) => pod,
+            // Only this job's trouble: it must not keep others from being looked after.
+            Err(error) if token.is_some() => {
+                warn!(%job, %error, "a job with a token of its own could not be looked at");
+                self.estate.lock().look_again_at(Instant::now() + HEIR_PATIENCE);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let held = shared.held.hold(job);
         match shared.store.claim(record, pod.is_some(), &shared.runner.manager).await {
             Ok(claimed) => {
@@ -432,7 +462,13 @@ impl KubernetesExecutor {
                     let namespace = namespace.unwrap_or(&shared.settings.namespace);
                     shared.announcer.say(namespace, pod.name(), pod.uid(), &News::Adopted);
                 }
-                Ok(Some(Box::new(KubernetesJob::new(Arc::clone(shared), held, claimed, pod))))
+                Ok(Some(Box::new(KubernetesJob::new(
+                    Arc::clone(shared),
+                    access,
+                    held,
+                    claimed,
+                    pod,
+                ))))
             }
             Err(ClaimError::Taken(_)) => Ok(None),
             Err(error) => Err(error.into_executor_error("claim a job that was left behind")),
@@ -447,9 +483,13 @@ impl KubernetesExecutor {
     /// So a pod that is not there was either deleted by someone or never made. What happened to pods
     /// since the record was written tells: Kubernetes repeats it for some minutes. After that it is
     /// taken for deleted, because a job must never run twice.
-    async fn what_became_of(&self, record: &Found) -> Result<Option<PodSight>, ExecutorError> {
+    async fn what_became_of(
+        &self,
+        record: &Found,
+        access: &Access,
+    ) -> Result<Option<PodSight>, ExecutorError> {
         let place = record.body.place.as_ref();
-        let hub = self.shared.hub_at(place);
+        let hub = self.shared.hub_at(place, access);
         if tokio::time::timeout(FIRST_LIST, hub.synced()).await.is_err() {
             return Err(ExecutorError::new(
                 ExecutorErrorKind::Unavailable,
@@ -461,7 +501,8 @@ impl KubernetesExecutor {
         }
         // The watch may be behind, e.g. because it was cut off while the pod was made: what it does
         // not have is not gone.
-        let there = self.shared.pods().get_opt(&record.body.pod).await;
+        let namespace = self.shared.namespace(place);
+        let there = access.pods(namespace).get_opt(&record.body.pod).await;
         let there = there.map_err(|error| executor_error(error, "ask for a job's pod"))?;
         let number = record.body.job.to_string();
         let is_its = |pod: &PodView| {
@@ -483,7 +524,7 @@ impl KubernetesExecutor {
         let selector = format!("{SOURCE_LABEL}={source},{JOB_LABEL}={}", record.body.job);
         let parameters = WatchParams::default().labels(&selector).timeout(1).disable_bookmarks();
         let failed = |error| executor_error(error, "ask what became of a pod");
-        let pods = self.shared.pods_in(self.shared.namespace(place));
+        let pods = access.pods(namespace);
         let events = pods.watch(&parameters, version).await;
         let mut events = match events {
             Ok(events) => events.boxed(),

@@ -36,6 +36,27 @@ pub struct RunnerIdentity {
     pub manager: String,
 }
 
+impl RunnerIdentity {
+    /// A runner of this name whose jobs come from this source, in a process that has just started.
+    /// Labels and names of pods show the name in the place of a token.
+    ///
+    /// ```
+    /// use runner_core::ids::SourceId;
+    /// use runner_k8s::RunnerIdentity;
+    ///
+    /// let source = SourceId("queue.example".into());
+    /// let (one, other) =
+    ///     (RunnerIdentity::new(source.clone(), "queue"), RunnerIdentity::new(source, "queue"));
+    /// // The same jobs, and each notices when the other one is gone.
+    /// assert_eq!(one.source, other.source);
+    /// assert_ne!(one.manager, other.manager);
+    /// ```
+    pub fn new(source: SourceId, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { source, short_token: name.clone(), manager: manager_id(&name), name }
+    }
+}
+
 /// An id for a manager process on this host: `<host>-<8 characters>`, different for each call.
 ///
 /// A process id would not do: in a container that is started again it is the same as before.

@@ -6,6 +6,7 @@ use runner_core::job::Job;
 use runner_core::outcome::{Infra, InfraKind};
 use runner_core::plan::{HeaderLine, Plan};
 use runner_core::planner::PlanLookup;
+use runner_core::secret::Secret;
 
 use crate::credentials::{self, PullCredentials};
 use crate::names::{Names, RunnerIdentity, names};
@@ -28,6 +29,8 @@ pub(crate) struct Prepared {
     pub(crate) shape: Option<Shape>,
     /// Where its pod is, if not at home.
     pub(crate) place: Option<Place>,
+    /// As whom it is made, if not as the runner.
+    pub(crate) token: Option<Secret>,
     /// What the plan's header says at its end.
     pub(crate) remarks: Vec<HeaderLine>,
 }
@@ -45,9 +48,6 @@ pub(crate) async fn prepare(
     let lookup = &PlanLookup::new(plan);
     let of_job = overwrites::for_job(settings, job, lookup).map_err(|error| error.infra())?;
     let JobSettings { settings: effective, token, remarks: mut lines } = of_job;
-    if token.is_some() {
-        return Err(another_identity());
-    }
     let place = (effective.namespace != settings.namespace)
         .then(|| Place { namespace: effective.namespace.clone(), own: settings.namespace_per_job });
     let effective = with_files(effective).await?;
@@ -86,9 +86,9 @@ pub(crate) async fn prepare(
         PodInput { settings: &effective, runner, job, lookup, names: &names, items: &items };
     let built = build_pod(&input).map_err(|error| error.infra())?;
     let shape = shape(&effective, &input, lookup, &built);
-    // Warm pods are in the executor's own namespace.
-    let shape = shape.filter(|_| place.is_none());
-    Ok(Prepared { names, content, built, listens, shape, place, remarks: lines })
+    // Warm pods are the runner's own, in its own namespace.
+    let shape = shape.filter(|_| place.is_none() && token.is_none());
+    Ok(Prepared { names, content, built, listens, shape, place, token, remarks: lines })
 }
 
 fn shape(
@@ -105,16 +105,6 @@ fn shape(
     let own = lookup.container_environment(&input.job.variables);
     let own = own.into_iter().map(|(name, _)| name.to_owned()).collect();
     Shape::of(&built.pod.to_value(), &own, input.items.pull_secret.as_deref())
-}
-
-/// The record, the watch and the signs of life of other managers are one identity's. A job of another
-/// one would be lost with its manager.
-fn another_identity() -> Infra {
-    Infra::new(
-        InfraKind::Configuration,
-        "the job's KUBERNETES_BEARER_TOKEN asks for another identity than the runner's own; this \
-         release makes pods with the runner's own only",
-    )
 }
 
 /// Reads the files of patches, for each job anew, as GitLab Runner does.

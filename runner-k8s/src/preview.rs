@@ -26,6 +26,35 @@ pub struct Preview {
 
 /// Decides what an executor with these settings would decide, for a server of this version (`1.36`).
 ///
+/// ```
+/// use runner_core::ids::{JobId, SourceId};
+/// use runner_core::job::{Image, Job};
+/// use runner_core::planner::{PlanSettings, Transfers, plan};
+/// use runner_k8s::{KubernetesSettings, RawSettings, RunnerIdentity, preview};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let settings = KubernetesSettings::resolve(&RawSettings {
+///     namespace: "ci".into(),
+///     agent_image: "registry.example/agent:1".into(),
+///     helper_image: "debian:13".into(),
+///     cpu_request: "500m".into(),
+///     ..RawSettings::default()
+/// })?;
+/// let mut job = Job::new(JobId(7), "test", ["make check"]);
+/// job.image = Some(Image::named("gcc:15"));
+/// let plan = plan(&job, &PlanSettings::default(), Transfers::default())?;
+/// let runner = RunnerIdentity::new(SourceId("queue".into()), "mine");
+///
+/// let seen = preview(&settings, &runner, &job, &plan, "1.36").await.expect("it can run");
+/// let containers = seen.pod["spec"]["containers"].as_array().expect("a list");
+/// let build = containers.iter().find(|container| container["name"] == "build").expect("the job's");
+/// assert_eq!(build["image"], "gcc:15");
+/// assert_eq!(build["resources"]["requests"]["cpu"], "500m");
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// When the job would be refused, as its log would say it.
 pub async fn preview(

@@ -114,7 +114,9 @@ impl Sweep {
         for Owned { what, namespace, name, uid, owner } in due {
             warn!(?what, namespace, name, ?owner, "this belongs to nobody any more; removing it");
             let removed = match what {
-                What::Pod => shared.delete_pod(&namespace, &name, Some(&uid)).await,
+                What::Pod => {
+                    shared.delete_pod(&shared.clients, &namespace, &name, Some(&uid)).await
+                }
                 What::Namespace => delete_namespace(&shared.clients.api, &name).await,
                 What::Secret => {
                     let api: Api<Secret> = Api::namespaced(shared.clients.api.clone(), &namespace);

@@ -8,7 +8,7 @@ use kube::core::Status;
 use rstest::rstest;
 use runner_core::executor::ExecutorErrorKind;
 use runner_core::outcome::InfraKind::{self, Configuration, System};
-use runner_core::outcome::Outcome;
+use runner_core::outcome::{Outcome, TraceSummary, Verdict};
 use runner_k8s::classify::{
     ApiErrorKind, Sighting, Whole, api_error, executor_error, sight, worst,
 };
@@ -174,4 +174,35 @@ fn k8s_53_a_refused_pod_is_a_system_failure_with_its_cause(
     };
     assert_eq!(infra.kind, System);
     assert!(infra.message.contains(words), "{infra:?}");
+}
+
+/// Whoever runs commands in `helper` can write the file and have the container killed for its memory.
+#[test]
+fn a_verdict_that_a_killed_helper_left_is_not_believed_while_it_comes_back() {
+    let recording = recording("watch-helper-restart.json");
+    let verdict = serde_json::to_string(&Verdict {
+        outcome: Outcome::Exited(0),
+        trace: TraceSummary::default(),
+        stages: Vec::new(),
+    });
+    let mut killed = 0;
+    for event in recording["events"].as_array().unwrap() {
+        let mut object = event["object"].clone();
+        // By pointer: an index would put `null` where a pod has none yet.
+        let statuses = object.pointer_mut("/status/containerStatuses");
+        let statuses = statuses.and_then(Value::as_array_mut);
+        for status in statuses.into_iter().flatten().filter(|status| status["name"] == "helper") {
+            if let Some(terminated) = status["state"].get_mut("terminated") {
+                terminated["message"] = verdict.as_deref().unwrap().into();
+            }
+        }
+        let mut pod: PodView = serde_json::from_value(object).unwrap();
+        pod.strip();
+        let sighting = sight(&pod);
+        if !sighting.reachable && !sighting.helper_over && sighting.has_run {
+            killed += 1;
+            assert_eq!(sighting.verdict, None);
+        }
+    }
+    assert!(killed > 0, "the recording shows a helper between two starts");
 }

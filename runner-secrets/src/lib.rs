@@ -4,6 +4,21 @@
 //!   SecretRequest ── provider ──► vault | gitlab | gcp | azure | aws ── HTTP ──► value
 //! ```
 //!
+//! ```
+//! use runner_secrets::{Secrets, SecretsSettings};
+//!
+//! # fn main() -> Result<(), runner_secrets::SetupError> {
+//! # let _ = rustls::crypto::ring::default_provider().install_default();
+//! let settings = SecretsSettings::default().with_aws_environment(|name| std::env::var(name).ok());
+//! let secrets = Secrets::new(settings)?;
+//! // runner.secrets = Some(Arc::new(secrets));
+//! # drop(secrets);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! There are no features.
+//!
 //! Owns: what a request of each provider looks like, the conversation with the service, and which
 //! kind of failure an answer is. Does not own: when secrets are asked for and what becomes of them
 //! (the manager, in `runner-core`). It runs in the manager only: no token for such a service enters

@@ -9,6 +9,21 @@
 //! * [`objects`]: a store of objects for caches, with faults.
 //! * [`secrets`]: stand-ins for Vault and its like.
 //!
+//! ```
+//! use runner_testkit::cluster::{Cluster, ClusterSettings};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cluster = Cluster::start(ClusterSettings::default())?;
+//! // Your executor under test connects by this; `examples/queue-source` runs whole jobs so.
+//! let kubeconfig = cluster.kubeconfig();
+//! assert!(kubeconfig.contains("server: http://127.0.0.1:"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Linux only. Features: `tls` (on), with which the GitLab stand-in can have a certificate.
+//!
 //! Nothing here is needed at run time by the other crates.
 
 pub mod chaos;

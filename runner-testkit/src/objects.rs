@@ -46,6 +46,8 @@ struct Kept {
     objects: BTreeMap<String, Object>,
     /// Answers to come before the right ones, each with a header.
     failures: VecDeque<(StatusCode, Option<(&'static str, String)>)>,
+    /// Right answers before those.
+    right_ones: usize,
     requests: Vec<String>,
     asks: Vec<CacheRequest>,
     /// Objects that come in parts: name and headers, and the parts by their numbers.
@@ -88,6 +90,12 @@ impl ObjectServer {
     pub fn fail_with(&self, statuses: impl IntoIterator<Item = u16>) {
         let statuses = statuses.into_iter().filter_map(|status| StatusCode::from_u16(status).ok());
         self.kept.lock().failures.extend(statuses.map(|status| (status, None)));
+    }
+
+    /// Answers with these after so many right answers.
+    pub fn answer_later(&self, after: usize, statuses: impl IntoIterator<Item = u16>) {
+        self.kept.lock().right_ones = after;
+        self.fail_with(statuses);
     }
 
     /// Answers the next request with this status and header.
@@ -144,16 +152,21 @@ async fn answer(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respo
     let Ok(body) = body.collect().await else { return StatusCode::BAD_REQUEST.into_response() };
     let bytes = body.to_bytes();
     let mut kept = kept.lock();
-    let step = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // Other queries are those of GitLab's uploads.
+    let is_step = |query: &&str| *query == "uploads" || query.contains("uploadId=");
+    let query = head.uri.query().filter(is_step);
+    let step = query.map(|query| format!("?{query}")).unwrap_or_default();
     kept.requests.push(format!("{} {name}{step}", head.method));
-    if let Some((status, header)) = kept.failures.pop_front() {
+    if kept.right_ones > 0 {
+        kept.right_ones -= 1;
+    } else if let Some((status, header)) = kept.failures.pop_front() {
         let error = "<Error><Code>Broken</Code><Message>on purpose</Message></Error>";
         return match header {
             Some((name, value)) => (status, [(name, value)], error).into_response(),
             None => (status, error).into_response(),
         };
     }
-    if let Some(query) = head.uri.query() {
+    if let Some(query) = query {
         return parts::answer(&mut kept.uploads, &head, query, bytes).unwrap_or_else(|object| {
             kept.objects.insert(name, *object);
             (StatusCode::OK, "<CompleteMultipartUploadResult/>").into_response()
@@ -189,9 +202,35 @@ fn found(object: &Object, asked: &HeaderMap, method: &Method) -> Response {
     if since.is_some_and(|since| since.timestamp().as_second() >= object.modified) {
         return StatusCode::NOT_MODIFIED.into_response();
     }
-    let length = object.bytes.len().to_string();
-    let body = if *method == Method::HEAD { Body::empty() } else { object.bytes.clone().into() };
-    ([("last-modified", modified), ("content-length", length)], body).into_response()
+    let etag = format!("\"{:08x}\"", crc32fast::hash(&object.bytes));
+    let text = |name: &str| asked.get(name).and_then(|value| value.to_str().ok());
+    if text("if-match").is_some_and(|wanted| wanted != etag) {
+        return StatusCode::PRECONDITION_FAILED.into_response();
+    }
+    let length = object.bytes.len();
+    let range = text("range").and_then(|range| {
+        let (from, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((from.parse::<usize>().ok()?, last.parse::<usize>().ok()?))
+    });
+    let (status, bytes, range) = match range {
+        Some((from, _)) if from >= length => {
+            return StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+        }
+        Some((from, last)) => {
+            let end = length.min(last + 1);
+            let said = Some(format!("bytes {from}-{}/{length}", end - 1));
+            (StatusCode::PARTIAL_CONTENT, object.bytes.slice(from..end), said)
+        }
+        None => (StatusCode::OK, object.bytes.clone(), None),
+    };
+    let length = bytes.len().to_string();
+    let body = if *method == Method::HEAD { Body::empty() } else { bytes.into() };
+    let headers = [("last-modified", modified), ("content-length", length), ("etag", etag)];
+    let mut response = (status, headers, body).into_response();
+    if let Some(range) = range.and_then(|range| range.parse().ok()) {
+        response.headers_mut().insert("content-range", range);
+    }
+    response
 }
 
 fn date(seconds: i64) -> String {
@@ -223,6 +262,10 @@ impl CacheStore for ObjectServer {
             CacheAction::Part { .. } => ("PUT", Vec::new()),
             CacheAction::Finish { .. } => ("POST", Vec::new()),
             CacheAction::Abandon { .. } => ("DELETE", Vec::new()),
+            other => {
+                let message = format!("this store of tests knows no {other:?}");
+                return Err(CacheError::new(CacheErrorKind::Refused, message));
+            }
         };
         let step = match &request.action {
             CacheAction::Begin { .. } => "?uploads".to_owned(),

@@ -26,13 +26,7 @@ async fn main() -> anyhow::Result<()> {
         ..RawSettings::default()
     };
     let settings = KubernetesSettings::resolve(&settings).context("these settings do not do")?;
-    let identity = RunnerIdentity {
-        source: jobs.id(),
-        name: "service".into(),
-        short_token: "service".into(),
-        // Another name for each process: the next one notices when this one is gone.
-        manager: format!("service-{}", std::process::id()),
-    };
+    let identity = RunnerIdentity::new(jobs.id(), "service");
     let executor = KubernetesExecutor::connect(settings, identity).await?;
     let (manager, stop) = Manager::new(20);
     let mut manager = tokio::spawn(manager.runner(runner(&jobs, Arc::new(executor))).run());

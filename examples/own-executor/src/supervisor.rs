@@ -9,9 +9,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use jiff::Timestamp;
 use runner_core::executor::Stop;
-use runner_core::log::{Kind, LogPipeline, Message, Stream};
+use runner_core::log::{Kind, LogPipeline, Message, Stream, Timestamp};
 use runner_core::outcome::{Outcome, StageReport, TimeLimit, Verdict};
 use runner_core::plan::{LineLevel, OnFailure, Operation, Plan, PlanVariable, Stage, When};
 use runner_core::shell::{Composition, JobStatus, ShellKind, compose};

@@ -26,13 +26,7 @@ async fn main() -> anyhow::Result<()> {
         ..RawSettings::default()
     };
     let settings = KubernetesSettings::resolve(&settings).context("these settings do not do")?;
-    let identity = RunnerIdentity {
-        source: source.id(),
-        name: "queue".into(),
-        short_token: "queue".into(),
-        // Another name for each process: the others notice when this one is gone.
-        manager: format!("queue-{}", std::process::id()),
-    };
+    let identity = RunnerIdentity::new(source.id(), "queue");
     let executor = KubernetesExecutor::connect(settings, identity).await?;
     let (manager, stop) = Manager::new(10);
     let runner = Runner::new("queue", source, Arc::new(executor));

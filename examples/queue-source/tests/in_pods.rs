@@ -160,12 +160,7 @@ async fn jobs_of_a_queue_run_in_pods_and_their_logs_and_verdicts_come_back() {
     };
 
     let source = Arc::new(QueueSource::new(queue.serve().await, http()));
-    let identity = RunnerIdentity {
-        source: source.id(),
-        name: "queue".into(),
-        short_token: "queue".into(),
-        manager: "test".into(),
-    };
+    let identity = RunnerIdentity::new(source.id(), "queue");
     let settings = KubernetesSettings::resolve(&settings).unwrap();
     let executor = KubernetesExecutor::connect(settings, identity).await.unwrap();
     let (manager, stop) = Manager::new(2);
@@ -226,4 +221,21 @@ async fn the_source_keeps_what_a_source_promises() {
     for promise in SourcePromise::ALL {
         assert!(report.keeps(promise), "{report}");
     }
+}
+
+#[test]
+fn the_page_about_embedding_shows_the_program_as_it_is() {
+    let page = include_str!("../../../docs/embedding.md");
+    let program = include_str!("../src/main.rs");
+    let code = &program[program.find("use std").unwrap()..];
+    assert!(
+        page.contains(code),
+        "docs/embedding.md shows another main.rs than examples/queue-source"
+    );
+}
+
+#[test]
+fn the_source_has_a_hundred_lines_at_most() {
+    let lines = include_str!("../src/lib.rs").lines().count();
+    assert!(lines <= 100, "{lines} lines");
 }

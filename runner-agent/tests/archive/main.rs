@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod hostile;
+mod large;
 mod support;
 mod tools;
 mod trips;

@@ -18,6 +18,7 @@ use runner_core::wire::AnswerFrame;
 use runner_testkit::objects::ObjectServer;
 use tokio::time::timeout;
 
+use crate::artifacts::{artifact, transfer};
 use crate::world::{PATIENCE, Seen, World};
 
 const SHA: &str = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683"; // "key"
@@ -252,6 +253,11 @@ fn noise(bytes: u64) -> String {
     format!("mkdir -p v; head -c {bytes} /dev/urandom > v/noise; sha256sum v/noise")
 }
 
+/// A job whose cache is not compressed, which takes long in a debug build.
+fn stored(script: &str) -> World {
+    world(&[script], &[cache(&["v"])]).variable("CACHE_COMPRESSION_LEVEL", "fastest")
+}
+
 /// What `sha256sum` has printed.
 fn digest(seen: &Seen) -> String {
     let text = seen.text();
@@ -259,10 +265,42 @@ fn digest(seen: &Seen) -> String {
     text[end - 64..end].to_owned()
 }
 
+#[rstest]
+#[case("exit 0", "success", Outcome::Exited(0))]
+#[case("exit 5", "failure", Outcome::Exited(5))]
+#[tokio::test]
+async fn stages_10_a_cache_that_is_not_taken_changes_nothing_for_the_artifacts(
+    #[case] end: &str,
+    #[case] sent: &str,
+    #[case] outcome: Outcome,
+) {
+    use runner_core::job::{Artifact, ArtifactWhen};
+    let server = ObjectServer::start().await.unwrap();
+    let always = Cache { when: ArtifactWhen::Always, policy: "push".into(), ..cache(&["v"]) };
+    let mut world = world(&[&format!("mkdir v; echo 1 > v/a; {end}")], &[always]);
+    let of = |when| Artifact { when, ..artifact(&["v"]) };
+    world.job.artifacts = vec![of(ArtifactWhen::OnSuccess), of(ArtifactWhen::OnFailure)];
+    let uploads = ["success", "failure"].map(|name| Some(transfer(&server, "POST", name)));
+    let cache = Some(server.scope(&world.job));
+    let transfers = Transfers { cache, uploads: uploads.to_vec(), ..Transfers::default() };
+    let plan = plan(&world.job, &world.settings, transfers).unwrap();
+    let ticket = Ticket("ticket".into());
+    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
+    let mut handle = world.executor.reserve(request).await.unwrap();
+    server.fail_with([403]);
+    handle.start().await.unwrap();
+    let seen = follow(&mut *handle, &server).await;
+    handle.dispose().await.unwrap();
+    let text = seen.text();
+    assert!(text.contains("WARNING: Failed to create cache"), "{text}");
+    assert_eq!(seen.end.outcome, outcome, "{text}");
+    assert_eq!(server.requests(), ["PUT project/1/key".to_owned(), format!("POST {sent}")]);
+}
+
 #[tokio::test]
 async fn stages_78_a_large_archive_is_sent_in_parts_and_lies_nowhere_as_a_whole() {
     let server = ObjectServer::start().await.unwrap();
-    let seen = run(&world(&[&noise(20 << 20)], &[cache(&["v"])]), &server).await;
+    let seen = run(&stored(&noise(20 << 20)), &server).await;
     assert!(seen.text().contains("Created cache"), "{}", seen.text());
     let mut sent = server.requests();
     sent.retain(|line| !line.starts_with("GET "));
@@ -285,7 +323,7 @@ async fn stages_78_a_large_archive_is_sent_in_parts_and_lies_nowhere_as_a_whole(
 #[tokio::test]
 async fn stages_78_a_part_that_was_lost_is_sent_again_and_nothing_is_packed_again() {
     let server = ObjectServer::start().await.unwrap();
-    let world = world(&[&noise(20 << 20)], &[cache(&["v"])]);
+    let world = stored(&noise(20 << 20));
     let mut handle = reserve(&world, Some(&server)).await;
     handle.start().await.unwrap();
     handle.follow(Offset::ZERO, Offset(u64::MAX)).await;
@@ -316,13 +354,39 @@ async fn stages_78_a_part_that_was_lost_is_sent_again_and_nothing_is_packed_agai
 #[tokio::test]
 async fn stages_78_what_was_sent_in_vain_is_thrown_away() {
     let server = ObjectServer::start().await.unwrap();
-    let mut small = world(&[&noise(20 << 20)], &[cache(&["v"])]);
+    let mut small = stored(&noise(20 << 20));
     small.settings.cache_limit = 12 << 20;
     let seen = run(&small, &server).await;
     assert!(seen.text().contains(" is too big (Limit is set to 12582912)."), "{}", seen.text());
     assert!(server.names().is_empty());
     assert_eq!(server.unfinished(), 0);
     assert!(server.requests().iter().any(|line| line.starts_with("DELETE ")));
+}
+
+#[tokio::test]
+async fn stages_78_pieces_of_a_large_archive_come_side_by_side_and_each_is_tried_again() {
+    let server = ObjectServer::start().await.unwrap();
+    let seen = run(&stored(&noise(20 << 20)), &server).await;
+    server.requests();
+    let pull = Cache { policy: "pull".into(), ..cache(&["v"]) };
+    // The first of two pieces comes; the other one has to be asked for three times.
+    server.answer_later(1, [503, 503]);
+    let next = run(&world(&["sha256sum v/noise"], &[pull]), &server).await;
+    assert_eq!(digest(&next), digest(&seen));
+    assert_eq!(server.requests(), vec!["GET project/1/key"; 2 + 2]);
+}
+
+#[tokio::test]
+async fn stages_78_pieces_of_an_archive_that_is_replaced_meanwhile_are_not_mixed() {
+    let server = ObjectServer::start().await.unwrap();
+    let seen = run(&stored(&noise(20 << 20)), &server).await;
+    server.requests();
+    let pull = Cache { policy: "pull".into(), ..cache(&["v"]) };
+    // Whoever asks for the second piece is told that the object is another one now: all of it is fetched again.
+    server.answer_later(1, [412]);
+    let next = run(&world(&["sha256sum v/noise"], &[pull]), &server).await;
+    assert_eq!(digest(&next), digest(&seen));
+    assert_eq!(server.requests().len(), 2 + 2);
 }
 
 #[tokio::test]

@@ -222,3 +222,19 @@ async fn commands_in_the_helper_cannot_pass_for_the_build_container() {
     assert!(seen.text().contains("\nanswered 0 bytes\nwent on\n"), "{}", seen.text());
     assert_eq!(seen.end.outcome, Outcome::Exited(0), "{}", seen.text());
 }
+
+/// `git clean` as the helper's user, in a directory of the job's choice.
+#[tokio::test]
+async fn cleaning_up_does_not_reach_what_a_link_in_the_place_of_the_project_leads_to() {
+    let repository = tempfile::tempdir().unwrap();
+    let mut world = World::new(&["mv \"$PWD\" ../away; ln -s \"$HELPER\" \"$CI_PROJECT_DIR\""]);
+    world.job.sources = Some(scripts::sources(repository.path()));
+    let helper = helpers_own(&world);
+    fs::create_dir(helper.join(".git")).unwrap();
+    let world = world.variable("HELPER", &helper.display().to_string());
+    let world = world.variable("FF_ENABLE_JOB_CLEANUP", "true");
+    let seen = world.run().await;
+    assert!(seen.text().contains("is no directory of its own any more"), "{}", seen.text());
+    assert_eq!(fs::read_to_string(helper.join("file")).unwrap(), SECRET);
+    assert_eq!(seen.end.outcome, Outcome::Exited(0), "{}", seen.text());
+}

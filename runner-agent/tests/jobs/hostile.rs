@@ -47,3 +47,26 @@ async fn the_control_socket_is_gone_before_the_job_runs() {
     let seen = world.run().await;
     assert!(seen.text().contains("\n0\n"), "{}", seen.text());
 }
+
+/// Standard streams and the text of the script itself, which holds nothing but the job's own.
+#[tokio::test]
+async fn a_script_inherits_no_descriptor_of_the_agents() {
+    let world = World::new(&[
+        "for fd in /proc/$$/fd/*; do readlink \"$fd\" || true; done > fds; sed 's/^/fd: /' fds",
+    ]);
+    let seen = world.run().await;
+    assert!(seen.end.outcome.is_success(), "{}", seen.text());
+    let text = seen.text();
+    let fds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("fd: ")).collect();
+    assert!(fds.len() >= 3, "{text}");
+    // The pattern is expanded by the shell itself, with `fds` open for it.
+    let known = |fd: &str| {
+        fd == "/dev/null"
+            || fd.starts_with("pipe:")
+            || fd.starts_with("/memfd:script")
+            || fd.ends_with("/fds")
+            || fd.contains("/proc/")
+    };
+    assert!(fds.iter().all(|fd| known(fd)), "{fds:?}");
+    assert!(fds.iter().filter(|fd| fd.starts_with("pipe:")).count() <= 3, "{fds:?}");
+}

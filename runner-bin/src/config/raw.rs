@@ -53,9 +53,9 @@ settings! {
         "session_server" session_server: RawSessionServer;
         /// User of the shell executor.
         "user" user: Option<String> [ignored("it is for the shell executor")];
-        /// Where errors are reported.
-        "sentry_dsn" sentry_dsn: Option<Secret>
-            [ignored("errors are written to the log and counted in metrics, not sent to Sentry")];
+        /// The project of Sentry's to which lines of level error are sent, too: https://KEY@HOST/PROJECT. Where the key is
+        /// not written at all, the environment's SENTRY_DSN counts.
+        "sentry_dsn" sentry_dsn: Option<Secret>;
         /// Docker Machine.
         "machine" machine: Option<toml::Table> [ignored("it is for Docker Machine")];
         /// Things that may change.

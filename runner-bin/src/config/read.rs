@@ -20,6 +20,7 @@ use super::resolved::{
     TokenLife,
 };
 use super::walk::walk;
+use crate::logging::sentry::Dsn;
 
 /// What the environment and the file system say; a map in tests.
 #[derive(Clone, Copy)]
@@ -103,11 +104,13 @@ impl Reader<'_> {
             );
             self.findings.push(Severity::Warning, None, message);
         }
+        let sentry_dsn = self.sentry_dsn(raw.sentry_dsn);
         Config {
             concurrent,
             check_interval: seconds(raw.check_interval).unwrap_or(Duration::from_secs(3)),
             log_level: raw.log_level.as_deref().and_then(LogLevel::parse),
             log_format: raw.log_format.as_deref().and_then(LogFormat::parse),
+            sentry_dsn,
             // A negative age closes GitLab Runner's connections before each request; nobody wants that.
             connection_max_age: match raw.connection_max_age {
                 Some(age) => age.positive(),
@@ -123,6 +126,21 @@ impl Reader<'_> {
             session_server: session_server(raw.session_server),
             runners,
         }
+    }
+
+    /// The environment's counts where the key is not there at all; an empty one means none.
+    fn sentry_dsn(&mut self, written: Option<Secret>) -> Option<Dsn> {
+        let written = written.map(|dsn| dsn.expose().to_owned());
+        let text = written.or_else(|| (self.surroundings.variable)("SENTRY_DSN"))?;
+        if text.is_empty() {
+            return None;
+        }
+        let dsn = Dsn::parse(&text);
+        if dsn.is_none() {
+            let message = "is not a DSN, https://KEY@HOST/PROJECT, so errors are only logged";
+            self.say(Severity::Warning, "sentry_dsn", message);
+        }
+        dsn
     }
 
     fn runner(

@@ -9,6 +9,8 @@ use runner_cache::CacheSettings;
 use runner_core::secret::Secret;
 use runner_k8s::KubernetesSettings;
 
+use crate::logging::sentry::Dsn;
+
 /// A configuration that `run` can work with.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
@@ -20,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) log_level: Option<LogLevel>,
     /// How they look.
     pub(crate) log_format: Option<LogFormat>,
+    /// Where errors are reported, too.
+    pub(crate) sentry_dsn: Option<Dsn>,
     /// Longest age of a connection to GitLab; `None`: any.
     pub(crate) connection_max_age: Option<Duration>,
     /// Where metrics are served; empty: nowhere.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rstest::rstest;
 
 use super::findings::Findings;
+use crate::logging::sentry::Dsn;
+
 use super::{Config, LogFormat, LogLevel, Reading, Severity, Surroundings};
 
 const GOOD: &str = r#"
@@ -144,6 +146,22 @@ fn a_token_that_expires_is_renewed_after_three_quarters_of_its_life() {
     assert_eq!(life.renew_at().to_string(), "2026-01-04T00:00:00Z");
     let never = "token_obtained_at = 2026-01-01T00:00:00Z\ntoken_expires_at = 0001-01-01T00:00:00Z";
     assert_eq!(good(&GOOD.replace("limit = 2", never)).0.runners[0].token_life, None);
+}
+
+#[test]
+fn manager_10_a_dsn_that_is_written_wins_over_the_environments_even_an_empty_one() {
+    let of = |text: &str| {
+        let variable = |name: &str| (name == "SENTRY_DSN").then(|| "https://a@b/1".to_owned());
+        let file = |_: &std::path::Path| Err(io::Error::from(io::ErrorKind::NotFound));
+        super::read(text, &Surroundings { variable: &variable, file: &file })
+    };
+    let dsn = |text: &str| of(text).config.unwrap().sentry_dsn;
+    assert_eq!(dsn(""), Dsn::parse("https://a@b/1"));
+    assert_eq!(dsn("sentry_dsn = \"\""), None);
+    assert_eq!(dsn("sentry_dsn = \"https://c@d/2\""), Dsn::parse("https://c@d/2"));
+    let reading = of("sentry_dsn = \"sentry.example\"");
+    assert!(reading.findings.0[0].to_string().contains("line 1: `sentry_dsn`: is not a DSN"));
+    assert_eq!(reading.config.unwrap().sentry_dsn, None);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! How a line looks. Pure functions.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use tracing::Level;
 
@@ -44,6 +46,22 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// The text on one line and without control characters: part of it comes from jobs and their agents,
+/// which shall neither add lines of their own to the log nor tell the reader's terminal what to do.
+fn tame(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character.is_control() && character != '\t' {
+            true => out.extend(character.escape_default()),
+            false => out.push(character),
+        }
+    }
+    out.into()
+}
+
 /// For people: no time, the message in a column, then the fields by name. Colours on a terminal only
 /// (GitLab Runner writes them into files as well).
 fn runner(line: Line, terminal: bool) -> String {
@@ -60,11 +78,11 @@ fn runner(line: Line, terminal: bool) -> String {
         (true, _) => ("", "\x1b[0;m"),
     };
     let Fields { message, mut values } = line.fields;
-    let message = format!("{prefix}{message}");
+    let message = format!("{prefix}{}", tame(&message));
     values.sort_by(|(one, _), (other, _)| one.cmp(other));
     let fields: String = values
         .iter()
-        .map(|(name, value)| format!(" {colour}{name}{reset}={}", plain(value)))
+        .map(|(name, value)| format!(" {colour}{name}{reset}={}", tame(&plain(value))))
         .collect();
     if fields.is_empty() {
         return format!("{colour}{message}{reset}\n");
@@ -127,6 +145,21 @@ mod tests {
         let text = render(LogFormat::Runner, line(Level::ERROR), true);
         assert!(text.starts_with("\x1b[31;1mERROR: Checking"), "{text:?}");
         assert!(text.contains("\x1b[31;1mstatus\x1b[0;m=500"), "{text:?}");
+    }
+
+    #[test]
+    fn what_jobs_bring_into_the_log_is_one_line_without_control_characters() {
+        let evil = "gone\nERROR: forged\r\x1b[2J\u{9b}2J";
+        for format in [LogFormat::Runner, LogFormat::Text, LogFormat::Json] {
+            let fields =
+                Fields { message: evil.into(), values: vec![("project".into(), evil.into())] };
+            let time = "2026-01-02T03:04:05Z".parse().unwrap();
+            let text = render(format, Line { level: Level::WARN, fields, time }, false);
+            let line = text.strip_suffix('\n').unwrap();
+            assert!(line.contains("forged"), "{line}");
+            let harmful = |c: char| c.is_control() && (format != LogFormat::Json || c.is_ascii());
+            assert!(!line.contains(harmful), "{line:?}");
+        }
     }
 
     #[test]

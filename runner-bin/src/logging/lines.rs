@@ -88,6 +88,28 @@ impl Visit for Fields {
     }
 }
 
+/// The fields of an event and of the spans around it, which [`Lines`] has noted.
+pub(super) fn gather<S>(event: &Event<'_>, context: &Context<'_, S>) -> Fields
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let mut fields = Fields::default();
+    for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+        let extensions = span.extensions();
+        let Some(outer) = extensions.get::<Fields>() else { continue };
+        for (name, value) in &outer.values {
+            // The span of a runner is known by its name, as in GitLab Runner's lines.
+            let name = match (span.name(), name.as_str()) {
+                ("runner", "name") | ("job", "runner") => "runner_name",
+                (_, name) => name,
+            };
+            fields.set(name, value.clone());
+        }
+    }
+    event.record(&mut fields);
+    fields
+}
+
 impl<S> Layer<S> for Lines
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -109,20 +131,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            let extensions = span.extensions();
-            let Some(outer) = extensions.get::<Fields>() else { continue };
-            for (name, value) in &outer.values {
-                // The span of a runner is known by its name, as in GitLab Runner's lines.
-                let name = match (span.name(), name.as_str()) {
-                    ("runner", "name") | ("job", "runner") => "runner_name",
-                    (_, name) => name,
-                };
-                fields.set(name, value.clone());
-            }
-        }
-        event.record(&mut fields);
+        let fields = gather(event, &context);
         let line = Line { level: *event.metadata().level(), fields, time: jiff::Timestamp::now() };
         let mut out = std::io::stderr().lock();
         let text = format::render(current_format(), line, out.is_terminal());

@@ -7,6 +7,7 @@
 mod format;
 mod jobs;
 mod lines;
+pub(crate) mod sentry;
 
 pub(crate) use jobs::JobLines;
 
@@ -33,7 +34,8 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) {
         return;
     }
     let (layer, handle) = reload::Layer::new(filter(level));
-    if tracing_subscriber::registry().with(layer).with(Lines).with(Counter).try_init().is_ok() {
+    let registry = tracing_subscriber::registry().with(layer).with(Lines).with(Counter);
+    if registry.with(sentry::Reports).try_init().is_ok() {
         // Empty: this is the first call.
         let _ = FILTER.set(handle);
     }

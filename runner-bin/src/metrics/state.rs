@@ -12,6 +12,13 @@ use tokio::time::Instant;
 use super::names::{DURATION, LAG, QUEUE, REQUEST, START};
 use super::page::Histogram;
 
+/// Most stages of a runner that have a histogram of their own; a plan has some twenty.
+const MOST_STAGES: usize = 64;
+/// Longest name of a stage that has one, in bytes.
+const LONGEST_NAME: usize = 128;
+/// What all others count as.
+const OTHER_STAGES: &str = "other";
+
 /// How a runner is called in metrics.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunnerName {
@@ -117,7 +124,11 @@ impl RunnerState {
 
     fn stage_over(&mut self, report: &StageReport) {
         if self.name.stage_durations {
-            let stage = self.stages.entry(report.name.clone());
+            // Names come from agents, which a job may have taken over; series are kept for ever.
+            let is_new = !self.stages.contains_key(&report.name);
+            let full = self.stages.len() >= MOST_STAGES || report.name.len() > LONGEST_NAME;
+            let name = if is_new && full { OTHER_STAGES } else { &report.name };
+            let stage = self.stages.entry(name.to_owned());
             let seconds = Duration::from_millis(report.took_ms).as_secs_f64();
             stage.or_insert_with(|| Histogram::new(QUEUE)).observe(seconds);
         }

@@ -268,3 +268,21 @@ fn k8s_91_pause_pods_have_gitlab_runners_metrics_where_there_are_any() {
         has(&page, &format!("{name}{{{R},direction=\"{direction}\"}} 0"));
     }
 }
+
+#[test]
+fn stages_that_a_hostile_agent_makes_up_do_not_make_series_without_end() {
+    let metrics = metrics();
+    let job = label(9);
+    metrics.update(&job, &JobUpdate::Received);
+    for number in 0..1000 {
+        let name = format!("made-up-{number}-{}", "x".repeat(number));
+        let outcome = Outcome::Exited(0);
+        let report = StageReport { name, started_ms: 0, took_ms: 1, outcome };
+        metrics.update(&job, &JobUpdate::StageFinished(report));
+    }
+    let page = metrics.page();
+    let count = |line: &&str| line.starts_with("gitlab_runner_job_stage_duration_seconds_count");
+    assert_eq!(page.lines().filter(count).count(), 65);
+    let name = "gitlab_runner_job_stage_duration_seconds_count";
+    has(&page, &format!("{name}{{{R},stage=\"other\"}} 936"));
+}

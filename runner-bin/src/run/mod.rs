@@ -56,16 +56,17 @@ pub(crate) fn run(options: RunOptions) -> ExitCode {
         overrides.log_level.unwrap_or_default(),
         overrides.log_format.unwrap_or_default(),
     );
-    let result = tokio::runtime::Runtime::new()
-        .context("cannot start")
-        .and_then(|runtime| runtime.block_on(serve(options)));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error!("Service run failed: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let failed = |error: anyhow::Error| {
+        error!("Service run failed: {error:#}");
+        ExitCode::FAILURE
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(anyhow!(error).context("cannot start")),
+    };
+    let code = runtime.block_on(serve(options)).map_or_else(failed, |()| ExitCode::SUCCESS);
+    runtime.block_on(logging::sentry::finish());
+    code
 }
 
 /// Everything that the loop looks after.

@@ -73,6 +73,7 @@ impl Settings {
             }
         }
         self.start_logging(config.log_level, config.log_format);
+        logging::sentry::report_to(config.sentry_dsn.clone());
         for finding in &reading.findings.0 {
             match finding.severity {
                 Severity::Note => info!("{}: {finding}", self.file.display()),

@@ -22,19 +22,28 @@ mod run;
 mod serve;
 mod symptoms;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use runner_testkit::chaos::{Schedule, shrink};
 
-/// Jobs and most faults of a run of the ordinary test. A full run has 20 and 40 (`just chaos`).
-const JOBS: usize = 4;
-const FAULTS: usize = 16;
+/// Jobs and most faults of a full run (`just chaos`).
+const FULL: (usize, usize) = (20, 40);
+/// Of a small one.
+const SMALL: (usize, usize) = (4, 16);
+/// So many of the ordinary test's runs are small for each full one: without optimisation a full one
+/// takes more than a second.
+const SMALL_FOR_EACH_FULL: u64 = 4;
 
 /// The schedule of a seed, which somebody who looks for a cause may make smaller.
 fn schedule(seed: u64) -> Schedule {
     let size = |name, default: usize| number(name).map_or(default, |size| size as usize);
-    Schedule::new(seed, size("CHAOS_JOBS", JOBS), size("CHAOS_FAULTS", FAULTS))
+    let (jobs, faults) = match seed.is_multiple_of(SMALL_FOR_EACH_FULL + 1) {
+        true => FULL,
+        false => SMALL,
+    };
+    Schedule::new(seed, size("CHAOS_JOBS", jobs), size("CHAOS_FAULTS", faults))
 }
 
 /// Managers' logs on standard error, where wanted.
@@ -144,4 +153,14 @@ fn the_same_seed_is_the_same_run() {
         let plan = schedule(seed);
         assert_eq!(try_once(&plan).1, try_once(&plan).1, "seed {seed}");
     }
+}
+
+#[test]
+fn every_kind_of_fault_comes_up_as_the_page_says() {
+    let faults = (1..=RUNS).flat_map(|seed| Schedule::new(seed, 1, 40).events);
+    let kinds: HashSet<_> = faults.map(|event| std::mem::discriminant(&event.fault)).collect();
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reliability.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let said = format!("faults of {} kinds", kinds.len());
+    assert!(page.contains(&said), "docs/reliability.md does not say {said:?}");
 }

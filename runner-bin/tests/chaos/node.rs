@@ -165,6 +165,7 @@ async fn supervise(start: &ScriptedStart, pods: &Pods, truths: &Truths) -> io::R
         truth.starts += 1;
     }
     let witness = Witness { job: plan.job, progress, spool, truths: Rc::clone(truths) };
+    // Bounded by the streams that managers have open.
     let (sender, callers) = mpsc::unbounded_channel();
     let knocks = {
         let mut pods = pods.borrow_mut();

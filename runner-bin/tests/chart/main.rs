@@ -14,6 +14,7 @@ mod enough;
 mod examples;
 mod install;
 mod official;
+mod official_itself;
 mod render;
 mod roles;
 mod schema;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rstest::rstest;
 use runner_core::ids::Offset;
-use runner_core::outcome::{Outcome, TraceSummary, Verdict};
+use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TraceSummary, Verdict};
 use runner_core::wire::{AgentCodec, AgentFrame, ManagerFrame, StageFrame, WIRE_VERSION, Welcome};
 use runner_testkit::cluster::{ImageSpec, ScriptedExec, ScriptedIo};
 use runner_testkit::gitlab::{JobSpec, JobState};
@@ -19,10 +19,12 @@ use crate::place::IMAGE;
 use crate::world::{PATIENCE, World, success};
 
 /// What an agent does instead of its work: gets the job's number and where to write.
-type Act = Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>;
+pub(crate) type Act = Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 /// Agents that answer with a verdict at once, but for those whose job `act` has something for.
-fn agent(act: impl Fn(u64, DuplexStreamOf) -> Act + Send + Sync + 'static) -> ScriptedExec {
+pub(crate) fn agent(
+    act: impl Fn(u64, DuplexStreamOf) -> Act + Send + Sync + 'static,
+) -> ScriptedExec {
     let act = Arc::new(act);
     ScriptedExec::new(move |io| {
         let act = Arc::clone(&act);
@@ -34,7 +36,7 @@ fn agent(act: impl Fn(u64, DuplexStreamOf) -> Act + Send + Sync + 'static) -> Sc
 }
 
 /// Where an agent writes; taken by who uses it.
-type DuplexStreamOf = Arc<parking_lot::Mutex<Option<DuplexStream>>>;
+pub(crate) type DuplexStreamOf = Arc<parking_lot::Mutex<Option<DuplexStream>>>;
 
 async fn talk(io: ScriptedIo, act: &(impl Fn(u64, DuplexStreamOf) -> Act + ?Sized)) -> Option<()> {
     let mut from = FramedRead::new(io.stdin, AgentCodec);
@@ -75,6 +77,13 @@ fn frames(frames: impl IntoIterator<Item = AgentFrame>) -> Bytes {
     out.freeze()
 }
 
+/// What an agent sends again and again; it gets the number of the time.
+type Flood = Box<dyn Fn(usize) -> Bytes + Send + Sync>;
+
+fn always(bytes: Bytes) -> Flood {
+    Box::new(move |_| bytes.clone())
+}
+
 fn noise() -> Bytes {
     (0..1_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
@@ -102,36 +111,60 @@ fn stages() -> Bytes {
     frames([welcome(0), AgentFrame::Stage(StageFrame::Started { name })])
 }
 
+/// The same, each of another name and with a long story.
+fn ever_new_stages() -> Flood {
+    let name = "n".repeat(2000);
+    let story = "s".repeat(200_000);
+    Box::new(move |number| {
+        let report = StageReport {
+            name: format!("{name}{number}"),
+            started_ms: 0,
+            took_ms: 0,
+            outcome: Outcome::Infra(Infra::new(InfraKind::System, story.clone())),
+        };
+        let started = StageFrame::Started { name: format!("{story}{number}") };
+        let short = StageReport { outcome: Outcome::Exited(0), ..report.clone() };
+        let all = [started, StageFrame::Finished(report), StageFrame::Finished(short)];
+        let welcome = (number == 0).then(|| welcome(0));
+        frames(welcome.into_iter().chain(all.map(AgentFrame::Stage)))
+    })
+}
+
 /// Answers without a question.
 fn welcomes() -> Bytes {
     frames((0..100).map(welcome))
 }
 
 #[rstest]
-#[case::noise(noise())]
-#[case::endless_frame(endless_frame())]
-#[case::unasked_trace(unasked_trace())]
-#[case::trace_with_gaps(trace_with_gaps())]
-#[case::stages(stages())]
-#[case::welcomes(welcomes())]
+#[case::noise(always(noise()))]
+#[case::endless_frame(always(endless_frame()))]
+#[case::unasked_trace(always(unasked_trace()))]
+#[case::trace_with_gaps(always(trace_with_gaps()))]
+#[case::stages(always(stages()))]
+#[case::welcomes(always(welcomes()))]
+#[case::ever_new_stages(ever_new_stages())]
 #[tokio::test]
-async fn a_hostile_agent_harms_only_its_own_job(#[case] flood: Bytes) {
+async fn a_hostile_agent_harms_only_its_own_job(#[case] flood: Flood) {
     let Some(world) = World::simulated("to have another agent").await else { return };
     let hostile = world.gitlab.enqueue(JobSpec::new("hostile").script(["true"]));
     let (id, sent) = (hostile.id(), Arc::new(AtomicU64::new(0)));
-    let count = Arc::clone(&sent);
+    let (count, flood) = (Arc::clone(&sent), Arc::new(flood));
     world.cluster().register_image(
         IMAGE,
         ImageSpec::scripted(agent(move |job, out| {
-            let (flood, count) = (flood.clone(), Arc::clone(&count));
+            let (flood, count) = (Arc::clone(&flood), Arc::clone(&count));
             (job == id).then(|| {
                 Box::pin(async move {
                     let Some(mut out) = out.lock().take() else { return };
-                    let mut left = FLOOD / flood.len().max(1);
                     // Until the manager hangs up, or has had enough of it.
-                    while left > 0 && out.write_all(&flood).await.is_ok() {
-                        left -= 1;
-                        count.fetch_add(flood.len() as u64, Ordering::Relaxed);
+                    let mut done = 0;
+                    for number in 0.. {
+                        let piece = flood(number);
+                        if done >= FLOOD || out.write_all(&piece).await.is_err() {
+                            return;
+                        }
+                        done += piece.len();
+                        count.fetch_add(piece.len() as u64, Ordering::Relaxed);
                     }
                 }) as _
             })

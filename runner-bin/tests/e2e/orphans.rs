@@ -48,13 +48,31 @@ async fn runs(world: &World) -> JobRef {
     job
 }
 
-#[tokio::test]
-async fn warm_pods_budgets_and_jobs_of_a_manager_that_is_gone_for_good_are_removed() {
+/// Whether the manager may have everything.
+fn with_all_rights() -> bool {
     if !is_real() {
-        return eprintln!("left out: only a real cluster has a garbage collector");
+        eprintln!(
+            "left out: only a real cluster has a garbage collector and a namespace controller"
+        );
+        return false;
     }
-    if std::env::var_os("PODWRIGHT_E2E_MANAGER_KUBECONFIG").is_some_and(|file| !file.is_empty()) {
-        return eprintln!("left out: the least role allows neither warm pods nor budgets");
+    let least = std::env::var_os("PODWRIGHT_E2E_MANAGER_KUBECONFIG");
+    if least.is_some_and(|file| !file.is_empty()) {
+        eprintln!("left out: the least role allows neither warm pods nor budgets nor namespaces");
+        return false;
+    }
+    true
+}
+
+fn with_warm_pods(world: &mut World, count: i64) {
+    let image = world.settings.image.clone();
+    world.settings.warm_pods = vec![RawWarmPods { image, count, ..RawWarmPods::default() }];
+}
+
+#[tokio::test]
+async fn warm_pods_budgets_and_jobs_of_managers_that_are_gone_for_good_are_removed() {
+    if !with_all_rights() {
+        return;
     }
     let mut world = World::new().await;
     world.settings.pod_disruption_budget = true;
@@ -62,19 +80,75 @@ async fn warm_pods_budgets_and_jobs_of_a_manager_that_is_gone_for_good_are_remov
     let job = runs(&world).await;
     let budgets = real(&world).names::<PodDisruptionBudget>(&world.source_id()).await;
     assert_eq!(budgets.len(), 1, "{budgets:?}");
-    let image = world.settings.image.clone();
-    world.settings.warm_pods = vec![RawWarmPods { image, count: 2, ..RawWarmPods::default() }];
+    with_warm_pods(&mut world, 2);
     let second = world.manager("s_second000000").await;
     warm(&world, 2).await;
+    let of_the_dead = world.place.pods(&world.source_id()).await;
+    assert_eq!(of_the_dead.len(), 3);
 
     first.vanish();
     second.vanish();
     // Nobody wants the job any more, and nobody says so to a manager that is gone.
     job.force_cancel();
-    world.settings.warm_pods.clear();
+    with_warm_pods(&mut world, 1);
     let last = world.manager("s_third0000000").await;
+    let gone = async {
+        while world.place.pods(&world.source_id()).await.iter().any(|pod| of_the_dead.contains(pod))
+        {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the pods of the dead should go");
+    warm(&world, 1).await;
+    last.drain().await;
     // Pods, records, budgets, and the signs of the dead.
-    world.place.nothing_but_signs_is_left(&world.source_id()).await;
+    world.check().await;
+}
+
+/// What nobody inherits goes ten minutes after a manager has seen it first. `PODWRIGHT_E2E_ORPHANS=1`, since it takes that long.
+#[tokio::test]
+async fn what_belongs_to_nobody_is_removed_after_ten_minutes() {
+    if std::env::var_os("PODWRIGHT_E2E_ORPHANS").is_none() {
+        return eprintln!("left out: without PODWRIGHT_E2E_ORPHANS nobody waits for ten minutes");
+    }
+    if !with_all_rights() {
+        return;
+    }
+    let mut world = World::new().await;
+    world.settings.pod_disruption_budget = true;
+    with_warm_pods(&mut world, 1);
+    let first = world.manager("s_first0000000").await;
+    warm(&world, 1).await;
+    let away = JobSpec::new("away").image("docker.io/library/busybox:test");
+    let home = world.gitlab.enqueue(away.clone().script(["echo started", "sleep 2000"]));
+    home.wait_trace("started\n", PATIENCE).await.unwrap();
+    world.settings.warm_pods.clear();
+    world.settings.namespace_per_job = true;
+    first.drain_later();
+    let second = world.manager("s_second000000").await;
+    let elsewhere = world.gitlab.enqueue(away.script(["echo started", "sleep 2000"]));
+    elsewhere.wait_trace("started\n", PATIENCE).await.unwrap();
+    assert_eq!(world.place.namespaces_of_jobs(&world.source_id()).await.len(), 1);
+    first.vanish();
+    second.vanish();
+    // Somebody deletes the records by hand.
+    real(&world).delete_records(&world.source_id()).await;
+    home.force_cancel();
+    elsewhere.force_cancel();
+
+    let last = world.manager("s_third0000000").await;
+    let begun = Instant::now();
+    let gone = async {
+        let source = world.source_id();
+        while !world.place.pods(&source).await.is_empty()
+            || !world.place.namespaces_of_jobs(&source).await.is_empty()
+        {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(900), gone).await.expect("orphans are left");
+    eprintln!("everything without an owner had gone after {:?}", begun.elapsed());
+    assert!(begun.elapsed() > Duration::from_secs(590), "too early for what has lost its owner");
     last.drain().await;
     world.check().await;
 }

@@ -269,6 +269,13 @@ impl Real {
         self.api()
     }
 
+    /// Deletes the Secrets of this source, as somebody with `kubectl` does.
+    pub(crate) async fn delete_records(&self, source: &SourceId) {
+        for name in self.names::<Secret>(source).await {
+            self.api::<Secret>().delete(&name, &DeleteParams::default()).await.unwrap();
+        }
+    }
+
     /// The pod of a job.
     pub(crate) async fn pod_of(&self, job: u64) -> String {
         let selector = format!("podwright.dev/job={job}");

@@ -1,5 +1,7 @@
 //! How jobs end, and that nothing but the script's own end decides it.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rstest::rstest;
@@ -94,6 +96,48 @@ async fn artifacts_of_one_job_arrive_in_the_next() {
     assert!(text(&ends[1]).contains("750\n"), "{}", text(&ends[1]));
 }
 
+/// What GitLab makes of a dotenv report: variables for the jobs that need the one that sent it.
+fn dotenv(packed: &[u8]) -> Vec<(String, String)> {
+    let mut gzip = Command::new("gzip")
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    gzip.stdin.take().unwrap().write_all(packed).unwrap();
+    let out = gzip.wait_with_output().unwrap();
+    assert!(out.status.success());
+    let text = String::from_utf8(out.stdout).unwrap();
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn variables_of_a_dotenv_report_reach_the_next_job() {
+    let world = World::new().await;
+    let first = JobSpec::new("build").script([
+        "echo 'VERSION=1.2.3 beta' > build.env",
+        "mkdir deploy; echo 'URL=https://review.example/?a=1&b=2' > deploy/url.env",
+    ]);
+    let report = Artifact::report("dotenv", "gzip", ["build.env", "deploy/*.env"]);
+    let first = world.gitlab.enqueue(first.artifact(report));
+    let end = world.run(std::slice::from_ref(&first)).await.remove(0);
+    success(&end);
+    let mut stored = world.gitlab.artifacts(&first);
+    assert_eq!(stored.len(), 1);
+    let stored = stored.remove(0);
+    let kind = (stored.artifact_type.as_str(), stored.artifact_format.as_str());
+    assert_eq!(kind, ("dotenv", "gzip"));
+    let mut spec = JobSpec::new("use").script(["echo \"[$VERSION] [$URL]\""]);
+    for (key, value) in dotenv(&stored.data) {
+        spec = spec.variable(key, value);
+    }
+    let second = world.run_one(spec).await;
+    success(&second);
+    let line = "[1.2.3 beta] [https://review.example/?a=1&b=2]";
+    assert!(text(&second).contains(line), "{}", text(&second));
+}
+
 #[tokio::test]
 async fn an_archive_that_is_too_large_for_gitlab_fails_the_job_and_says_its_size() {
     let gitlab = GitLab::builder().artifact_limit(1000);
@@ -108,7 +152,8 @@ async fn an_archive_that_is_too_large_for_gitlab_fails_the_job_and_says_its_size
     world.place.nothing_is_left(&world.source_id()).await;
     assert_eq!(end.state, JobState::Failed, "{}", text(&end));
     let text = text(&end);
-    assert!(text.contains("413") && text.contains("more than the server takes"), "{text}");
+    let size = "413 Request Entity Too Large: the archive has 100152 bytes or more, more than the server takes";
+    assert!(text.contains(size), "{text}");
 }
 
 #[tokio::test]

@@ -166,6 +166,31 @@ async fn a_manager_that_dies_before_the_plan_is_handed_over_loses_no_job() {
     world.check().await;
 }
 
+/// The request that makes the pod the job's never arrives in time: nobody has given it a plan.
+#[tokio::test]
+async fn a_job_whose_warm_pod_is_deleted_before_it_is_its_own_gets_another_pod_and_runs_once() {
+    let Some(world) = world(1).await else { return };
+    let manager = world.manager("s_first0000000").await;
+    let lost = warm(&world, 1).await.remove(0);
+    let patch = RequestFilter::of("patch", "pods");
+    // Two: the pod that takes its place is patched too.
+    world.cluster().fail_next(2, patch, Fault::Delay(Duration::from_secs(2)));
+    let before = world.cluster().requests().of("patch", "pods");
+    let job = world.gitlab.enqueue(JobSpec::new("test").script(["echo once; sleep 1"]));
+    let asked = async {
+        while world.cluster().requests().of("patch", "pods") < before + 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    world.cluster().delete_pod(&lost, Some(Duration::ZERO)).unwrap();
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    success(&end);
+    assert_eq!(text(&end).matches(" once\n").count(), 1, "{}", text(&end));
+    manager.drain().await;
+    world.check().await;
+}
+
 #[tokio::test]
 async fn warm_pods_go_with_their_manager_and_those_of_a_dead_one_after_a_while() {
     let Some(world) = world(2).await else { return };

@@ -30,6 +30,21 @@ fn images_say_how_they_are_run_and_stopped() {
 }
 
 #[test]
+fn each_image_knows_its_own_name_so_that_jobs_get_agent_and_helper_from_it() {
+    for name in BOTH {
+        let Some(image) = Image::named(name) else { return };
+        let env = image.process()["env"].as_array().unwrap();
+        for variable in ["PODWRIGHT_AGENT_IMAGE=", "PODWRIGHT_HELPER_IMAGE="] {
+            let values = env.iter().filter_map(|entry| entry.as_str()?.strip_prefix(variable));
+            // The last one would count.
+            let values: Vec<&str> = values.collect();
+            let ours = format!("docker.io/podwright/{name}:");
+            assert!(values.len() == 1 && values[0].starts_with(&ours), "{name}: {env:?}");
+        }
+    }
+}
+
+#[test]
 fn programs_in_a_pod_need_no_library() {
     let Some(image) = Image::named("podwright") else { return };
     for program in ["podwright-agent", "sh", "usr/bin/podwright"] {

@@ -10,6 +10,7 @@ mod house;
 mod pages;
 mod prometheus;
 mod reload;
+mod sentry;
 mod sessions;
 mod signals;
 mod single;

@@ -87,8 +87,12 @@ async fn manager_05_a_running_manager_names_each_mistake_and_goes_on_with_what_i
     assert!(manager.runs());
 }
 
+/// Flags, variables, and words that have to be said.
+type Given =
+    (&'static [&'static str], &'static [(&'static str, &'static str)], &'static [&'static str]);
+
 /// Flags and variables of `register`: what is given, and what is said.
-const GIVEN: &[(&[&str], &[(&str, &str)], &[&str])] = &[
+const GIVEN: &[Given] = &[
     (&["--limit", "many"], &[], &["--limit", "many", "integer"]),
     (&["--request-concurrency", "1.5"], &[], &["--request-concurrency", "1.5", "integer"]),
     (&["--output-limit", "4M"], &[], &["--output-limit", "4M", "integer"]),

@@ -78,6 +78,7 @@ pub struct CacheRequest {
 /// What the agent wants to do with an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CacheAction {
     /// Fetch it.
     Get,
@@ -157,6 +158,49 @@ impl CacheError {
 }
 
 /// A place for caches that all managers of a runner share.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use runner_core::cache::{
+///     CacheAction, CacheError, CacheErrorKind, CacheRequest, CacheScope, CacheStore, Uploads,
+/// };
+/// use runner_core::job::Job;
+/// use runner_core::plan::HttpTransfer;
+///
+/// struct Bucket {
+///     url: String,
+/// }
+///
+/// impl Bucket {
+///     /// Only managers can make it. (A real one is a keyed hash of the prefix.)
+///     fn grant(&self, prefix: &str) -> String {
+///         format!("granted: {prefix}")
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl CacheStore for Bucket {
+///     fn scope(&self, job: &Job) -> CacheScope {
+///         let prefix = format!("project/{}", job.project.id);
+///         CacheScope { grant: self.grant(&prefix).into(), prefix, uploads: Uploads::Whole }
+///     }
+///
+///     async fn sign(&self, request: &CacheRequest) -> Result<HttpTransfer, CacheError> {
+///         let CacheScope { prefix, grant, .. } = &request.scope;
+///         if grant.expose() != self.grant(prefix) || request.object.contains("..") {
+///             return Err(CacheError::new(CacheErrorKind::Refused, "this scope is not ours"));
+///         }
+///         let method = match &request.action {
+///             CacheAction::Get => "GET",
+///             CacheAction::Head => "HEAD",
+///             CacheAction::Put { .. } => "PUT",
+///             _ => return Err(CacheError::new(CacheErrorKind::Refused, "objects come whole")),
+///         };
+///         let url = format!("{}/{prefix}/{}", self.url, request.object);
+///         Ok(HttpTransfer::new(method, url, request.lasts))
+///     }
+/// }
+/// ```
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait CacheStore: Send + Sync + 'static {

@@ -37,6 +37,9 @@ mod reference;
 #[cfg(test)]
 mod rules;
 
+/// When a write came in, as [`LogPipeline`] takes it: the log has no clock of its own.
+pub use jiff::Timestamp;
+
 pub use checkpoint::{Checkpoint, ResumeError};
 pub use mask::Masker;
 pub use message::{Message, section_end, section_start};

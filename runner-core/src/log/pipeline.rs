@@ -19,6 +19,23 @@ const BLOCK: usize = 32 * 1024;
 
 /// Makes a job's trace.
 ///
+/// ```
+/// use runner_core::log::{Kind, LogPipeline, Stream, Timestamp};
+/// use runner_core::outcome::TraceSummary;
+/// use runner_core::plan::LogSettings;
+///
+/// let masks = vec!["hunter22".into()];
+/// let settings = LogSettings { masks, timestamps: false, ..LogSettings::default() };
+/// let (mut pipeline, mut trace) = (LogPipeline::new(&settings), Vec::new());
+/// let now = Timestamp::now();
+/// // Where writes are cut does not matter: the value is found across them.
+/// pipeline.write(Stream::Job, Kind::Out, b"password: hunt", now, &mut trace);
+/// pipeline.write(Stream::Job, Kind::Out, b"er22\n", now, &mut trace);
+/// let summary = pipeline.close(now, &mut trace);
+/// assert_eq!(trace, b"password: [MASKED]\n");
+/// assert_eq!(summary, TraceSummary::of(&trace));
+/// ```
+///
 /// Bytes that it appends to the caller's buffer are final. Nothing depends on timers, nor on how the
 /// input of a stream is cut into writes; only a line's header says when the write came in that began
 /// the line.

@@ -29,6 +29,7 @@ use crate::executor::{
 };
 use crate::ids::Offset;
 use crate::outcome::{Infra, InfraKind, Outcome, TimeLimit};
+use crate::planner::STEP;
 use crate::source::{
     Appended, Conclusion, Directive, Finished, JobSource, Reply, SourceError, SourceErrorKind,
 };
@@ -246,7 +247,12 @@ impl<'a> Follower<'a> {
                 self.tell(&JobUpdate::Running);
             }
             JobEvent::Reached(milestone) => self.tell(&JobUpdate::Reached(milestone)),
-            JobEvent::StageStarted { name } => self.tell(&JobUpdate::StageStarted { name }),
+            JobEvent::StageStarted { name } => {
+                if name.starts_with(STEP) {
+                    self.rhythm.commands_begin();
+                }
+                self.tell(&JobUpdate::StageStarted { name });
+            }
             JobEvent::StageFinished(report) => self.tell(&JobUpdate::StageFinished(report)),
             JobEvent::Trace { offset, bytes } => {
                 self.waiting_since = None;

@@ -16,7 +16,6 @@ use super::secrets::{self, NoStore, Unresolved};
 use super::shutdown::{Shutdown, StopLevel};
 use super::visit::Visit;
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
-use crate::ids::JobId;
 use crate::job::{Image, Job};
 use crate::outcome::{Infra, InfraKind, Outcome};
 use crate::plan::{HeaderLine, Plan};
@@ -86,7 +85,7 @@ impl JobTask {
                     Ok(Some(_)) => {}
                     Err(error) => warn!(%error, "could not accept a job that has to be failed"),
                 }
-                self.refuse(&label, job.id, ticket, outcome).await;
+                self.refuse(&label, NeverStarted::new(job.id, ticket, outcome)).await;
                 return;
             }
             Err(NotStarted::Superseded | NotStarted::Leaving) => {
@@ -158,10 +157,16 @@ impl JobTask {
             facts: None,
         };
         let place = handle.place();
-        info!(place, phase = ?handle.phase(), "job adopted");
+        info!(place, phase = ?handle.phase(), url = handle.url(), "job adopted");
         let _release = Release { observer: Arc::clone(&self.observer), label: &label };
         self.observer.update(&label, &JobUpdate::Adopted { place });
 
+        // Another manager has decided that it never runs, and may have said a part of that already.
+        let decided = handle.remarks().outcome.filter(|_| handle.phase() == JobPhase::Reserved);
+        if let Some(outcome) = decided {
+            self.refuse_reserved(&label, &mut *handle, outcome, began).await;
+            return;
+        }
         match self.still_wanted(handle.phase(), handle.ticket()).await {
             None => {
                 self.observer.update(&label, &JobUpdate::LeftBehind);
@@ -275,6 +280,7 @@ impl JobTask {
             Followed::Concluded { outcome, delivered: false } => {
                 // Whoever looks for it finds at least this.
                 let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
+                let url = url.or_else(|| handle.url());
                 error!(
                     ?outcome,
                     place = handle.place(),
@@ -448,7 +454,7 @@ impl JobTask {
     }
 
     /// Reports a job that is written down and never ran, and removes it. What the source has not heard
-    /// when this manager leaves stays written down: the next one comes to the same, and says it.
+    /// when this manager leaves stays written down, with the decision: the next one says it.
     async fn refuse_reserved(
         &mut self,
         label: &JobLabel,
@@ -456,21 +462,14 @@ impl JobTask {
         outcome: Outcome,
         began: Instant,
     ) {
-        match self.refuse(label, handle.id(), handle.ticket(), outcome).await {
+        match self.refuse(label, NeverStarted::reserved(handle, outcome)).await {
             Followed::LeftBehind => self.observer.update(label, &JobUpdate::LeftBehind),
             _ => self.dispose(label, handle, began).await,
         }
     }
 
     /// Reports a job that never ran.
-    async fn refuse(
-        &mut self,
-        label: &JobLabel,
-        id: JobId,
-        ticket: Ticket,
-        outcome: Outcome,
-    ) -> Followed {
-        let mut handle = NeverStarted::new(id, ticket, outcome);
+    async fn refuse(&mut self, label: &JobLabel, mut handle: NeverStarted<'_>) -> Followed {
         let source = Arc::clone(&self.runner.source);
         let followed =
             Follower::new(&mut handle, source, &*self.observer, label, &self.runner.relay)

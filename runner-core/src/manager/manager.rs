@@ -28,19 +28,52 @@ const OFFER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs jobs of any number of runners until told to stop.
 ///
-/// ```no_run
-/// # use std::sync::Arc;
-/// # use runner_core::{executor::Executor, source::JobSource};
+/// ```
+/// # use runner_core::executor::{Executor, ExecutorError, JobHandle, JobRequest};
+/// # use runner_core::{ids::{Offset, SourceId}, source::*};
+/// # struct Queue;
+/// # #[async_trait::async_trait]
+/// # impl JobSource for Queue {
+/// #     fn id(&self) -> SourceId { SourceId("queue".into()) }
+/// #     async fn poll(&self) -> Result<Polled, SourceError> { Ok(Polled::nothing()) }
+/// #     async fn append(&self, _: &Ticket, _: Offset, _: Vec<bytes::Bytes>) -> Result<Appended, SourceError> {
+/// #         unreachable!("there are no jobs")
+/// #     }
+/// #     async fn finish(&self, _: &Ticket, _: &Conclusion) -> Result<Finished, SourceError> {
+/// #         unreachable!("there are no jobs")
+/// #     }
+/// # }
+/// # struct Pods;
+/// # #[async_trait::async_trait]
+/// # impl Executor for Pods {
+/// #     async fn reserve<'a>(&self, _: JobRequest<'a>) -> Result<Box<dyn JobHandle>, ExecutorError> {
+/// #         unreachable!("there are no jobs")
+/// #     }
+/// #     async fn recover(&self) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> { Ok(Vec::new()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
 /// use runner_core::manager::{Manager, Runner, StopLevel};
 ///
-/// # async fn example(source: Arc<dyn JobSource>, executor: Arc<dyn Executor>) {
+/// let (source, executor) = (Arc::new(Queue), Arc::new(Pods)); // yours
+/// let mut runner = Runner::new("mine", source, executor);
+/// runner.limit = 4; // of the ten, at most these many are this runner's
+/// runner.relay.interval = Duration::from_secs(1); // how often a piece of log is sent
+///
 /// let (manager, stop) = Manager::new(10);
-/// let running = tokio::spawn(manager.runner(Runner::new("mine", source, executor)).run());
+/// let running = tokio::spawn(manager.runner(runner).run());
 /// // … later: take no more jobs, leave the running ones to the next manager.
 /// stop.stop(StopLevel::Leave);
-/// running.await.expect("the manager does not panic");
+/// running.await.expect("neither source nor executor panics");
 /// # }
 /// ```
+///
+/// A panic in a source or an executor ends the task that it happens in: a job's task leaves the job to the
+/// next manager, a request for a job is made again later. What the manager calls itself (`JobSource::id`,
+/// `Executor::elsewhere`) ends the manager, so look at the result of `run`.
 pub struct Manager {
     roster: watch::Sender<Roster>,
     observer: Arc<dyn Observer>,

@@ -9,21 +9,29 @@ use crate::outcome::{Outcome, TraceSummary};
 use crate::source::Ticket;
 
 /// Ends at once with the outcome it was made with, and with an empty trace.
-pub(super) struct NeverStarted {
-    pub(super) id: JobId,
-    pub(super) ticket: Ticket,
-    pub(super) outcome: Outcome,
-    remarks: Remarks,
+pub(super) struct NeverStarted<'a> {
+    id: JobId,
+    ticket: Ticket,
+    outcome: Outcome,
+    /// Where it is written down, if it is: what is decided and said about it must be the same when
+    /// the next manager says it.
+    record: Option<&'a mut dyn JobHandle>,
 }
 
-impl NeverStarted {
+impl<'a> NeverStarted<'a> {
+    /// A job that is written down nowhere.
     pub(super) fn new(id: JobId, ticket: Ticket, outcome: Outcome) -> Self {
-        Self { id, ticket, outcome, remarks: Remarks::default() }
+        Self { id, ticket, outcome, record: None }
+    }
+
+    /// The job of this handle.
+    pub(super) fn reserved(record: &'a mut dyn JobHandle, outcome: Outcome) -> Self {
+        Self { id: record.id(), ticket: record.ticket(), outcome, record: Some(record) }
     }
 }
 
 #[async_trait]
-impl JobHandle for NeverStarted {
+impl JobHandle for NeverStarted<'_> {
     fn id(&self) -> JobId {
         self.id
     }
@@ -41,7 +49,7 @@ impl JobHandle for NeverStarted {
     }
 
     fn remarks(&self) -> Remarks {
-        self.remarks.clone()
+        self.record.as_ref().map(|record| record.remarks()).unwrap_or_default()
     }
 
     async fn start(&mut self) -> Result<(), ExecutorError> {
@@ -64,9 +72,12 @@ impl JobHandle for NeverStarted {
         Ok(())
     }
 
-    async fn remark(&mut self, _remarks: Remarks) -> Result<(), ExecutorError> {
-        // Nothing survives this manager, so nothing has to be the same in the next one.
-        Ok(())
+    async fn remark(&mut self, remarks: Remarks) -> Result<(), ExecutorError> {
+        match &mut self.record {
+            Some(record) => record.remark(remarks).await,
+            // Nothing survives this manager, so nothing has to be the same in the next one.
+            None => Ok(()),
+        }
     }
 
     async fn dispose(&mut self) -> Result<(), ExecutorError> {

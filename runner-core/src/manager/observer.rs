@@ -150,6 +150,27 @@ pub struct RequestCounts {
 
 /// Is told of every [`JobUpdate`] and [`RunnerUpdate`]. Called from the manager's tasks: it must not
 /// block.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// use runner_core::manager::{JobLabel, JobUpdate, Observer};
+///
+/// /// Counts the jobs that failed.
+/// #[derive(Default)]
+/// struct Failures(AtomicUsize);
+///
+/// impl Observer for Failures {
+///     fn update(&self, job: &JobLabel, update: &JobUpdate) {
+///         if let JobUpdate::Concluded { outcome, .. } = update
+///             && !outcome.is_success()
+///         {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///             eprintln!("job {} of {}: {outcome:?}", job.id, job.runner);
+///         }
+///     }
+/// }
+/// ```
 pub trait Observer: Send + Sync + 'static {
     /// Something happened to a job.
     fn update(&self, job: &JobLabel, update: &JobUpdate);

@@ -1,6 +1,7 @@
 //! When a running job's trace is sent: the rhythm, without any I/O.
 //!
-//! The first bytes go at once; after that one piece per interval, as the source asks. A piece is
+//! The first bytes go at once, and so do the first of the job's own commands, which is what people wait
+//! for; after that one piece per interval, as the source asks. A piece is
 //! gathered for a moment when more is there than is fetched ahead. When the job is over there is no
 //! rhythm any more: everything goes as fast as the source takes it.
 
@@ -54,6 +55,17 @@ pub(super) struct Rhythm {
     next_piece: Instant,
     last_contact: Instant,
     gathering: Option<Instant>,
+    /// The interval that is usual: a source that asks for more is not hurried.
+    usual: Duration,
+    hurry: Hurry,
+}
+
+/// Whether a piece may go before its turn: one for each job, so that no script costs more requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hurry {
+    NotYet,
+    Now,
+    Over,
 }
 
 impl Rhythm {
@@ -66,6 +78,15 @@ impl Rhythm {
             next_piece: now,
             last_contact: now,
             gathering: None,
+            usual: settings.interval,
+            hurry: Hurry::NotYet,
+        }
+    }
+
+    /// The job's own commands begin.
+    pub(super) fn commands_begin(&mut self) {
+        if self.hurry == Hurry::NotYet {
+            self.hurry = Hurry::Now;
         }
     }
 
@@ -89,7 +110,15 @@ impl Rhythm {
             return self.touch_or_wait(now);
         }
         if now < self.next_piece {
-            return Turn::Wait(self.next_piece);
+            if self.hurry != Hurry::Now || self.interval > self.usual {
+                return Turn::Wait(self.next_piece);
+            }
+            // Title and command come a moment before what the command prints.
+            let turn = self.gather(now);
+            if turn == Turn::Send {
+                self.hurry = Hurry::Over;
+            }
+            return turn;
         }
         if (AHEAD..PIECE).contains(&sight.waiting) { self.gather(now) } else { Turn::Send }
     }
@@ -171,6 +200,28 @@ mod tests {
         rhythm.sent(now, 10);
         assert_eq!(rhythm.turn(now, running(10)), Turn::Wait(now + 3 * SECOND));
         assert_eq!(rhythm.turn(now + 3 * SECOND, running(10)), Turn::Send);
+    }
+
+    #[test]
+    fn the_first_lines_of_the_script_do_not_wait_for_their_turn_unless_the_source_asks_for_time() {
+        let (mut rhythm, now) = rhythm();
+        assert_eq!(rhythm.turn(now, running(10)), Turn::Send);
+        rhythm.commands_begin();
+        // The header's answer comes after the script has begun.
+        rhythm.sent(now, 10);
+        let gathered = now + Duration::from_millis(200);
+        assert_eq!(rhythm.turn(now, running(10)), Turn::Wait(gathered));
+        assert_eq!(rhythm.turn(gathered, running(20)), Turn::Send);
+        rhythm.sent(gathered, 20);
+        rhythm.commands_begin();
+        let next = Turn::Wait(gathered + 3 * SECOND);
+        assert_eq!(rhythm.turn(gathered, running(10)), next, "one piece, and one script");
+
+        let (mut rhythm, now) = self::rhythm();
+        rhythm.set_interval(60 * SECOND);
+        rhythm.sent(now, 10);
+        rhythm.commands_begin();
+        assert_eq!(rhythm.turn(now, running(10)), Turn::Wait(now + 60 * SECOND));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod scripts;
 mod settings;
 mod sources;
 mod stages;
+pub(crate) use stages::STEP;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -61,6 +62,32 @@ pub fn interpolate(job: &mut Job, settings: &PlanSettings) -> Result<(), PlanErr
 /// Plans a job.
 ///
 /// What is merely odd about the job's settings becomes a warning in the plan's header.
+///
+/// ```
+/// use runner_core::ids::JobId;
+/// use runner_core::job::{Job, Step, Variable};
+/// use runner_core::plan::{Operation, When};
+/// use runner_core::planner::{PlanSettings, Transfers, plan};
+///
+/// let mut job = Job::new(JobId(7), "unit tests", ["make check"]);
+/// job.steps.push(Step::new("after_script", ["make clean"]));
+/// job.variables.push(Variable::new("TOKEN", "s3cret-value").secret());
+///
+/// let plan = plan(&job, &PlanSettings::default(), Transfers::default())?;
+/// let scripts: Vec<_> = plan
+///     .stages
+///     .iter()
+///     .filter_map(|stage| match &stage.operation {
+///         Operation::Script(script) => Some((script.commands.join("; "), stage.when)),
+///         _ => None,
+///     })
+///     .collect();
+/// assert_eq!(scripts[0], ("make check".to_owned(), When::Success));
+/// assert_eq!(scripts[1], ("make clean".to_owned(), When::AfterScript));
+/// // What must not be in the log is known before the first byte of it.
+/// assert!(plan.log.masks.iter().any(|mask| mask.expose() == "s3cret-value"));
+/// # Ok::<(), runner_core::planner::PlanError>(())
+/// ```
 ///
 /// # Errors
 /// When the job asks for something that cannot be, or `transfers` do not fit it; see

@@ -26,6 +26,9 @@ use crate::plan::{
     Download, OnFailure, Operation, Place, Provenance, Stage, StageTimeout, Transfer, Upload, When,
 };
 
+/// What the names of stages with the job's own commands begin with.
+pub(crate) const STEP: &str = "step_";
+
 /// The number under which all user steps share one timeout.
 const USER_STEPS: u32 = 0;
 
@@ -111,7 +114,7 @@ impl Stages<'_> {
     fn user_steps(&self) -> Result<Vec<Stage>, PlanError> {
         let timeout = self.job_settings.script_timeout;
         let stages = self.scripts().steps()?.into_iter().map(|(name, script)| {
-            let name = format!("step_{}", section_name(&name));
+            let name = format!("{STEP}{}", section_name(&name));
             let title = format!("Executing \"{name}\" stage of the job script");
             Stage {
                 timeout: timeout.map(|limit| StageTimeout { limit, shared: Some(USER_STEPS) }),

@@ -54,8 +54,10 @@ pub fn sight(pod: &PodView) -> Sighting {
         ..Sighting::default()
     };
     if let Some(terminated) = helper.and_then(|container| container.state.terminated.as_ref()) {
-        out.verdict = verdict(terminated);
         out.helper_over = !is_restarting(pod, terminated, helper.map_or(0, |h| h.restart_count));
+        // Commands of the author's in `helper` can write this file too, and get the container killed for
+        // its memory. A supervisor that comes back says by itself what it knows.
+        out.verdict = verdict(terminated).filter(|_| out.helper_over);
     }
     out.failed_pulls = failed_pulls(pod);
     out.waits_for = waits_for(pod, &out);

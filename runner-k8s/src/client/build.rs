@@ -85,22 +85,22 @@ impl Clients {
         Self::from_config(config(connection).await?)
     }
 
+    /// More clients, by another connection, whose requests are counted with these.
+    ///
+    /// # Errors
+    /// When it does not lead to an API server.
+    pub async fn also(&self, connection: &Connection) -> Result<Self, ClientError> {
+        let config = config(connection).await?;
+        let https = https(&config)?;
+        Self::counted(config, https, self.requests.clone())
+    }
+
     /// Connects by kube's own configuration.
     ///
     /// # Errors
     /// When it does not give a client.
     pub fn from_config(config: Config) -> Result<Self, ClientError> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT));
-        http.set_keepalive(Some(KEEPALIVE));
-        http.set_keepalive_interval(Some(KEEPALIVE / 3));
-        #[cfg(target_os = "linux")]
-        http.set_tcp_user_timeout(Some(2 * KEEPALIVE));
-        let https = config
-            .rustls_https_connector_with_connector(http)
-            .map_err(|error| ClientError::Config(Box::new(error)))?;
+        let https = https(&config)?;
         Self::from_connector(config, https)
     }
 
@@ -108,12 +108,22 @@ impl Clients {
     ///
     /// # Errors
     /// When the configuration does not give a client.
-    pub fn from_connector<C>(mut config: Config, connector: C) -> Result<Self, ClientError>
+    pub fn from_connector<C>(config: Config, connector: C) -> Result<Self, ClientError>
+    where
+        C: Connect + Clone + Send + Sync + 'static,
+    {
+        Self::counted(config, connector, RequestCounts::default())
+    }
+
+    fn counted<C>(
+        mut config: Config,
+        connector: C,
+        requests: RequestCounts,
+    ) -> Result<Self, ClientError>
     where
         C: Connect + Clone + Send + Sync + 'static,
     {
         config.default_retry = false;
-        let requests = RequestCounts::default();
         let health = ApiHealth::default();
         let watched = Watched { counts: requests.clone(), health: health.clone() };
         let api = client(&config, connector.clone(), &watched, Some(ANSWER))?;
@@ -126,6 +136,20 @@ impl Clients {
         let (requests, health) = (RequestCounts::default(), ApiHealth::default());
         Self { stream: client.clone(), api: client, requests, health }
     }
+}
+
+fn https(config: &Config) -> Result<impl Connect + Clone + Send + Sync + 'static, ClientError> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT));
+    http.set_keepalive(Some(KEEPALIVE));
+    http.set_keepalive_interval(Some(KEEPALIVE / 3));
+    #[cfg(target_os = "linux")]
+    http.set_tcp_user_timeout(Some(2 * KEEPALIVE));
+    config
+        .rustls_https_connector_with_connector(http)
+        .map_err(|error| ClientError::Config(Box::new(error)))
 }
 
 fn client<C>(
@@ -196,9 +220,10 @@ async fn discover(path: Option<&str>, context: Option<String>) -> Result<Config,
     }
 }
 
+/// The token and nothing else: an API server asks for certificates first, and a kubeconfig may have a
+/// program, a password or somebody to impersonate beside it.
 fn set_token(auth: &mut AuthInfo, token: &Secret) {
-    auth.token_file = None;
-    auth.token = Some(token.expose().to_owned().into());
+    *auth = AuthInfo { token: Some(token.expose().to_owned().into()), ..AuthInfo::default() };
 }
 
 /// The certificates of a PEM file, as DER.
@@ -212,4 +237,82 @@ fn certificates(path: &str, pem: &[u8]) -> Result<Vec<Vec<u8>>, ClientError> {
         return Err(ClientError::NoCertificate { path: path.to_owned() });
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::config::AuthInfo;
+    use runner_core::secret::Secret;
+
+    use super::{ClientError, config};
+    use crate::settings::Connection;
+
+    const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+current-context: first
+contexts:
+  - { name: first, context: { cluster: one, user: certificate } }
+  - { name: second, context: { cluster: two, user: token, namespace: ci } }
+clusters:
+  - { name: one, cluster: { server: "https://one.example:6443" } }
+  - { name: two, cluster: { server: "https://two.example:6443" } }
+users:
+  - { name: certificate, user: { client-certificate-data: Yw==, client-key-data: aw== } }
+  - { name: token, user: { token: of-the-file } }
+"#;
+
+    /// Who one is to the API server: a token, a certificate.
+    fn who(auth: &AuthInfo) -> (Option<String>, bool) {
+        let auth = serde_json::to_value(auth).unwrap();
+        let token = auth.get("token").and_then(|token| token.as_str()).map(str::to_owned);
+        let has = |key: &str| auth.get(key).is_some_and(|value| !value.is_null());
+        (token, has("client-certificate") || has("client-certificate-data"))
+    }
+
+    fn discover(path: &std::path::Path, context: Option<&str>) -> Connection {
+        Connection::Discover {
+            kubeconfig: Some(path.to_string_lossy().into_owned()),
+            context: context.map(str::to_owned),
+            token: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn k8s_06_a_kubeconfig_leads_to_the_server_and_the_user_of_its_context() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
+        std::fs::write(&file, KUBECONFIG).unwrap();
+        let first = config(&discover(&file, None)).await.unwrap();
+        assert_eq!(first.cluster_url.host(), Some("one.example"));
+        assert_eq!(who(&first.auth_info), (None, true));
+        let second = config(&discover(&file, Some("second"))).await.unwrap();
+        assert_eq!(second.cluster_url.host(), Some("two.example"));
+        assert_eq!(who(&second.auth_info), (Some("of-the-file".into()), false));
+        let missing = config(&discover(&file, Some("third"))).await.unwrap_err();
+        assert!(matches!(missing, ClientError::Kubeconfig(_)), "{missing}");
+        // The job's own token says who it is, and nothing beside it does.
+        for context in [None, Some("second")] {
+            let own = discover(&file, context).with_token(Secret::new("of-the-job"));
+            let own = config(&own).await.unwrap();
+            assert_eq!(who(&own.auth_info), (Some("of-the-job".into()), false));
+        }
+    }
+
+    #[tokio::test]
+    async fn k8s_06_a_host_is_reached_with_a_token_or_a_certificate() {
+        let host = |certificate: Option<(&str, &str)>, token: Option<&str>| Connection::Host {
+            url: "https://k8s.example".into(),
+            ca_file: None,
+            certificate: certificate.map(|(cert, key)| (cert.into(), key.into())),
+            token: token.map(Secret::new),
+        };
+        let by_token = config(&host(None, Some("t"))).await.unwrap();
+        assert_eq!(who(&by_token.auth_info), (Some("t".into()), false));
+        let certificate = host(Some(("c.pem", "k.pem")), None);
+        let by_certificate = config(&certificate).await.unwrap();
+        assert_eq!(who(&by_certificate.auth_info), (None, true));
+        let own = config(&certificate.with_token(Secret::new("of-the-job"))).await.unwrap();
+        assert_eq!(who(&own.auth_info), (Some("of-the-job".into()), false));
+    }
 }

@@ -15,10 +15,12 @@ use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
 };
+use serde_json::Value;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, trace, warn};
 
+use super::access::Access;
 use super::door::Whereabouts;
 use super::events::EventListener;
 use super::launch::Launched;
@@ -31,7 +33,7 @@ use super::warnings::{self, Wanted};
 use crate::announce::News;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
-use crate::record::{Claimed, RecordPhase};
+use crate::record::{Claimed, RecordBody, RecordPhase};
 use crate::watch::{PodHub, PodSight, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
@@ -64,6 +66,7 @@ pub(super) struct Told {
 
 pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
+    pub(super) access: Access,
     pub(super) claimed: Arc<Mutex<Claimed>>,
     pub(super) machine: Machine,
     pub(super) namespace: String,
@@ -213,7 +216,7 @@ impl Actor {
 
     async fn ask_for_pod(&mut self) {
         self.unseen = Some(Instant::now() + UNSEEN);
-        match self.shared.pods_in(&self.namespace).get_opt(&self.pod).await {
+        match self.access.pods(&self.namespace).get_opt(&self.pod).await {
             Ok(Some(pod)) if pod.uid() == self.uid => {
                 self.take_in(Input::Pod(sight(&pod))).await;
             }
@@ -236,9 +239,9 @@ impl Actor {
         trace!(pod = self.pod, ?action);
         match action {
             Action::Link => {
-                let shared = Arc::clone(&self.shared);
+                let connector = Arc::clone(&self.access.connector);
                 let (namespace, pod) = (self.namespace.clone(), self.pod.clone());
-                let connect = async move { shared.connector.connect(&namespace, &pod).await };
+                let connect = async move { connector.connect(&namespace, &pod).await };
                 self.connecting = Some(connect.boxed());
             }
             Action::Unlink => {
@@ -261,13 +264,22 @@ impl Actor {
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
                 let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
-                if let Err(error) = self.shared.delete_pod(namespace, &self.pod, uid).await {
+                if let Err(error) =
+                    self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await
+                {
                     // It is tried again when the job is disposed of.
                     warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted");
                 }
             }
             Action::Relaunch { container, policy } => {
                 let input = match self.relaunch(&container, policy.as_deref()).await {
+                    Ok(()) => Input::Relaunched,
+                    Err(end) => Input::NotRelaunched(end),
+                };
+                self.inputs.push_back(input);
+            }
+            Action::Replace => {
+                let input = match self.replace().await {
                     Ok(()) => Input::Relaunched,
                     Err(end) => Input::NotRelaunched(end),
                 };
@@ -290,7 +302,8 @@ impl Actor {
             _ if self.shared.settings.print_pod_warning_events => Wanted::Warnings,
             _ => return end,
         };
-        warnings::add(&self.shared, &self.namespace, &self.pod, &self.uid, wanted, end).await
+        let client = &self.access.clients.api;
+        warnings::add(client, &self.namespace, &self.pod, &self.uid, wanted, end).await
     }
 
     fn announce(&self, news: &News) {
@@ -335,6 +348,9 @@ impl Actor {
         loop {
             let bytes = rest.split_to(rest.len().min(MAX_TRACE));
             let last = rest.is_empty();
+            if last {
+                self.machine.hands_over();
+            }
             self.send(ManagerFrame::Assign(AssignFrame { last, bytes })).await;
             if last || self.link.is_none() {
                 return Ok(());
@@ -350,14 +366,14 @@ impl Actor {
         }
         if container == POD_EVENTS {
             self.listeners.add_events(EventListener {
-                client: self.shared.clients.api.clone(),
+                client: self.access.clients.api.clone(),
                 namespace: self.namespace.clone(),
                 uid: self.uid.clone(),
             });
             return;
         }
         let listener = Listener {
-            client: self.shared.clients.stream.clone(),
+            client: self.access.stream().clone(),
             namespace: self.namespace.clone(),
             pod: self.pod.clone(),
             container,
@@ -384,6 +400,25 @@ impl Actor {
     /// Replaces the pod by one with another pull policy.
     async fn relaunch(&mut self, container: &str, policy: Option<&str>) -> Result<(), End> {
         info!(pod = self.pod, container, policy, "an image could not be pulled; trying again");
+        let name = next_name(&self.pod);
+        self.exchange(|pod, body| {
+            body.fallbacks.next(container);
+            with_policy(pod, &name, container, policy);
+        })
+        .await
+    }
+
+    /// Replaces a warm pod by the job's own, which is written down in any case.
+    async fn replace(&mut self) -> Result<(), End> {
+        info!(pod = self.pod, "a warm pod went before it had its job; the job gets its own");
+        self.exchange(|_, body| body.warm = None).await
+    }
+
+    /// Replaces the pod by the one that is written down, changed. Written down before it is done.
+    async fn exchange(
+        &mut self,
+        change: impl FnOnce(&mut Value, &mut RecordBody),
+    ) -> Result<(), End> {
         (self.link, self.connecting) = (None, None);
         self.listeners = Listeners::default();
         let failed = |error: runner_core::executor::ExecutorError| {
@@ -399,10 +434,9 @@ impl Actor {
             ));
         };
         let mut body = claimed.body().clone();
-        body.fallbacks.next(container);
-        body.pod = next_name(&self.pod);
         body.phase = RecordPhase::Started;
-        with_policy(&mut pod, &body.pod, container, policy);
+        change(&mut pod, &mut body);
+        body.pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let name = body.pod.clone();
         self.shared
             .store
@@ -411,10 +445,10 @@ impl Actor {
             .map_err(|error| failed(error.into_executor_error("note the new pod")))?;
         drop(claimed);
         self.shared
-            .delete_pod(&self.namespace, &self.pod, Some(&self.uid))
+            .delete_pod(&self.access.clients, &self.namespace, &self.pod, Some(&self.uid))
             .await
             .map_err(|error| failed(executor_error(error, "delete the old pod")))?;
-        let created = self.shared.create_pod(pod).await.map_err(failed)?;
+        let created = self.shared.create_pod(&self.access.clients, pod).await.map_err(failed)?;
         let Launched::Created(created) = created else {
             return Err(End::new(
                 InfraKind::System,
@@ -429,6 +463,7 @@ impl Actor {
             pod: self.pod.clone(),
             uid: self.uid.clone(),
             hub: self.hub.clone(),
+            stream: self.access.stream().clone(),
         }));
         (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
         // What the watch has already seen of it is not said again.

@@ -6,12 +6,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
+use kube::Client;
 use runner_core::layout;
 use runner_core::session::{Door, DoorError, PortStream, Terminal};
 use runner_core::wire::{TerminalCodec, TerminalFrame};
@@ -23,7 +23,6 @@ use tokio::time::{Instant, Interval, interval_at};
 use tokio_util::codec::{Decoder as _, Encoder as _};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::shared::Shared;
 use crate::pod::{BUILD, HELPER};
 use crate::stream::{ByteLink, ExecTarget, Patience, SessionEnd, Transport};
 use crate::watch::{PodHub, PodSight};
@@ -41,6 +40,8 @@ pub(crate) struct Whereabouts {
     pub(crate) uid: String,
     /// The watch that sees it.
     pub(crate) hub: PodHub,
+    /// Who may reach it.
+    pub(crate) stream: Client,
 }
 
 /// The pod of a job. `None` until it is created.
@@ -48,7 +49,6 @@ pub(crate) type CurrentPod = watch::Receiver<Option<Whereabouts>>;
 
 /// See the module.
 pub(crate) struct PodDoor {
-    shared: Arc<Shared>,
     pod: CurrentPod,
     /// Of a pod that does not change: without a sender it would count as gone.
     _fixed: Option<watch::Sender<Option<Whereabouts>>>,
@@ -56,14 +56,14 @@ pub(crate) struct PodDoor {
 
 impl PodDoor {
     /// Into the pod of a job that this manager follows.
-    pub(crate) fn new(shared: Arc<Shared>, pod: CurrentPod) -> Self {
-        Self { shared, pod, _fixed: None }
+    pub(crate) fn new(pod: CurrentPod) -> Self {
+        Self { pod, _fixed: None }
     }
 
     /// Into this pod.
-    pub(crate) fn into_pod(shared: Arc<Shared>, pod: Whereabouts) -> Self {
+    pub(crate) fn into_pod(pod: Whereabouts) -> Self {
         let (fixed, pod) = watch::channel(Some(pod));
-        Self { shared, pod, _fixed: Some(fixed) }
+        Self { pod, _fixed: Some(fixed) }
     }
 
     /// Waits until this container runs.
@@ -103,9 +103,9 @@ impl PodDoor {
     ) -> Result<ByteLink, DoorError> {
         let mut command = vec![layout::AGENT.to_owned()];
         command.extend(words.iter().map(|&word| word.to_owned()));
-        let Whereabouts { namespace, pod, .. } = place;
+        let Whereabouts { namespace, pod, stream: client, .. } = place;
         let target = ExecTarget { namespace, pod, container: container.to_owned(), command };
-        let client = &self.shared.clients.stream;
+        let client = &client;
         let mut error = match ByteLink::open(client, &target, Transport::WebSocket, patience).await
         {
             Ok(link) => return Ok(link),

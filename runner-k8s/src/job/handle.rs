@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::access::Access;
 use super::actor::{Actor, Command, Told};
 use super::door::{PodDoor, Whereabouts};
 use super::launch::Launched;
@@ -36,12 +37,14 @@ const COMMANDS: usize = 16;
 /// A job in a Kubernetes cluster.
 pub struct KubernetesJob {
     shared: Arc<Shared>,
+    access: Access,
     _held: Held,
     claimed: Arc<Mutex<Claimed>>,
     /// Where its pod is, if not in the executor's own namespace.
     place_of_pod: Option<Place>,
     id: JobId,
     ticket: Ticket,
+    url: Option<String>,
     pod: String,
     /// The pod of now, for those who look into the job.
     current: watch::Sender<Option<Whereabouts>>,
@@ -52,6 +55,13 @@ pub struct KubernetesJob {
     running: Option<Running>,
     /// The pod's deletion and the record's: what is done already when `dispose` is called again.
     pod_gone: bool,
+}
+
+/// Whether a pod was there before its job, and this process has given it none yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IsWarm {
+    Yes,
+    No,
 }
 
 struct Running {
@@ -68,6 +78,7 @@ impl KubernetesJob {
     /// A job that has just been written down, or been adopted with `found` of its pod.
     pub(crate) fn new(
         shared: Arc<Shared>,
+        access: Access,
         held: Held,
         claimed: Claimed,
         found: Option<PodSight>,
@@ -77,6 +88,7 @@ impl KubernetesJob {
         Self {
             id: body.job,
             ticket: body.ticket.clone(),
+            url: body.url.clone(),
             pod: body.pod.clone(),
             place_of_pod: body.place.clone(),
             current: watch::Sender::new(None),
@@ -86,12 +98,13 @@ impl KubernetesJob {
             _held: held,
             claimed: Arc::new(Mutex::new(claimed)),
             shared,
+            access,
             running: None,
             pod_gone: false,
         }
     }
 
-    async fn follow_pod(&mut self, pod: PodSight) {
+    async fn follow_pod(&mut self, pod: PodSight, is_warm: IsWarm) {
         let claimed = self.claimed.lock().await;
         let body = claimed.body();
         let now = Instant::now();
@@ -101,9 +114,10 @@ impl KubernetesJob {
             start_by: now + self.shared.settings.poll_timeout,
             end_by: now + Duration::from_secs(body.patience),
             fallbacks: body.fallbacks.clone(),
+            is_warm: is_warm == IsWarm::Yes,
         };
         drop(claimed);
-        let hub = self.shared.hub_at(self.place_of_pod.as_ref());
+        let hub = self.shared.hub_at(self.place_of_pod.as_ref(), &self.access);
         let (uid, watch) = match &pod {
             PodSight::Seen(pod) => (pod.uid().to_owned(), hub.follow(pod.uid())),
             // A channel without a sender keeps its last value: gone is gone.
@@ -115,14 +129,18 @@ impl KubernetesJob {
                 pod: self.pod.clone(),
                 uid: uid.clone(),
                 hub: hub.clone(),
+                stream: self.access.stream().clone(),
             }));
         }
         let (commands, receiver) = mpsc::channel(COMMANDS);
+        // Bounded by what the machine says once (stages, ends), by the questions that may be open, and
+        // for the trace by what was asked for.
         let (events, told) = mpsc::unbounded_channel();
         let mut machine = Machine::new(now, terms);
         machine.says_waits = self.shared.settings.print_pod_warning_events;
         let actor = Actor {
             shared: Arc::clone(&self.shared),
+            access: self.access.clone(),
             claimed: Arc::clone(&self.claimed),
             machine,
             namespace: self.shared.namespace(self.place_of_pod.as_ref()).to_owned(),
@@ -200,6 +218,10 @@ impl JobHandle for KubernetesJob {
         self.ticket.clone()
     }
 
+    fn url(&self) -> Option<String> {
+        self.url.clone()
+    }
+
     fn place(&self) -> String {
         format!("{}/{}", self.shared.namespace(self.place_of_pod.as_ref()), self.pod)
     }
@@ -213,7 +235,7 @@ impl JobHandle for KubernetesJob {
     }
 
     fn door(&self) -> Option<Arc<dyn Door>> {
-        Some(Arc::new(PodDoor::new(Arc::clone(&self.shared), self.current.subscribe())))
+        Some(Arc::new(PodDoor::new(self.current.subscribe())))
     }
 
     async fn start(&mut self) -> Result<(), ExecutorError> {
@@ -221,11 +243,11 @@ impl JobHandle for KubernetesJob {
             return Ok(());
         }
         if let Some(found) = self.found.clone() {
-            self.follow_pod(found).await;
+            self.follow_pod(found, IsWarm::No).await;
             return Ok(());
         }
         // Before the pod, so that the list does not have to be waited for later.
-        let _hub = self.shared.hub_at(self.place_of_pod.as_ref());
+        let _hub = self.shared.hub_at(self.place_of_pod.as_ref(), &self.access);
         let pod = self.claimed.lock().await.pod().ok_or_else(|| {
             let message = "the job's pod is not written down any more";
             let infra = Infra::new(InfraKind::System, message);
@@ -233,13 +255,14 @@ impl JobHandle for KubernetesJob {
         })?;
         if let Some(found) = self.take_warm().await? {
             self.phase = JobPhase::Started;
-            self.follow_pod(found).await;
+            self.follow_pod(found, IsWarm::Yes).await;
             return Ok(());
         }
-        match self.shared.create_pod(pod).await? {
+        let created = self.shared.create_pod(&self.access.clients, pod).await;
+        match created.map_err(|error| self.access.explain(error))? {
             Launched::Created(pod) => {
                 self.phase = JobPhase::Started;
-                self.follow_pod(PodSight::Seen(Arc::new(*pod))).await;
+                self.follow_pod(PodSight::Seen(Arc::new(*pod)), IsWarm::No).await;
                 Ok(())
             }
             Launched::BuildAgain => Err(ExecutorError::new(
@@ -342,7 +365,7 @@ impl JobHandle for KubernetesJob {
             }
             let namespace = self.shared.namespace(self.place_of_pod.as_ref());
             self.shared
-                .delete_pod(namespace, &pod, uid.as_deref())
+                .delete_pod(&self.access.clients, namespace, &pod, uid.as_deref())
                 .await
                 .map_err(|error| executor_error(error, "delete the job's pod"))?;
             self.pod_gone = true;
@@ -352,7 +375,7 @@ impl JobHandle for KubernetesJob {
                 .await
                 .map_err(|error| executor_error(error, "delete the job's namespace"))?;
         }
-        self.shared
+        self.access
             .store
             .delete(&claimed)
             .await

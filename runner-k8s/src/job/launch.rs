@@ -85,6 +85,11 @@ impl Launcher {
         Self { client, abilities, grace }
     }
 
+    /// The same as somebody else.
+    pub(crate) fn by(&self, client: &Client) -> Self {
+        Self { client: client.clone(), ..self.clone() }
+    }
+
     fn api(&self, namespace: &str) -> Api<PodView> {
         Api::namespaced(self.client.clone(), namespace)
     }

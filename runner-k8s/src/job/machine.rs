@@ -103,6 +103,8 @@ pub(super) enum Action {
     /// This container's image could not be pulled: replace the pod by one with this policy
     /// (`None`: the cluster's default).
     Relaunch { container: String, policy: Option<String> },
+    /// The pod went before it had its plan: replace it by the job's own.
+    Replace,
     /// The job runs: what is only needed to start it may be forgotten.
     Settled,
     /// Another manager has the job.
@@ -120,6 +122,9 @@ pub(super) struct Terms {
     pub(super) end_by: Instant,
     /// Pull policies that are left to try.
     pub(super) fallbacks: Fallbacks,
+    /// Whether the pod was ready before its job, and this process took it: its agent has no plan
+    /// before this process hands it over.
+    pub(super) is_warm: bool,
 }
 
 #[derive(Debug)]
@@ -184,6 +189,8 @@ pub(super) struct Machine {
     /// The stage that was said to run last.
     stage: Option<String>,
     stages: Vec<StageReport>,
+    /// How many stages were said to begin.
+    begun: usize,
     last_problem: Option<String>,
     /// Questions that the manager has heard and not answered.
     asks: BTreeSet<u64>,
@@ -215,6 +222,7 @@ impl Machine {
             told_grace: None,
             stage: None,
             stages: Vec::new(),
+            begun: 0,
             last_problem: None,
             asks: BTreeSet::new(),
             actions: Vec::new(),
@@ -284,6 +292,11 @@ impl Machine {
         self.actions.push(Action::Emit(event));
     }
 
+    /// The agent is about to have the whole plan: from now on the job may be running.
+    pub(super) fn hands_over(&mut self) {
+        self.terms.is_warm = false;
+    }
+
     /// Whether the agent was heard.
     pub(super) fn has_heard(&self) -> bool {
         self.said_running
@@ -299,6 +312,9 @@ impl Machine {
             return;
         }
         if self.relaunches() {
+            return;
+        }
+        if (self.sighting.end.is_some() || self.sighting.helper_over) && self.replaces() {
             return;
         }
         self.away_until = match (self.sighting.has_run, self.sighting.reachable) {

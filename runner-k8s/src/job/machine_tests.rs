@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
-use runner_core::outcome::{Infra, InfraKind, Outcome, TraceSummary, Verdict};
+use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TraceSummary, Verdict};
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, Beat, ContainerFrame, ContainerState, Hello, MOST_ASKS,
-    ManagerFrame, RefusalReason, Refused, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
+    ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
+    Welcome,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -32,6 +33,7 @@ fn terms(now: Instant) -> Terms {
         start_by: now + Duration::from_secs(180),
         end_by: now + Duration::from_secs(10_000),
         fallbacks: Fallbacks::default(),
+        is_warm: false,
     }
 }
 
@@ -71,6 +73,16 @@ impl Bench {
         let now = Instant::now();
         let fallbacks = serde_json::from_value(json!({ "build": ["IfNotPresent"] })).unwrap();
         Self { now, machine: Machine::new(now, Terms { fallbacks, ..terms(now) }) }
+    }
+
+    /// In a pod that was ready before the job.
+    fn warm() -> Self {
+        let now = Instant::now();
+        let mut bench =
+            Self { now, machine: Machine::new(now, Terms { is_warm: true, ..terms(now) }) };
+        bench.is(Input::Pod(running()));
+        bench.is(Input::Linked);
+        bench
     }
 
     /// Connected, welcomed, and asked for everything.
@@ -147,6 +159,40 @@ fn the_agent_is_reached_as_soon_as_the_helper_runs() {
     assert_eq!(bench.is(Input::Linked), [Action::Send(ManagerFrame::Hello(hello))]);
     let events = Action::Listen(POD_EVENTS.into());
     assert_eq!(bench.welcome(), [Action::Settled, Action::Emit(JobEvent::Running), events]);
+}
+
+fn has_replaced(actions: &[Action]) -> bool {
+    actions.contains(&Action::Replace)
+}
+
+#[test]
+fn a_warm_pod_that_goes_before_it_has_its_plan_is_replaced_once() {
+    let doomed = || Sighting { end: Some(end("deleted")), ..running() };
+    for input in [Input::Pod(doomed()), Input::Gone(None), Input::Gone(Some(doomed()))] {
+        let mut bench = Bench::warm();
+        let actions = bench.is(input);
+        assert!(has_replaced(&actions) && ended(&actions).is_none(), "{actions:?}");
+        // What is still heard of the old one changes nothing.
+        assert_eq!(bench.is(Input::Gone(None)), []);
+        assert_eq!(bench.is(Input::Relaunched), []);
+        assert_eq!(bench.is(Input::Pod(running())), [Action::Link]);
+        // The job's own pod is not replaced.
+        let actions = bench.is(Input::Gone(None));
+        assert!(!has_replaced(&actions) && ended(&actions).is_some(), "{actions:?}");
+    }
+}
+
+#[test]
+fn a_warm_pod_that_may_have_run_something_is_not_replaced() {
+    let handed_over = |bench: &mut Bench| bench.machine.hands_over();
+    let stopped = |bench: &mut Bench| drop(bench.is(Input::Stop(Stop::Cancel)));
+    let heard = |bench: &mut Bench| drop(bench.welcome());
+    for before in [&handed_over as &dyn Fn(&mut Bench), &stopped, &heard] {
+        let mut bench = Bench::warm();
+        before(&mut bench);
+        let actions = bench.is(Input::Gone(None));
+        assert!(!has_replaced(&actions) && ended(&actions).is_some(), "{actions:?}");
+    }
 }
 
 #[test]
@@ -437,6 +483,18 @@ fn an_image_that_was_not_pulled_in_time_is_named_as_the_cause() {
 }
 
 #[test]
+fn k8s_15_an_image_that_must_not_be_pulled_and_is_not_there_is_no_reason_to_wait() {
+    // ErrImageNeverPull is an end of its own, as classification has it.
+    assert!(crate::classify::is_pull_failure("ErrImageNeverPull"));
+    let mut bench = Bench::with_fallbacks();
+    let pull_failure = Some("build".to_owned());
+    let never = Sighting { end: Some(End { pull_failure, ..end("never") }), ..pulling() };
+    let actions = bench.is(Input::Pod(never));
+    let policy = Some("IfNotPresent".to_owned());
+    assert!(actions.contains(&Action::Relaunch { container: "build".into(), policy }));
+}
+
+#[test]
 fn the_next_pull_policy_is_tried_at_once_when_the_registry_is_away() {
     let mut bench = Bench::with_fallbacks();
     let actions = bench.is(Input::Pod(unreachable(PullPhase::Failed)));
@@ -657,4 +715,41 @@ fn a_pod_that_is_taken_away_with_its_node_is_given_up_after_a_minute_of_silence(
     bench.is(Input::Unlinked("gone".into()));
     assert_eq!(ended(&bench.pass(59)), None);
     assert!(ended(&bench.pass(1)).is_some());
+}
+
+#[test]
+fn stages_that_an_agent_makes_up_without_end_are_not_kept() {
+    let mut bench = Bench::following();
+    let long = "n".repeat(100_000);
+    let report = |number: u64, name: &str, outcome| StageReport {
+        name: format!("{name}{number}"),
+        started_ms: number,
+        took_ms: 1,
+        outcome,
+    };
+    let (mut kept, mut begun) = (0, 0);
+    for number in 0..1000 {
+        let lie = Outcome::Infra(Infra::new(InfraKind::System, long.clone()));
+        for report in [
+            report(number, &long, Outcome::Exited(0)),
+            report(number, "lie", lie),
+            report(number, "short", Outcome::Exited(0)),
+        ] {
+            let frame = AgentFrame::Stage(StageFrame::Finished(report));
+            for action in bench.is(Input::Frame(frame)) {
+                let Action::Emit(JobEvent::StageFinished(report)) = action else { continue };
+                assert!(report.name.starts_with("short"), "{}", report.name.len());
+                kept += 1;
+            }
+        }
+        for name in [&long, "begun"] {
+            let started = StageFrame::Started { name: format!("{name}{number}") };
+            for action in bench.is(Input::Frame(AgentFrame::Stage(started))) {
+                let Action::Emit(JobEvent::StageStarted { name }) = action else { continue };
+                assert!(name.starts_with("begun"), "{}", name.len());
+                begun += 1;
+            }
+        }
+    }
+    assert_eq!((kept, begun), (256, 256));
 }

@@ -11,6 +11,7 @@
 //! Owns how pod, stream and verdict together become events. Does not own where pods come from
 //! ([`crate::pod`]) nor what their states mean ([`crate::classify`]).
 
+mod access;
 mod actor;
 mod door;
 mod events;
@@ -25,6 +26,7 @@ mod milestones;
 mod shared;
 mod warnings;
 
+pub(crate) use access::Access;
 pub(crate) use door::{PodDoor, Whereabouts};
 pub use handle::KubernetesJob;
 pub(crate) use launch::Launched;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use super::access::Access;
 use super::launch::{KnownAbilities, Launched, Launcher};
 use super::link::Connect;
 use crate::announce::Announcer;
@@ -83,12 +84,14 @@ impl Shared {
     }
 
     /// The watch of the namespace where this pod is; of all namespaces where every job has its own.
-    pub(crate) fn hub_at(&self, place: Option<&Place>) -> PodHub {
+    pub(crate) fn hub_at(&self, place: Option<&Place>, access: &Access) -> PodHub {
         let Some(place) = place else { return self.hub().clone() };
-        let namespace = if place.own { "" } else { &place.namespace };
-        self.hubs.get(namespace, || {
+        // Somebody else may see the one namespace only.
+        let all = place.own && access.who.is_empty();
+        let namespace = if all { "" } else { &place.namespace };
+        self.hubs.get(&format!("{namespace} {}", access.who), || {
             let selector = format!("{SOURCE_LABEL}={}", source_hash(&self.runner.source));
-            PodHub::start(self.clients.api.clone(), namespace, &selector)
+            PodHub::start(access.clients.api.clone(), namespace, &selector)
         })
     }
 
@@ -111,11 +114,7 @@ impl Shared {
 
     /// The pods of the executor's own namespace.
     pub(crate) fn pods(&self) -> Api<PodView> {
-        self.pods_in(&self.settings.namespace)
-    }
-
-    pub(crate) fn pods_in(&self, namespace: &str) -> Api<PodView> {
-        Api::namespaced(self.clients.api.clone(), namespace)
+        Api::namespaced(self.clients.api.clone(), &self.settings.namespace)
     }
 
     /// The launcher; it asks for the server's version once.
@@ -140,8 +139,12 @@ impl Shared {
     }
 
     /// Creates a pod, with as much as the cluster can do.
-    pub(crate) async fn create_pod(&self, pod: Value) -> Result<Launched, ExecutorError> {
-        let launcher = self.launcher().await?;
+    pub(crate) async fn create_pod(
+        &self,
+        clients: &Clients,
+        pod: Value,
+    ) -> Result<Launched, ExecutorError> {
+        let launcher = &self.launcher().await?.by(&clients.api);
         let init = Value::Object(self.settings.init_security.clone());
         let mut tried: Option<Abilities> = None;
         let elsewhere = pod["metadata"]["namespace"] != self.settings.namespace.as_str();
@@ -218,16 +221,16 @@ impl Shared {
 
     pub(crate) async fn delete_pod(
         &self,
+        clients: &Clients,
         namespace: &str,
         name: &str,
         uid: Option<&str>,
     ) -> kube::Result<()> {
         match self.launcher.get() {
-            Some(launcher) => launcher.delete(namespace, name, uid).await,
+            Some(launcher) => launcher.by(&clients.api).delete(namespace, name, uid).await,
             None => {
                 let known = KnownAbilities::of_version("1", "0");
-                let api = self.clients.api.clone();
-                Launcher::new(api, known, 1).delete(namespace, name, uid).await
+                Launcher::new(clients.api.clone(), known, 1).delete(namespace, name, uid).await
             }
         }
     }

@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Event;
+use kube::Client;
 use kube::api::{Api, ListParams};
 use runner_core::executor::JobEnd;
 use runner_core::outcome::Outcome;
 use tokio::time::timeout;
 use tracing::debug;
-
-use super::shared::Shared;
 
 /// How long the answer may take: the job's end waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -31,7 +30,7 @@ pub(super) enum Wanted {
 
 /// Adds events to a job's end, where the pod is what failed and the runner may see events.
 pub(super) async fn add(
-    shared: &Shared,
+    client: &Client,
     namespace: &str,
     pod: &str,
     uid: &str,
@@ -42,7 +41,7 @@ pub(super) async fn add(
         return end;
     }
     let Outcome::Infra(infra) = &mut end.outcome else { return end };
-    let api: Api<Event> = Api::namespaced(shared.clients.api.clone(), namespace);
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let mut fields = format!("involvedObject.name={pod},involvedObject.uid={uid}");
     if wanted == Wanted::Warnings {
         fields.push_str(",type=Warning");

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
+use runner_core::layout::ROOT_VARIABLE;
 use runner_core::plan::Plan;
 use runner_core::planner::PlanLookup;
 use runner_core::planner::flags::FLAGS;
@@ -39,7 +40,9 @@ pub(super) fn environment<'p>(
         key.starts_with("FF_") && DEFAULTS.get(key).is_some_and(|default| *default == value)
     };
     let all = lookup.container_environment(&input.job.variables);
-    let all = all.into_iter().filter(|(key, value)| !at_default(key, value));
+    // The agent in `build` would look for its socket where the job says; scripts have it all the same.
+    let all = all.into_iter().filter(|(key, _)| *key != ROOT_VARIABLE);
+    let all = all.filter(|(key, value)| !at_default(key, value));
     let mut entries: Vec<_> =
         all.map(|(key, value)| Entry { key, value, is_secret: is_login(key) }).collect();
     masks.mark(&mut entries);

@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use runner_core::ids::{JobId, SourceId};
 use runner_core::secret::Secret;
 use serde_json::Value;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::body::{RecordBody, RecordPhase};
 use super::claim::{ClaimError, Claimed, Found};
@@ -25,6 +25,7 @@ use crate::pod::PodJson;
 
 const BODY: &str = "record";
 const POD: &str = "pod";
+const TOKEN: &str = "token";
 const ROLE: &str = "record";
 /// Records in one answer of a list, without their content.
 const PAGE: u32 = 500;
@@ -33,13 +34,20 @@ const PAGE: u32 = 500;
 #[derive(Clone)]
 pub struct RecordStore {
     api: Api<KubeSecret>,
+    /// For Secrets beside pods in other namespaces, where that is somebody else.
+    pods_of: Option<Client>,
     source: SourceId,
 }
 
 impl RecordStore {
     /// The records of this source in this namespace.
     pub fn new(client: Client, namespace: &str, source: SourceId) -> Self {
-        Self { api: Api::namespaced(client, namespace), source }
+        Self { api: Api::namespaced(client, namespace), pods_of: None, source }
+    }
+
+    /// The same records, for jobs whose pods are somebody else's in other namespaces.
+    pub(crate) fn with_pods_of(&self, client: Client) -> Self {
+        Self { pods_of: Some(client), ..self.clone() }
     }
 
     fn metadata(&self, name: String, job: JobId, role: &str) -> ObjectMeta {
@@ -61,6 +69,8 @@ impl RecordStore {
     /// An answer may have been lost, and a manager may have died after it: a record of the same job
     /// that was never started is taken over.
     ///
+    /// `token`: the job's own, where it has one; no pod mounts it.
+    ///
     /// `is_held`: whether a manager lives and has the job in its hands. A source that was not told in
     /// time that a job runs gives it out again; then two know of it, and only one of their tickets is
     /// good. Which one the source alone can say, to whom it was given first: so the second waits.
@@ -75,6 +85,7 @@ impl RecordStore {
         content: &Content,
         pod: &PodJson,
         environment: &[(String, Secret)],
+        token: Option<&Secret>,
         is_held: impl Fn(&str) -> bool,
     ) -> Result<Claimed, ClaimError> {
         // What the pod needs is beside it.
@@ -82,6 +93,9 @@ impl RecordStore {
         let elsewhere = body.place.is_some();
         let mut data = if elsewhere { BTreeMap::new() } else { beside.clone() };
         data.insert(POD.to_owned(), ByteString(gzip(pod.as_str().as_bytes())));
+        if let Some(token) = token {
+            data.insert(TOKEN.to_owned(), ByteString(token.expose().as_bytes().to_vec()));
+        }
         let others = content.others(name);
         let mut body = body.clone();
         body.others = others.iter().map(|other| other.name.clone()).collect();
@@ -133,16 +147,32 @@ impl RecordStore {
             body.claim.epoch = runner_core::ids::Epoch(known.claim.epoch.0 + 1);
             secret.metadata.resource_version = found.secret.metadata.resource_version;
         };
-        let mut others = others;
-        let api = self.beside(&body);
+        let beside = if elsewhere { beside } else { BTreeMap::new() };
+        if let Err(error) = self.create_beside(&claimed, &body, others, beside).await {
+            // A record without them is nothing that anybody could go on with; whoever found it would
+            // fail in the same way, again and again.
+            self.withdraw(&claimed, &body).await;
+            return Err(ClaimError::Api(error));
+        }
+        Ok(claimed)
+    }
+
+    /// Creates what the pod needs outside of the record.
+    async fn create_beside(
+        &self,
+        claimed: &Claimed,
+        body: &RecordBody,
+        mut others: Vec<OtherSecret>,
+        beside: BTreeMap<String, ByteString>,
+    ) -> kube::Result<()> {
+        let api = self.beside(body);
+        let elsewhere = body.place.is_some();
         if let Some(place) = &body.place {
             if place.own {
                 let client = self.api.clone().into_client();
-                create_namespace(&client, &place.namespace, &self.source, body.job)
-                    .await
-                    .map_err(ClaimError::Api)?;
+                create_namespace(&client, &place.namespace, &self.source, body.job).await?;
             }
-            let (name, role, kind) = (name.to_owned(), "plan", "Opaque");
+            let (name, role, kind) = (claimed.name().to_owned(), "plan", "Opaque");
             let data = beside.into_iter().map(|(key, value)| (key, Bytes::from(value.0))).collect();
             others.push(OtherSecret { name, role, kind, data });
         }
@@ -162,21 +192,42 @@ impl RecordStore {
                 // Names follow from the job, so this is an earlier try's; but its content may be
                 // another one's, so it is written again.
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    api.replace(&other.name, &PostParams::default(), &secret)
-                        .await
-                        .map_err(ClaimError::Api)?;
+                    api.replace(&other.name, &PostParams::default(), &secret).await?;
                 }
-                Err(error) => return Err(ClaimError::Api(error)),
+                Err(error) => return Err(error),
             }
         }
-        Ok(claimed)
+        Ok(())
+    }
+
+    /// Takes a record back that was only just made. Whoever may not do that leaves it to the next look
+    /// at what is left behind.
+    async fn withdraw(&self, claimed: &Claimed, body: &RecordBody) {
+        let beside = self.beside(body);
+        for other in &body.others {
+            if let Err(error) = beside.delete(other, &DeleteParams::default()).await {
+                debug!(secret = other, %error, "what was to be beside a job's pod is not removed");
+            }
+        }
+        let (uid, resource_version) = claimed.version();
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions { uid, resource_version }),
+            ..DeleteParams::default()
+        };
+        if let Err(error) = self.api.delete(claimed.name(), &parameters).await {
+            debug!(record = claimed.name(), %error, "a job record could not be taken back");
+        }
     }
 
     /// The Secrets that a pod mounts.
     fn beside(&self, body: &RecordBody) -> Api<KubeSecret> {
         match &body.place {
             None => self.api.clone(),
-            Some(place) => Api::namespaced(self.api.clone().into_client(), &place.namespace),
+            Some(place) => {
+                let own = || self.api.clone().into_client();
+                let client = self.pods_of.clone().unwrap_or_else(own);
+                Api::namespaced(client, &place.namespace)
+            }
         }
     }
 
@@ -425,10 +476,20 @@ impl Claimed {
 }
 
 impl Found {
+    /// The job's own token for the API server, if it has one.
+    pub fn token(&self) -> Option<Secret> {
+        token_of(self.secret.data.as_ref()?)
+    }
+
     /// The pod that was meant for the job; `None`: it cannot be read.
     pub fn pod(&self) -> Option<Value> {
         pod_of(self.secret.data.as_ref()?)
     }
+}
+
+pub(super) fn token_of(data: &BTreeMap<String, ByteString>) -> Option<Secret> {
+    let text = String::from_utf8(data.get(TOKEN)?.0.clone());
+    Some(Secret::new(text.ok()?))
 }
 
 /// Longest pod after decompression: far above what an API server takes.

@@ -179,6 +179,20 @@ impl KubernetesSettings {
 
     /// Checks the raw settings and fills in defaults.
     ///
+    /// ```
+    /// use runner_k8s::settings::OneOrMany;
+    /// use runner_k8s::{KubernetesSettings, RawSettings};
+    ///
+    /// let raw = RawSettings {
+    ///     namespace: "ci".into(),
+    ///     cpu_limit: "two".into(),
+    ///     pull_policy: OneOrMany::One("sometimes".into()),
+    ///     ..RawSettings::default()
+    /// };
+    /// let mistakes = KubernetesSettings::resolve(&raw).unwrap_err().to_string();
+    /// assert!(mistakes.contains("cpu_limit") && mistakes.contains("pull_policy"), "{mistakes}");
+    /// ```
+    ///
     /// # Errors
     /// Every mistake with its key, not only the first.
     pub fn resolve(raw: &RawSettings) -> Result<Self, SettingsErrors> {

@@ -1,5 +1,6 @@
 //! Keeps warm pods ready: all I/O of the pool.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -31,12 +32,22 @@ const AGENT_WAITS_ON: Duration = Duration::from_secs(300);
 pub(crate) struct WarmPool {
     pool: Mutex<Pool>,
     changed: Notify,
+    closing: AtomicBool,
+    /// The pod that is being made, by name and, once it is there, uid: its keeper may be aborted
+    /// before the pool knows of it.
+    making: Mutex<Option<(String, Option<String>)>>,
     max_age: Duration,
 }
 
 impl WarmPool {
     pub(crate) fn new(pool: Pool, max_age: Duration) -> Self {
-        Self { pool: Mutex::new(pool), changed: Notify::new(), max_age }
+        Self {
+            pool: Mutex::new(pool),
+            changed: Notify::new(),
+            closing: AtomicBool::new(false),
+            making: Mutex::default(),
+            max_age,
+        }
     }
 
     /// A job wants a pod of this shape.
@@ -54,7 +65,13 @@ impl WarmPool {
         taken
     }
 
-    /// Until it is aborted, or the executor is gone.
+    /// [`keep`](Self::keep) ends after what it does now.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Until it is closed or aborted, or the executor is gone.
     pub(crate) async fn keep(self: Arc<Self>, shared: Weak<Shared>) {
         let mut watches: Vec<(String, PodWatch)> = Vec::new();
         loop {
@@ -62,7 +79,7 @@ impl WarmPool {
             let mut wake = {
                 // Not held while waiting: the executor owns this task.
                 let Some(shared) = shared.upgrade() else { return };
-                if !self.step(&shared, &mut watches).await {
+                if !self.step(&shared, &mut watches).await || self.is_closing() {
                     return;
                 }
                 self.pool.lock().deeds(Instant::now(), Timestamp::now()).1
@@ -92,6 +109,10 @@ impl WarmPool {
         }
     }
 
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     /// Looks at all pods and does what is to be done. `false`: the role does not allow it.
     async fn step(&self, shared: &Shared, watches: &mut Vec<(String, PodWatch)>) -> bool {
         watches.retain_mut(|(uid, watch)| {
@@ -103,6 +124,9 @@ impl WarmPool {
         watches.retain(|(uid, _)| known.iter().any(|pod| pod.uid == *uid));
         let deeds = self.pool.lock().deeds(Instant::now(), Timestamp::now()).0;
         for deed in deeds {
+            if self.is_closing() {
+                break;
+            }
             match deed {
                 Deed::Delete(pod) => delete(shared, &pod).await,
                 Deed::Create(brood, shape) => match self.create(shared, &shape).await {
@@ -110,6 +134,7 @@ impl WarmPool {
                         watches.push((pod.uid.clone(), shared.hub().follow(&pod.uid)));
                         let hash = shape.hash.clone();
                         self.pool.lock().created(brood, hash, pod, Instant::now());
+                        *self.making.lock() = None;
                     }
                     Err(Trouble::Forbidden) => return false,
                     Err(Trouble::Other) => {
@@ -124,7 +149,17 @@ impl WarmPool {
     async fn create(&self, shared: &Shared, shape: &Shape) -> Result<Idle, Trouble> {
         let waits = self.max_age + AGENT_WAITS_ON;
         let pod = warm_pod(shared, shape, waits);
-        let created = match shared.create_pod(pod).await {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        *self.making.lock() = Some((name, None));
+        let made = self.make(shared, shape, pod).await;
+        if made.is_err() {
+            *self.making.lock() = None;
+        }
+        made
+    }
+
+    async fn make(&self, shared: &Shared, shape: &Shape, pod: Value) -> Result<Idle, Trouble> {
+        let created = match shared.create_pod(&shared.clients, pod).await {
             Ok(Launched::Created(created)) => created,
             Ok(Launched::BuildAgain) => return Err(Trouble::Other),
             Err(error) => {
@@ -133,6 +168,7 @@ impl WarmPool {
             }
         };
         let pod = Idle { name: created.name().to_owned(), uid: created.uid().to_owned() };
+        *self.making.lock() = Some((pod.name.clone(), Some(pod.uid.clone())));
         // A pod that cannot be given a job's labels must not get a job: its heirs would take it for one
         // without.
         let patch = json!({ "metadata": { "annotations": { SHAPE: shape.hash } } });
@@ -155,6 +191,13 @@ impl WarmPool {
     /// Takes all pods away that have no job.
     pub(crate) async fn remove(&self, shared: &Shared) {
         let pods = self.pool.lock().pods();
+        let making = self.making.lock().take();
+        if let Some((name, uid)) = making {
+            let namespace = &shared.settings.namespace;
+            if let Err(error) = shared.delete_pod(&shared.clients, namespace, &name, uid.as_deref()).await {
+                warn!(pod = name, %error, "a warm pod could not be deleted");
+            }
+        }
         for pod in pods {
             delete(shared, &pod).await;
         }
@@ -172,8 +215,9 @@ enum Trouble {
 /// Deletes a pod that has no job.
 pub(crate) async fn delete(shared: &Shared, pod: &Idle) {
     info!(pod = pod.name, "a warm pod goes");
-    if let Err(error) =
-        shared.delete_pod(&shared.settings.namespace, &pod.name, Some(&pod.uid)).await
+    if let Err(error) = shared
+        .delete_pod(&shared.clients, &shared.settings.namespace, &pod.name, Some(&pod.uid))
+        .await
     {
         // Its agent ends by itself, and the next manager sweeps.
         warn!(pod = pod.name, %error, "a warm pod could not be deleted");

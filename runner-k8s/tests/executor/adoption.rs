@@ -23,6 +23,8 @@ async fn k8s_80_a_running_job_is_followed_by_the_next_manager_from_where_the_sou
     assert_eq!(handles.len(), 1);
     let handle = &mut handles[0];
     assert_eq!((handle.phase(), handle.ticket()), (JobPhase::Started, ticket()));
+    let url = handle.url().unwrap();
+    assert!(url.ends_with("/-/jobs/42"), "where a person finds the job: {url}");
     assert_eq!(&handle.remarks().before[..], b"hm\n");
     handle.start().await.unwrap();
     handle.follow(Offset(6), ALL).await;

@@ -149,6 +149,7 @@ async fn nothing_secret_stands_in_the_pod() {
         variable("TOKEN", "hunter2hunter2", false),
         variable("URL", "https://u:$TOKEN@h", true),
         variable("PLAIN", "costs $5", true),
+        variable("PODWRIGHT_ROOT", "/builds/elsewhere", true),
     ];
     job.services = vec![runner_core::job::Image {
         name: "postgres:16".into(),
@@ -171,6 +172,8 @@ async fn nothing_secret_stands_in_the_pod() {
     for secret in ["hunter2", "registrypassword", "job-token-secret"] {
         assert!(!pod.to_string().contains(secret), "{secret}: {pod:#}");
     }
+    // Nor what would lead the agent to a socket of the job's.
+    assert!(!pod.to_string().contains("/builds/elsewhere"), "{pod:#}");
     // The service has its password all the same, from the record.
     let service = &pod["spec"]["containers"][2];
     assert_eq!(service["name"], "db");

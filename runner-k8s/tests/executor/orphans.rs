@@ -11,7 +11,12 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::world::{Agent, executor_with, settings};
+use crate::world::{Agent, executor_with};
+
+/// Signs of life are rare, so that an hour is soon over.
+fn settings() -> RawSettings {
+    RawSettings { manager_lease_duration: 400, ..crate::world::settings() }
+}
 
 fn labels(more: &[(&str, &str)]) -> Value {
     let source = source_hash(&SourceId("https://gitlab.example#hash".into()));

@@ -205,7 +205,7 @@ pub(crate) fn job() -> Job {
         registries: Vec::new(),
         timeout: Duration::from_secs(3600),
         features: SourceFeatures::default(),
-        url: None,
+        url: Some("https://gitlab.example/group/widgets/-/jobs/42".into()),
         ..Job::empty(JobId(0))
     }
 }

@@ -1,10 +1,12 @@
 //! Rules that are about more than one key.
 
+use proptest::prelude::*;
+use regex::Regex;
 use rstest::rstest;
 use runner_core::job::Image;
 use serde_json::{Value, json};
 
-use crate::world::{at, job, job_with, pod, settings, try_pod, variable};
+use crate::world::{at, job, job_with, pod, see, settings, try_pod, variable};
 
 const HELPER: &str = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper";
 
@@ -64,6 +66,58 @@ fn k8s_24_labels_are_cleaned_cut_and_the_runners_own_are_protected() {
     assert_eq!(label("project.runner.gitlab.com/name"), Some(json!("ber_widgets")));
     assert_eq!(label("project.runner.gitlab.com/namespace"), Some(json!("group_sub")));
     assert_eq!(label("pod"), label("job.runner.gitlab.com/pod"));
+}
+
+/// Names as authors write them: any text, and a good share of what labels are not allowed.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[-_./ A-Za-z0-9äß日]{0,90}",
+        "(feature|renovate|users)/[-_.#!()a-z0-9]{0,80}",
+        "[-_.]{0,70}[a-z]?[-_.]{0,70}",
+        // References of variables, which are taken apart once and not again.
+        "[$]{1,2}[{]?(CI_JOB_NAME|CI_PROJECT_NAMESPACE|x)[}]?",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Operators like labels of branches and job names; the API server refuses a pod for one wrong character.
+    #[test]
+    fn k8s_24_labels_of_any_branch_and_job_are_legal(
+        reference in name(),
+        job_name in name(),
+        project in name(),
+        namespace in name(),
+    ) {
+        let variables = [
+            ("CI_COMMIT_REF_NAME", reference.as_str()),
+            ("CI_JOB_NAME", &job_name),
+            ("CI_PROJECT_NAME", &project),
+            ("CI_PROJECT_NAMESPACE", &namespace),
+            ("CI_PROJECT_ROOT_NAMESPACE", &namespace),
+        ];
+        let mut job = job_with(&variables);
+        job.name.clone_from(&job_name);
+        job.project.name.clone_from(&project);
+        job.project.reference.clone_from(&reference);
+        let toml = r#"[pod_labels]
+            branch = "$CI_COMMIT_REF_NAME"
+            job = "$CI_JOB_NAME"
+            both = "${CI_COMMIT_REF_NAME}-${CI_JOB_NAME}"
+            prefixed = "b-$CI_COMMIT_REF_NAME"
+            path = "$CI_PROJECT_NAMESPACE/$CI_PROJECT_NAME""#;
+        let pod = pod(&job, toml);
+        // As the API server checks them (`validation.IsValidLabelValue`).
+        let legal = Regex::new("^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$").unwrap();
+        let labels = pod["metadata"]["labels"].as_object().unwrap();
+        prop_assert!(labels.contains_key("both"));
+        for (key, value) in labels {
+            let value = value.as_str().unwrap();
+            prop_assert!(value.len() <= 63 && legal.is_match(value), "{key}: {value:?}");
+        }
+    }
 }
 
 #[test]
@@ -354,4 +408,15 @@ fn k8s_82_k8s_85_the_pods_deadline_can_be_switched_off() {
         at(&pod(&job, ""), "spec/activeDeadlineSeconds").is_some()
     };
     assert!(deadline("true") && !deadline("false"));
+}
+
+#[test]
+fn k8s_16_the_helpers_image_has_a_second_way_to_be_pulled_too() {
+    let toml = "pull_policy = [\"always\", \"if-not-present\"]";
+    let mut seen = see(&job(), &settings(toml)).unwrap();
+    let pod = seen.built.pod.to_value();
+    assert_eq!(at(&pod, "spec/containers/helper/imagePullPolicy"), Some(&json!("Always")));
+    let next = seen.built.fallbacks.next("helper");
+    assert_eq!(next, Some(Some("IfNotPresent".to_owned())));
+    assert_eq!(seen.built.fallbacks.next("helper"), None);
 }

@@ -107,6 +107,9 @@ const CALLS: [ApiCall; 12] = [
     ApiCall("list", "configmaps"),
 ];
 
+/// Turns of the wheel in [`Fault::any`]. Some kinds have several, and two turns choose between two.
+const TURNS: usize = 34;
+
 impl Fault {
     /// A fault of any kind, all equally likely.
     pub(super) fn any(random: &mut Random) -> Self {
@@ -117,7 +120,7 @@ impl Fault {
             true => Part::Helper,
             false => Part::Build,
         };
-        match which % 34 {
+        match which % TURNS {
             0 => Self::KillManager(number),
             1 | 2 => Self::ReplaceManager(number),
             3 => Self::RetireManager(number),

@@ -1,35 +1,28 @@
 //! The handle by which a test has a cluster, and hurts it.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
 
-use super::NODE;
-use super::api;
-use super::faults::{Fault, Faults, RandomDrops, RequestFilter};
+use super::counts::{Leftovers, Requests};
 use super::kinds::{
-    CONFIG_MAPS, Kind, NAMESPACES, NODES, PODS, RESOURCE_QUOTAS, SECRETS, SERVICE_ACCOUNTS,
+    CONFIG_MAPS, Kind, NAMESPACES, PODS, RESOURCE_QUOTAS, SECRETS, SERVICE_ACCOUNTS,
 };
-use super::kubelet::pod::PodOrder;
-use super::kubelet::{process, strays};
+use super::kubelet::strays;
 use super::memory;
-use super::rbac::{Rule, Tokens, User};
+use super::rbac::{Rule, User};
 use super::selector::Selector;
 use super::server::{self, ServerOrder};
-use super::settings::{ClusterSettings, ImageSpec, Isolation};
+use super::settings::{ClusterSettings, ImageSpec};
 use super::shared::Shared;
-use super::store::{Preconditions, Store, now, unique};
+use super::start::{Home, add_namespace, end, prepare, shared, tokens};
+use super::store::{Preconditions, unique};
 
 /// Why a cluster did not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,65 +33,6 @@ pub enum StartClusterError {
     /// [`Isolation::Namespaces`] was asked for and cannot be had.
     #[error("containers cannot have namespaces on this machine: {0}")]
     Namespaces(String),
-}
-
-/// There is no such pod, or nothing of it that this could be done to.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such pod, or it has ended: {0}")]
-pub struct NoSuchPod(pub String);
-
-/// How often each request was made, by verb and resource.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requests(BTreeMap<(String, String), u64>);
-
-impl Requests {
-    /// How often this verb (`create`, `watch`, …) was asked for on this resource (`pods/exec`, …).
-    #[must_use]
-    pub fn of(&self, verb: &str, resource: &str) -> u64 {
-        self.0.get(&(verb.into(), resource.into())).copied().unwrap_or(0)
-    }
-
-    /// All requests.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
-
-    /// Verb, resource and number of each kind of request.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, u64)> {
-        self.0.iter().map(|((verb, resource), n)| (verb.as_str(), resource.as_str(), *n))
-    }
-
-    /// What was asked for since an earlier reading.
-    #[must_use]
-    pub fn since(&self, earlier: &Requests) -> Requests {
-        let left = |(key, n): (&(String, String), &u64)| {
-            let before = earlier.0.get(key).copied().unwrap_or(0);
-            (*n > before).then(|| (key.clone(), n - before))
-        };
-        Requests(self.0.iter().filter_map(left).collect())
-    }
-}
-
-/// What is still there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers {
-    /// `namespace/name` of each pod.
-    pub pods: Vec<String>,
-    /// `namespace/name` of each Secret.
-    pub secrets: Vec<String>,
-    /// `namespace/name` of each ConfigMap.
-    pub config_maps: Vec<String>,
-    /// Processes of containers, of pods that are still there and of pods that are not.
-    pub processes: Vec<u32>,
-}
-
-impl Leftovers {
-    /// Whether nothing is left.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Leftovers::default()
-    }
 }
 
 /// A simulated cluster, which lives as long as this value: dropping it ends every process, closes
@@ -112,7 +46,7 @@ pub struct Cluster {
     address: SocketAddr,
     token: String,
     admin_token: String,
-    orders: Option<mpsc::UnboundedSender<ServerOrder>>,
+    pub(super) orders: Option<mpsc::UnboundedSender<ServerOrder>>,
     thread: Option<JoinHandle<()>>,
     own_dir: Option<PathBuf>,
 }
@@ -223,7 +157,7 @@ impl Cluster {
         memory::connect(self.shared())
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared.0
     }
 
@@ -316,7 +250,7 @@ impl Cluster {
         *self.shared().admission.lock() = message.map(str::to_owned);
     }
 
-    fn put(&self, kind: &'static Kind, namespace: &str, name: &str, object: Value) {
+    pub(super) fn put(&self, kind: &'static Kind, namespace: &str, name: &str, object: Value) {
         // An object that is there already stays as it is.
         drop(self.shared().store.create(kind, namespace, name, object));
     }
@@ -383,183 +317,6 @@ impl Cluster {
     pub fn open_streams(&self) -> usize {
         self.shared().lines.streams()
     }
-
-    // Faults of pods.
-
-    fn order(&self, pod: &str, order: PodOrder) -> Result<(), NoSuchPod> {
-        let found = self.shared().find_pod(pod);
-        let uid = found.as_ref().and_then(|p| p["metadata"]["uid"].as_str());
-        match uid.is_some_and(|uid| self.shared().order(uid, order)) {
-            true => Ok(()),
-            false => Err(NoSuchPod(pod.into())),
-        }
-    }
-
-    /// Evicts a pod as a kubelet does whose node runs short of memory.
-    ///
-    /// # Errors
-    /// When there is no such pod.
-    pub fn evict(&self, pod: &str) -> Result<(), NoSuchPod> {
-        let message =
-            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. ";
-        self.order(pod, PodOrder::Evict { message: message.into() })
-    }
-
-    /// Kills a container as the kernel does when it has too much memory.
-    ///
-    /// # Errors
-    /// When there is no such pod.
-    pub fn oom_kill(&self, pod: &str, container: &str) -> Result<(), NoSuchPod> {
-        self.order(pod, PodOrder::Kill { container: container.into(), reason: "OOMKilled" })
-    }
-
-    /// Kills a container's PID 1 and so the container.
-    ///
-    /// # Errors
-    /// When there is no such pod.
-    pub fn kill_pid1(&self, pod: &str, container: &str) -> Result<(), NoSuchPod> {
-        self.order(pod, PodOrder::Kill { container: container.into(), reason: "Error" })
-    }
-
-    /// Evicts a pod by the API, as whoever drains its node does; no grace period means the pod's own.
-    ///
-    /// # Errors
-    /// When there is no such pod.
-    pub fn drain(&self, pod: &str, grace: Option<Duration>) -> Result<(), NoSuchPod> {
-        let reason = "EvictionByEvictionAPI";
-        self.order(pod, PodOrder::Disrupt { reason, message: "Eviction API: evicting" })?;
-        self.delete_pod(pod, grace)
-    }
-
-    /// Deletes a pod as somebody with `kubectl` does; no grace period means the pod's own.
-    ///
-    /// # Errors
-    /// When there is no such pod.
-    pub fn delete_pod(&self, pod: &str, grace: Option<Duration>) -> Result<(), NoSuchPod> {
-        let missing = || NoSuchPod(pod.into());
-        let found = self.shared().find_pod(pod).ok_or_else(missing)?;
-        let namespace = found["metadata"]["namespace"].as_str().unwrap_or_default();
-        let seconds = grace.map(|g| g.as_secs());
-        let none = Preconditions::default();
-        api::delete_pod(self.shared(), namespace, pod, seconds, &none).map_err(|_| missing())?;
-        Ok(())
-    }
-
-    /// Loses the node: its processes die, its streams hang, its kubelet says nothing more. The pods stay
-    /// as they were, but not ready, and marked for deletion by the taint manager.
-    /// New pods are not scheduled.
-    pub fn lose_node(&self) {
-        let shared = self.shared();
-        *shared.node_lost.lock() = true;
-        shared.schedulable.send_replace(false);
-        // Nothing comes over a stream to a lost node, not even its end.
-        shared.lines.stall_streams(true);
-        let (_, pods) = shared.store.list(&PODS, "", &Selector::default());
-        for pod in pods.iter().filter(|p| p["spec"]["nodeName"] == NODE) {
-            let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default();
-            shared.order(text("uid"), PodOrder::Vanish);
-            let time = now();
-            // Someone may delete it at this very moment.
-            drop(shared.store.change(&PODS, text("namespace"), text("name"), |pod| {
-                lost(pod, &time);
-                Ok(())
-            }));
-        }
-    }
-
-    /// Ends what [`Cluster::lose_node`] began: the node's object is removed, and with it the pods.
-    pub fn remove_node(&self) {
-        let shared = self.shared();
-        // It may have been removed before.
-        drop(shared.store.remove(&NODES, "", NODE, &Preconditions::default()));
-        shared.lines.cut_streams();
-        let (_, pods) = shared.store.list(&PODS, "", &Selector::default());
-        for pod in pods.iter().filter(|p| p["spec"]["nodeName"] == NODE) {
-            let text = |key: &str| pod["metadata"][key].as_str().unwrap_or_default();
-            let (namespace, name) = (text("namespace"), text("name"));
-            drop(shared.store.change(&PODS, namespace, name, |pod| {
-                pod["status"]["phase"] = "Failed".into();
-                Ok(())
-            }));
-            drop(shared.store.remove(&PODS, namespace, name, &Preconditions::default()));
-        }
-    }
-
-    /// Brings the node back, empty.
-    pub fn restore_node(&self) {
-        self.remove_node();
-        *self.shared().node_lost.lock() = false;
-        self.put(&NODES, "", NODE, json!({}));
-        self.shared().schedulable.send_replace(true);
-    }
-
-    /// Whether new pods find a node.
-    pub fn set_schedulable(&self, schedulable: bool) {
-        self.shared().schedulable.send_replace(schedulable);
-    }
-
-    /// Time that pods created from now on wait for their node.
-    pub fn set_schedule_delay(&self, delay: Duration) {
-        *self.shared().schedule_delay.lock() = delay;
-    }
-
-    // Faults of the API server.
-
-    fn server(&self, order: ServerOrder) {
-        if let Some(orders) = &self.orders {
-            // The server runs as long as this handle.
-            let _ = orders.send(order);
-        } else {
-            memory::obey(self.shared(), order);
-        }
-    }
-
-    /// Cuts every connection and at once accepts new ones. Nothing is forgotten.
-    pub fn restart_api(&self) {
-        self.server(ServerOrder::Away(Duration::ZERO));
-    }
-
-    /// Cuts every connection and refuses new ones for this long. Pods run on.
-    pub fn api_away(&self, time: Duration) {
-        self.server(ServerOrder::Away(time));
-    }
-
-    /// Ends [`Cluster::api_away`] early.
-    pub fn api_back(&self) {
-        self.server(ServerOrder::Back);
-    }
-
-    /// Does this to the next requests that the filter matches.
-    pub fn fail_next(&self, times: u32, filter: RequestFilter, fault: Fault) {
-        self.shared().faults.add(filter, fault, times);
-    }
-
-    /// Makes all resource versions so far too old: running watches end with 410, and so does a
-    /// watch from an old version.
-    pub fn expire_watches(&self) {
-        self.shared().store.compact();
-    }
-
-    /// Breaks the next stream after the server has sent this many bytes on it, the answer to the
-    /// upgrade included. Called several times: one stream after another.
-    pub fn drop_stream_after(&self, bytes: u64) {
-        self.shared().faults.drop_stream_after(bytes);
-    }
-
-    /// Breaks streams at random.
-    pub fn drop_streams_randomly(&self, drops: RandomDrops) {
-        self.shared().faults.drop_randomly(drops);
-    }
-
-    /// Breaks all open streams.
-    pub fn drop_streams(&self) {
-        self.shared().lines.cut_streams();
-    }
-
-    /// Stops all open streams, or lets them go on: nothing is read, written or closed meanwhile.
-    pub fn stall_streams(&self, stalled: bool) {
-        self.shared().lines.stall_streams(stalled);
-    }
 }
 
 impl Drop for Cluster {
@@ -578,142 +335,5 @@ impl Drop for Cluster {
             // What cannot be removed lies in a temporary directory.
             drop(std::fs::remove_dir_all(dir));
         }
-    }
-}
-
-type Prepared = (Arc<Shared>, TcpListener, SocketAddr);
-
-async fn prepare(
-    settings: ClusterSettings,
-    id: String,
-    dir: PathBuf,
-    tokens: Tokens,
-) -> Result<Prepared, StartClusterError> {
-    let namespaces = match settings.isolation {
-        Isolation::Plain => false,
-        wanted => {
-            let scratch = dir.join("probe");
-            std::fs::create_dir_all(&scratch)?;
-            match process::namespaces_work(&scratch).await {
-                Ok(()) => true,
-                Err(error) if wanted == Isolation::Namespaces => {
-                    return Err(StartClusterError::Namespaces(error.to_string()));
-                }
-                Err(error) => {
-                    tracing::info!(%error, "containers of the simulated cluster run in plain mode");
-                    false
-                }
-            }
-        }
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let shared = shared(settings, id, dir, tokens, Home::Thread { namespaces });
-    Ok((shared, listener, address))
-}
-
-/// Where a cluster lives.
-enum Home {
-    /// On a thread of its own, with processes.
-    Thread { namespaces: bool },
-    /// In its caller's runtime, without.
-    Memory,
-}
-
-fn shared(
-    settings: ClusterSettings,
-    id: String,
-    dir: PathBuf,
-    tokens: Tokens,
-    home: Home,
-) -> Arc<Shared> {
-    let store = Store::new(settings.history);
-    for namespace in ["default", settings.namespace.as_str()] {
-        add_namespace(&store, namespace);
-    }
-    // Nothing is there yet that it could collide with.
-    drop(store.create(&NODES, "", NODE, json!({})));
-    Arc::new(Shared {
-        id,
-        dir,
-        namespaces: matches!(home, Home::Thread { namespaces: true }),
-        in_memory: matches!(home, Home::Memory),
-        away_until: Mutex::new(None),
-        store,
-        tokens: Mutex::new(tokens),
-        faults: Faults::default(),
-        lines: Arc::default(),
-        counts: Mutex::default(),
-        images: Mutex::default(),
-        pods: Mutex::new(HashMap::new()),
-        running: Mutex::new(HashMap::new()),
-        old_logs: Mutex::default(),
-        schedulable: watch::Sender::new(true),
-        schedule_delay: Mutex::new(settings.schedule_delay),
-        admission: Mutex::new(None),
-        node_lost: Mutex::new(false),
-        tasks: TaskTracker::new(),
-        settings,
-    })
-}
-
-/// Ends every worker and, with them, every container.
-async fn end(shared: &Shared) {
-    for (_, orders) in shared.pods.lock().drain() {
-        // A worker that has just ended takes no orders.
-        drop(orders.send(PodOrder::Forget));
-    }
-    shared.tasks.close();
-    // The workers wait for their processes, which are killed; a process that the kernel does not
-    // let go must not hold up the test.
-    drop(tokio::time::timeout(Duration::from_secs(5), shared.tasks.wait()).await);
-}
-
-fn tokens(settings: &ClusterSettings, token: &str, admin: &str) -> Tokens {
-    let manager = User {
-        name: format!("system:serviceaccount:{}:manager", settings.namespace),
-        namespace: Some(settings.namespace.clone()),
-        rules: settings.rules.clone(),
-        cluster_rules: settings.cluster_rules.clone(),
-    };
-    let root = User {
-        name: "admin".into(),
-        namespace: None,
-        rules: Rule::everything(),
-        cluster_rules: Vec::new(),
-    };
-    Tokens([(token.to_owned(), manager), (admin.to_owned(), root)].into())
-}
-
-fn add_namespace(store: &Store, name: &str) {
-    // Either is there already, or it is created.
-    drop(store.create(&NAMESPACES, "", name, json!({"status": {"phase": "Active"}})));
-    drop(store.create(&SERVICE_ACCOUNTS, name, "default", json!({})));
-}
-
-/// What the node controller and the taint manager write into the pod of a lost node.
-fn lost(pod: &mut Value, time: &str) {
-    for condition in pod["status"]["conditions"].as_array_mut().into_iter().flatten() {
-        if condition["type"] == "Ready" {
-            condition["status"] = "False".into();
-            condition["lastTransitionTime"] = time.into();
-        }
-    }
-    if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
-        conditions.push(json!({
-            "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
-            "message": "Taint manager: deleting due to NoExecute taint", "lastTransitionTime": time,
-        }));
-    }
-    if pod["metadata"]["deletionTimestamp"].is_null() {
-        pod["metadata"]["deletionTimestamp"] = time.into();
-        let grace = pod["spec"]["terminationGracePeriodSeconds"].clone();
-        pod["metadata"]["deletionGracePeriodSeconds"] = grace;
-    }
-}
-
-impl Shared {
-    pub(super) fn count(&self, verb: &str, resource: &str) {
-        *self.counts.lock().entry((verb.into(), resource.into())).or_default() += 1;
     }
 }

@@ -20,8 +20,10 @@
 
 mod api;
 mod controllers;
+mod counts;
 mod faults;
 mod handle;
+mod hurt;
 mod kinds;
 mod kubelet;
 mod line;
@@ -36,13 +38,16 @@ mod selector;
 mod server;
 mod settings;
 mod shared;
+mod start;
 mod store;
 mod stream;
 mod validate;
 mod watch;
 
+pub use self::counts::{Leftovers, Requests};
 pub use self::faults::{Fault, RandomDrops, RequestFilter};
-pub use self::handle::{Cluster, Leftovers, NoSuchPod, Requests, StartClusterError};
+pub use self::handle::{Cluster, StartClusterError};
+pub use self::hurt::NoSuchPod;
 pub use self::rbac::Rule;
 pub use self::scripted::{ScriptedExec, ScriptedIo, ScriptedProgram, ScriptedStart};
 pub use self::scripted_agent::scripted_agent;

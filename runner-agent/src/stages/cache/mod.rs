@@ -12,6 +12,7 @@
 //! their order, since later ones overwrite what earlier ones brought.
 
 mod archive;
+mod fetch;
 mod local;
 mod manifest;
 mod parts;

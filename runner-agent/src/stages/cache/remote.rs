@@ -1,11 +1,9 @@
 //! A cache in a store, by requests that the manager signs one at a time.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use jiff::fmt::rfc2822;
 use jiff::{Timestamp, tz::TimeZone};
 use reqwest::{Body, Client, RequestBuilder, Response, StatusCode, Url};
 use runner_core::cache::{CacheAction, CacheKey, CacheRequest, CacheScope};
@@ -20,16 +18,6 @@ use crate::stages::transfer::{chain, client, is_passing, request};
 pub(super) const PAUSES: [Duration; 2] = [Duration::from_secs(1); 2];
 /// Most bytes of an error's text that are looked at.
 const ERROR_TEXT: usize = 16 * 1024;
-
-/// What came of a request for an object.
-pub(super) enum Had {
-    /// It is in the file, with its time in seconds since 1970.
-    File(File, Option<i64>),
-    /// It is not newer than what we have.
-    UpToDate,
-    /// It is not there, or cannot be had; why, for the author.
-    No(String),
-}
 
 /// A store as one stage sees it.
 pub(super) struct Remote<'a> {
@@ -53,78 +41,6 @@ impl Remote<'_> {
             lasts: self.lasts,
         };
         self.context.control.asks.cache(request).await
-    }
-
-    /// Fetches an object into a file; not if it is no newer than `known` (seconds since 1970).
-    pub(super) async fn get(
-        &self,
-        transfer: &HttpTransfer,
-        known: Option<i64>,
-        fresh: impl Fn() -> std::io::Result<File>,
-    ) -> Result<Had, StageFailure> {
-        let client = client(self.context, transfer)?;
-        let mut pauses = PAUSES.iter();
-        loop {
-            let problem = match self.try_get(&client, transfer, known, &fresh).await? {
-                Ok(had) => return Ok(had),
-                Err(problem) => problem,
-            };
-            match pauses.next() {
-                Some(pause) => sleep(*pause).await,
-                None => return Ok(Had::No(problem)),
-            }
-        }
-    }
-
-    async fn try_get(
-        &self,
-        client: &Client,
-        transfer: &HttpTransfer,
-        known: Option<i64>,
-        fresh: &impl Fn() -> std::io::Result<File>,
-    ) -> Result<Result<Had, String>, StageFailure> {
-        let Some(mut request) = prepared(client, transfer) else {
-            return Ok(Ok(Had::No("its address is no URL".to_owned())));
-        };
-        if let Some(date) = known.and_then(http_date) {
-            request = request.header("if-modified-since", date);
-        }
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Ok(Err(chain(&error.without_url()))),
-        };
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED => return Ok(Ok(Had::UpToDate)),
-            StatusCode::NOT_FOUND => return Ok(Ok(Had::No("file does not exist".to_owned()))),
-            status => {
-                let text = refusal(response).await;
-                return Ok(if is_passing(status) { Err(text) } else { Ok(Had::No(text)) });
-            }
-        }
-        let modified = response
-            .headers()
-            .get("last-modified")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| rfc2822::parse(value).ok())
-            .map(|time| time.timestamp().as_second());
-        // A cache directory that cannot be written is no reason to fail the job.
-        let mut file = match fresh() {
-            Ok(file) => file,
-            Err(error) => return Ok(Ok(Had::No(format!("no place for the archive: {error}")))),
-        };
-        loop {
-            match response.chunk().await {
-                Ok(Some(bytes)) => {
-                    if let Err(error) = file.write_all(&bytes) {
-                        let text = format!("no place for the archive: {error}");
-                        return Ok(Ok(Had::No(text)));
-                    }
-                }
-                Ok(None) => return Ok(Ok(Had::File(file, modified))),
-                Err(error) => return Ok(Err(chain(&error.without_url()))),
-            }
-        }
     }
 
     /// Whether an object is there.

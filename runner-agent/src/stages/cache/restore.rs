@@ -11,9 +11,10 @@ use runner_core::plan::{CacheStage, RestoreCache};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, timeout_at};
 
+use super::fetch::Had;
 use super::local::{Local, outlives_pod};
 use super::manifest::Manifest;
-use super::remote::{Had, Remote};
+use super::remote::Remote;
 use super::{SIDE_BY_SIDE, notice};
 use crate::archive::Entries;
 use crate::archive::unpack::{Limits, unpack};

@@ -83,7 +83,7 @@ pub const FLAGS: &[FeatureFlag] = &[
     off("FF_DISABLE_POWERSHELL_STDIN", Needless("It is about the shell and custom executors.")),
     on(
         "FF_USE_POD_ACTIVE_DEADLINE_SECONDS",
-        Obeyed("The pod has a deadline behind all of the job's own."),
+        Obeyed("The pod has a deadline behind all of the job's own; off: it has none."),
     ),
     off("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", Obeyed("The patches of `pod_spec` are applied.")),
     on(
@@ -181,7 +181,9 @@ pub const FLAGS: &[FeatureFlag] = &[
     ),
     off(
         "FF_USE_PARALLEL_CACHE_TRANSFER",
-        Needless("Several caches are transferred at a time, each as one stream."),
+        Needless(
+            "Several caches are transferred at a time; large ones come in pieces side by side and go to S3 in parts.",
+        ),
     ),
     off(
         "FF_USE_PARALLEL_ARTIFACT_TRANSFER",

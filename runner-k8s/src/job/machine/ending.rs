@@ -38,6 +38,25 @@ impl Machine {
         true
     }
 
+    /// Whether the job gets a pod of its own for a warm one that went. An agent does nothing before
+    /// it has the end of its plan, and this process has not sent that: so nothing has run.
+    pub(super) fn replaces(&mut self) -> bool {
+        let has_run = !self.terms.is_warm || self.said_running || self.verdict.is_some();
+        if has_run || self.ending.is_some() || self.stop.is_some() {
+            return false;
+        }
+        self.terms.is_warm = false;
+        if matches!(self.state, State::Connecting | State::Following { .. }) {
+            self.actions.push(Action::Unlink);
+        }
+        self.state = State::Relaunching;
+        self.waits_for = None;
+        let reason = "another pod: the one that was ready went before it had the job".to_owned();
+        self.emit(JobEvent::Waiting { reason });
+        self.actions.push(Action::Replace);
+        true
+    }
+
     /// The job cannot go on. If the agent can be heard, it is told to end, so that what it has of
     /// the trace is not lost.
     pub(super) fn on_end(&mut self, now: Instant, end: End) {
@@ -83,7 +102,7 @@ impl Machine {
             self.sighting.helper_over = true;
             return;
         }
-        if matches!(self.state, State::Relaunching) {
+        if matches!(self.state, State::Relaunching) || self.replaces() {
             return;
         }
         let seen = last.unwrap_or_else(|| self.sighting.clone());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
-use runner_core::outcome::{InfraKind, Outcome, Verdict};
+use runner_core::outcome::{InfraKind, Outcome, StageReport, Verdict};
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, DisruptionFrame, Hello, MOST_ASKS, ManagerFrame,
@@ -14,6 +14,21 @@ use tokio::time::Instant;
 
 use super::{Action, BEAT, Machine, PAUSES, SETTLE, State};
 use crate::classify::End;
+
+/// Most stages, and ends of stages, that an agent is believed. A plan has some twenty stages of at most ten attempts.
+const MOST_STAGES: usize = 256;
+/// Most bytes of text that one may come with; honest ones have a name and at most a sentence. With the
+/// number it bounds what is kept of a hostile agent.
+const LONGEST_STAGE: usize = 4096;
+
+/// Whether a manager keeps this of an agent: the job may have taken its place.
+fn is_believable(report: &StageReport) -> bool {
+    let said = match &report.outcome {
+        Outcome::Infra(infra) => infra.message.len(),
+        _ => 0,
+    };
+    report.name.len() + said <= LONGEST_STAGE
+}
 
 impl Machine {
     pub(super) fn is_welcome(&self) -> bool {
@@ -187,15 +202,19 @@ impl Machine {
     pub(super) fn on_stage(&mut self, stage: StageFrame) {
         match stage {
             StageFrame::Started { name } => {
-                let known = self.stage.as_ref() == Some(&name)
+                let known = self.begun >= MOST_STAGES
+                    || name.len() > LONGEST_STAGE
+                    || self.stage.as_ref() == Some(&name)
                     || self.stages.iter().any(|stage| stage.name == name);
                 if !known {
+                    self.begun += 1;
                     self.stage = Some(name.clone());
                     self.emit(JobEvent::StageStarted { name });
                 }
             }
             StageFrame::Finished(report) => {
-                if !self.stages.contains(&report) {
+                let room = self.stages.len() < MOST_STAGES && is_believable(&report);
+                if room && !self.stages.contains(&report) {
                     self.stages.push(report.clone());
                     self.emit(JobEvent::StageFinished(report));
                 }
