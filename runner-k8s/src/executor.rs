@@ -180,6 +180,7 @@ impl Executor for KubernetesExecutor {
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
         let Prepared { names, content, built, listens, shape, place, token, remarks: _ } = prepared;
         let access = self.shared.access(token.as_ref()).await?;
+        let content = content.with_token(token);
         if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
             warm.pool.wanted(shape);
         }
@@ -211,10 +212,9 @@ impl Executor for KubernetesExecutor {
             View::Blind | View::Unknown => false,
         };
         let environment = &built.secret_environment;
-        let token = token.as_ref();
         let claimed = access
             .store
-            .create(&names.record, &body, &content, &built.pod, environment, token, is_held)
+            .create(&names.record, &body, &content, &built.pod, environment, is_held)
             .await
             .map_err(|error| {
                 let error = error.into_executor_error("write the job down");

@@ -69,8 +69,6 @@ impl RecordStore {
     /// An answer may have been lost, and a manager may have died after it: a record of the same job
     /// that was never started is taken over.
     ///
-    /// `token`: the job's own, where it has one; no pod mounts it.
-    ///
     /// `is_held`: whether a manager lives and has the job in its hands. A source that was not told in
     /// time that a job runs gives it out again; then two know of it, and only one of their tickets is
     /// good. Which one the source alone can say, to whom it was given first: so the second waits.
@@ -85,7 +83,6 @@ impl RecordStore {
         content: &Content,
         pod: &PodJson,
         environment: &[(String, Secret)],
-        token: Option<&Secret>,
         is_held: impl Fn(&str) -> bool,
     ) -> Result<Claimed, ClaimError> {
         // What the pod needs is beside it.
@@ -93,7 +90,7 @@ impl RecordStore {
         let elsewhere = body.place.is_some();
         let mut data = if elsewhere { BTreeMap::new() } else { beside.clone() };
         data.insert(POD.to_owned(), ByteString(gzip(pod.as_str().as_bytes())));
-        if let Some(token) = token {
+        if let Some(token) = content.token() {
             data.insert(TOKEN.to_owned(), ByteString(token.expose().as_bytes().to_vec()));
         }
         let others = content.others(name);
