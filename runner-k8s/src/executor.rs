@@ -32,7 +32,7 @@ use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, Presence, View};
 use crate::record::{
-    Claim, ClaimError, Found, NewRecord, RecordBody, RecordPhase, RecordStore, StoredRemarks,
+    Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
 use crate::settings::{KubernetesSettings, WarmPods};
 use crate::sweep::Sweep;
@@ -180,6 +180,7 @@ impl Executor for KubernetesExecutor {
         let prepared = prepare(settings, runner, job, plan).await.map_err(refused)?;
         let Prepared { names, content, built, listens, shape, place, token, remarks: _ } = prepared;
         let access = self.shared.access(token.as_ref()).await?;
+        let content = content.with_token(token);
         if let (Some(shape), Some(warm)) = (&shape, &self.shared.warm) {
             warm.pool.wanted(shape);
         }
@@ -210,15 +211,12 @@ impl Executor for KubernetesExecutor {
             View::Seen(living) => living.contains(manager),
             View::Blind | View::Unknown => false,
         };
-        let record = NewRecord {
-            body: &body,
-            content: &content,
-            pod: &built.pod,
-            environment: &built.secret_environment,
-            token: token.as_ref(),
-        };
-        let claimed =
-            access.store.create(&names.record, record, is_held).await.map_err(|error| {
+        let environment = &built.secret_environment;
+        let claimed = access
+            .store
+            .create(&names.record, &body, &content, &built.pod, environment, is_held)
+            .await
+            .map_err(|error| {
                 let error = error.into_executor_error("write the job down");
                 self.shared.capacity.refused(&error.message);
                 access.explain(error)

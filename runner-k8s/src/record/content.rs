@@ -6,6 +6,7 @@ use std::io::Write as _;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use runner_core::secret::Secret;
 
 use crate::pod::PlanItems;
 
@@ -25,6 +26,7 @@ pub struct Content {
     pieces: Vec<Bytes>,
     first_inside: bool,
     pull: Option<Bytes>,
+    token: Option<Secret>,
 }
 
 /// Why a job cannot be written down.
@@ -70,7 +72,17 @@ impl Content {
         while !rest.is_empty() {
             pieces.push(rest.split_to(rest.len().min(MAX_ITEM)));
         }
-        Ok(Self { pieces, first_inside, pull })
+        Ok(Self { pieces, first_inside, pull, token: None })
+    }
+
+    /// The same with the job's own token for the API server, for managers only: no pod mounts it.
+    #[must_use]
+    pub fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
+    }
+
+    pub(super) fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
     }
 
     /// The names and keys under which the pod finds it all.

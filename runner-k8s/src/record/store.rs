@@ -30,21 +30,6 @@ const ROLE: &str = "record";
 /// Records in one answer of a list, without their content.
 const PAGE: u32 = 500;
 
-/// What a job's record is written of.
-#[derive(Clone, Copy, Debug)]
-pub struct NewRecord<'a> {
-    /// What every manager reads.
-    pub body: &'a RecordBody,
-    /// The plan.
-    pub content: &'a Content,
-    /// The pod, should another manager have to make it.
-    pub pod: &'a PodJson,
-    /// Values that the pod takes from its Secret.
-    pub environment: &'a [(String, Secret)],
-    /// The job's own token, where it has one; no pod mounts it.
-    pub token: Option<&'a Secret>,
-}
-
 /// The job records of a namespace.
 #[derive(Clone)]
 pub struct RecordStore {
@@ -94,16 +79,18 @@ impl RecordStore {
     pub async fn create(
         &self,
         name: &str,
-        record: NewRecord<'_>,
+        body: &RecordBody,
+        content: &Content,
+        pod: &PodJson,
+        environment: &[(String, Secret)],
         is_held: impl Fn(&str) -> bool,
     ) -> Result<Claimed, ClaimError> {
-        let NewRecord { body, content, pod, environment, token } = record;
         // What the pod needs is beside it.
         let beside = inside(content, environment);
         let elsewhere = body.place.is_some();
         let mut data = if elsewhere { BTreeMap::new() } else { beside.clone() };
         data.insert(POD.to_owned(), ByteString(gzip(pod.as_str().as_bytes())));
-        if let Some(token) = token {
+        if let Some(token) = content.token() {
             data.insert(TOKEN.to_owned(), ByteString(token.expose().as_bytes().to_vec()));
         }
         let others = content.others(name);
