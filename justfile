@@ -5,7 +5,7 @@ _default:
 
 # Formatting, lints and docs, as CI wants them.
 check:
-    .ci/run core_tree fmt clippy docs
+    .ci/run core_tree features fmt clippy docs
 
 # All tests.
 test:
@@ -43,7 +43,7 @@ book:
 
 # What CI runs beside `check` and `book`.
 ci-tests:
-    .ci/run core_tree test outside demo benches fuzz
+    .ci/run test outside demo browser prometheus chart benches fuzz
 
 # Each crate as a registry gets it, built from what is in the package.
 package:

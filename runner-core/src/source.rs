@@ -16,7 +16,6 @@
 //! use bytes::Bytes;
 //! use runner_core::ids::{JobId, Offset, SourceId};
 //! use runner_core::job::Job;
-//! use runner_core::outcome::Outcome;
 //! use runner_core::source::{
 //!     Appended, Conclusion, Finished, JobSource, Offer, Polled, Reply, SourceError, Ticket,
 //! };
@@ -67,6 +66,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), SourceError> {
+//! use runner_core::outcome::Outcome;
+//!
 //! let list = List::default();
 //! list.waiting.lock().unwrap().push_back((7, "make check".into()));
 //! let offer = list.poll().await?.offer.expect("there is a job");

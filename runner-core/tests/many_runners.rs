@@ -13,7 +13,7 @@ use runner_core::executor::{
     Executor, ExecutorError, JobEnd, JobEvent, JobHandle, JobPhase, JobRequest, Remarks, Stop,
 };
 use runner_core::ids::{JobId, Offset, SourceId};
-use runner_core::job::{Job, Project, Step};
+use runner_core::job::{Job, Project};
 use runner_core::manager::{Manager, Roster, Runner, StopLevel};
 use runner_core::outcome::{Outcome, TraceSummary};
 use runner_core::source::{
@@ -42,24 +42,8 @@ struct Queue {
 }
 
 fn job(id: u64) -> Job {
-    Job {
-        id: JobId(id),
-        name: "test".into(),
-        project: Project { id: 1, ..Project::default() },
-        sources: None,
-        variables: Vec::new(),
-        steps: vec![Step { name: "script".into(), script: vec!["true".into()] }],
-        image: None,
-        services: Vec::new(),
-        artifacts: Vec::new(),
-        dependencies: Vec::new(),
-        caches: Vec::new(),
-        registries: Vec::new(),
-        timeout: Duration::from_secs(3600),
-        features: Default::default(),
-        url: None,
-        ..Job::empty(JobId(0))
-    }
+    let project = Project { id: 1, ..Project::default() };
+    Job { project, ..Job::new(JobId(id), "test", ["true"]) }
 }
 
 #[async_trait]
@@ -160,13 +144,7 @@ impl JobHandle for QuickJob {
 
     async fn event(&mut self) -> JobEvent {
         sleep(Duration::from_secs(2)).await;
-        JobEvent::Ended(JobEnd {
-            outcome: Outcome::Exited(0),
-            trace: Some(TraceSummary::default()),
-            stages: Vec::new(),
-            explained: true,
-            detail: None,
-        })
+        JobEvent::Ended(JobEnd::new(Outcome::Exited(0), Some(TraceSummary::default())))
     }
 
     async fn follow(&mut self, _from: Offset, _until: Offset) {}

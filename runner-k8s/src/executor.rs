@@ -32,7 +32,7 @@ use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, HEIR_PATIENCE, Presence, View};
 use crate::record::{
-    Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
+    Claim, ClaimError, Found, NewRecord, RecordBody, RecordPhase, RecordStore, StoredRemarks,
 };
 use crate::settings::{KubernetesSettings, WarmPods};
 use crate::sweep::Sweep;
@@ -210,13 +210,15 @@ impl Executor for KubernetesExecutor {
             View::Seen(living) => living.contains(manager),
             View::Blind | View::Unknown => false,
         };
-        let environment = &built.secret_environment;
-        let token = token.as_ref();
-        let claimed = access
-            .store
-            .create(&names.record, &body, &content, &built.pod, environment, token, is_held)
-            .await
-            .map_err(|error| {
+        let record = NewRecord {
+            body: &body,
+            content: &content,
+            pod: &built.pod,
+            environment: &built.secret_environment,
+            token: token.as_ref(),
+        };
+        let claimed =
+            access.store.create(&names.record, record, is_held).await.map_err(|error| {
                 let error = error.into_executor_error("write the job down");
                 self.shared.capacity.refused(&error.message);
                 access.explain(error)

@@ -114,7 +114,7 @@ async fn manager_65_manager_69_manager_70_the_official_chart_runs_jobs_with_its_
     let end = long.wait_finished(PATIENCE).await.unwrap();
     let trace = String::from_utf8_lossy(&end.trace).into_owned();
     assert_eq!(end.state, JobState::Success, "{trace}\n{}", cluster.log(&after[0]).await);
-    assert_eq!(trace.matches(" ended").count(), 1, "{trace}");
+    assert_eq!(trace.matches(" ended\n").count(), 1, "{trace}");
     assert_eq!(gitlab.violations(), []);
     cluster.remove().await;
 }

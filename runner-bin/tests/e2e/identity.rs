@@ -66,7 +66,7 @@ async fn k8s_07_a_token_of_nobody_fails_its_job_and_no_other() {
     let other = world.gitlab.enqueue(JobSpec::new("other").script(["echo fine"]));
     success(&other.wait_finished(PATIENCE).await.unwrap());
     let end = job.wait_finished(PATIENCE).await.unwrap();
-    failure(&end, "runner_system_failure");
+    failure(&end, "runner_configuration_error");
     let said = text(&end);
     assert!(!said.contains("nobodys-token") && !said.contains("begun\n"), "{said}");
     manager.drain().await;

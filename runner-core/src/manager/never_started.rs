@@ -57,13 +57,7 @@ impl JobHandle for NeverStarted<'_> {
     }
 
     async fn event(&mut self) -> JobEvent {
-        JobEvent::Ended(JobEnd {
-            outcome: self.outcome.clone(),
-            trace: Some(TraceSummary::default()),
-            stages: Vec::new(),
-            explained: false,
-            detail: None,
-        })
+        JobEvent::Ended(JobEnd::new(self.outcome.clone(), Some(TraceSummary::default())))
     }
 
     async fn follow(&mut self, _from: Offset, _until: Offset) {}

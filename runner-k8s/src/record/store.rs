@@ -30,6 +30,21 @@ const ROLE: &str = "record";
 /// Records in one answer of a list, without their content.
 const PAGE: u32 = 500;
 
+/// What a job's record is written of.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// What every manager reads.
+    pub body: &'a RecordBody,
+    /// The plan.
+    pub content: &'a Content,
+    /// The pod, should another manager have to make it.
+    pub pod: &'a PodJson,
+    /// Values that the pod takes from its Secret.
+    pub environment: &'a [(String, Secret)],
+    /// The job's own token, where it has one; no pod mounts it.
+    pub token: Option<&'a Secret>,
+}
+
 /// The job records of a namespace.
 #[derive(Clone)]
 pub struct RecordStore {
@@ -69,8 +84,6 @@ impl RecordStore {
     /// An answer may have been lost, and a manager may have died after it: a record of the same job
     /// that was never started is taken over.
     ///
-    /// `token`: the job's own, where it has one; no pod mounts it.
-    ///
     /// `is_held`: whether a manager lives and has the job in its hands. A source that was not told in
     /// time that a job runs gives it out again; then two know of it, and only one of their tickets is
     /// good. Which one the source alone can say, to whom it was given first: so the second waits.
@@ -81,13 +94,10 @@ impl RecordStore {
     pub async fn create(
         &self,
         name: &str,
-        body: &RecordBody,
-        content: &Content,
-        pod: &PodJson,
-        environment: &[(String, Secret)],
-        token: Option<&Secret>,
+        record: NewRecord<'_>,
         is_held: impl Fn(&str) -> bool,
     ) -> Result<Claimed, ClaimError> {
+        let NewRecord { body, content, pod, environment, token } = record;
         // What the pod needs is beside it.
         let beside = inside(content, environment);
         let elsewhere = body.place.is_some();
