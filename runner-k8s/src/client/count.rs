@@ -69,16 +69,17 @@ impl RequestKind {
         let path = uri.path().trim_end_matches('/');
         let query = uri.query().unwrap_or_default();
         let segments = path.split('/').filter(|segment| !segment.is_empty()).count();
+        let list = if path.starts_with("/apis/") { 6 } else { 5 };
         if path.ends_with("/exec") || path.ends_with("/attach") {
             return Self::Stream;
         }
         match *request.method() {
-            // `GET` of objects: /api/v1/namespaces/N/KIND, and /NAME behind it.
-            Method::GET if segments < 5 => Self::Other,
+            // `GET` of objects: /api/v1/namespaces/N/KIND, or /apis/GROUP/v1/…, and /NAME behind it.
+            Method::GET if segments < list => Self::Other,
             Method::GET if query.split('&').any(|p| matches!(p, "watch=true" | "watch=1")) => {
                 Self::Watch
             }
-            Method::GET if segments == 5 => Self::List,
+            Method::GET if segments == list => Self::List,
             Method::GET => Self::Get,
             Method::POST if path.ends_with("/events") => Self::Event,
             Method::POST => Self::Create,
@@ -180,6 +181,8 @@ mod tests {
     #[case("GET", "/api/v1/namespaces/n/pods?labelSelector=a", RequestKind::List)]
     #[case("GET", "/api/v1/namespaces/n/pods?&watch=true&x=1", RequestKind::Watch)]
     #[case("GET", "/api/v1/namespaces/n/secrets/watch", RequestKind::Get)]
+    #[case("GET", "/apis/coordination.k8s.io/v1/namespaces/n/leases?", RequestKind::List)]
+    #[case("GET", "/apis/coordination.k8s.io/v1/namespaces/n/leases/l", RequestKind::Get)]
     #[case("GET", "/api/v1/namespaces/n/pods/p/exec?command=a", RequestKind::Stream)]
     #[case("POST", "/api/v1/namespaces/n/pods/p/exec?command=a", RequestKind::Stream)]
     #[case("PUT", "/api/v1/namespaces/n/secrets/s", RequestKind::Update)]
