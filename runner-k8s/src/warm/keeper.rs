@@ -194,7 +194,9 @@ impl WarmPool {
         let making = self.making.lock().take();
         if let Some((name, uid)) = making {
             let namespace = &shared.settings.namespace;
-            if let Err(error) = shared.delete_pod(&shared.clients, namespace, &name, uid.as_deref()).await {
+            if let Err(error) =
+                shared.delete_pod(&shared.clients, namespace, &name, uid.as_deref()).await
+            {
                 warn!(pod = name, %error, "a warm pod could not be deleted");
             }
         }
