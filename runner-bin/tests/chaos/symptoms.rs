@@ -27,8 +27,8 @@ const ADVICE: [(&str, &str); 14] = [
     ),
     ("canceled", "somebody (or `interruptible:`) cancelled it in GitLab"),
     (
-        "the job was evicted from its node: …",
-        "requests that are too small for what the job needs (`memory_request`, `ephemeral_storage_request`); `retry: when: runner_system_failure`",
+        "the job was evicted from its node …",
+        "requests that are too small for what the job needs (`memory_request`, `ephemeral_storage_request`), or a node that was drained: `pod_disruption_policy = \"finish\"` lets jobs go on for the pod's grace; `retry: when: runner_system_failure`",
     ),
     (
         "the job's container used more memory than it may and was killed; …",
@@ -39,11 +39,11 @@ const ADVICE: [(&str, &str); 14] = [
         "something killed the container's first process or its runtime; the node's log (`kubectl describe node`) says what",
     ),
     (
-        "the job's pod was deleted by someone while the job ran",
+        "the job's pod was deleted by someone while the job ran on node …",
         "the API server's audit log says who: often a clean-up of the namespace, or a person",
     ),
     (
-        "the node that the job ran on was tainted or lost",
+        "the node … that the job ran on was tainted or lost",
         "spot machines and upgrades of nodes; `retry: when: runner_system_failure`, or a `node_selector` for machines that stay",
     ),
     (
