@@ -21,4 +21,4 @@ pub use claim::{ClaimError, Claimed, Found};
 pub use content::{Content, ContentError, MAX_ITEM};
 pub use place::Place;
 pub(crate) use place::delete_namespace;
-pub use store::{RecordStore};
+pub use store::RecordStore;
