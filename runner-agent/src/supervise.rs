@@ -1,7 +1,7 @@
 //! PID 1 of the helper container: runs the job.
 //!
-//! Here is what it has around it; [`job`] works through the stages, [`attempt`] runs one of them once,
-//! [`interruption`] waits for what ends it from outside.
+//! Here is what it has around it; `job` works through the stages, `attempt` runs one of them once,
+//! `interruption` waits for what ends it from outside.
 //!
 //! ```text
 //!   plan ──► Supervisor::run ──► stages in helper ─┐

@@ -18,6 +18,10 @@
 # What happens to a job, said on its pod.
 - {apiGroups: [""], resources: [events], verbs: [create]}
 {{- end }}
+{{- if .readEvents }}
+# print_pod_warning_events (list) and FF_PRINT_POD_EVENTS (both).
+- {apiGroups: [""], resources: [events], verbs: [list, watch]}
+{{- end }}
 {{- if .warmPods }}
 # warm_pods: a waiting pod gets its job's labels and deadline.
 - {apiGroups: [""], resources: [pods], verbs: [patch]}

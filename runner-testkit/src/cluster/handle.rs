@@ -30,7 +30,7 @@ pub enum StartClusterError {
     /// The machine refused something that every cluster needs.
     #[error("cannot start the simulated cluster")]
     Io(#[from] io::Error),
-    /// [`Isolation::Namespaces`] was asked for and cannot be had.
+    /// [`Isolation::Namespaces`](super::Isolation::Namespaces) was asked for and cannot be had.
     #[error("containers cannot have namespaces on this machine: {0}")]
     Namespaces(String),
 }
@@ -260,7 +260,7 @@ impl Cluster {
         self.shared().images.lock().register(name, spec);
     }
 
-    /// Whether containers have namespaces of their own ([`Isolation::Namespaces`]).
+    /// Whether containers have namespaces of their own ([`Isolation::Namespaces`](super::Isolation::Namespaces)).
     #[must_use]
     pub fn has_namespaces(&self) -> bool {
         self.shared().namespaces
