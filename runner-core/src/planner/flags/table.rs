@@ -26,9 +26,6 @@ const DOCKER: &str = "It is about the Docker executor.";
 const WINDOWS: &str = "It is about Windows, and pods for Windows are refused.";
 const AUTOSCALER: &str = "It is about instance autoscalers; the cluster has its own.";
 
-/// Comes with the change that brings what the flag is about.
-const NOT_YET: Effect = Refused("this version does not know what it is about");
-
 /// In GitLab Runner's order, in which they are exported and shown.
 pub const FLAGS: &[FeatureFlag] = &[
     off("FF_TEST_FEATURE", Needless("It does nothing in GitLab Runner either.")),
@@ -68,7 +65,9 @@ pub const FLAGS: &[FeatureFlag] = &[
     off("FF_ENABLE_JOB_CLEANUP", Obeyed("The project directory is cleaned at the end of the job.")),
     off(
         "FF_KUBERNETES_HONOR_ENTRYPOINT",
-        NOT_YET, /* Obeyed("The entry point of the image runs, and the job's shell under it.") */
+        Obeyed(
+            "The image's entry point runs, or the one that the job writes, and the job's shell under it.",
+        ),
     ),
     off(
         "FF_POSIXLY_CORRECT_ESCAPES",
