@@ -138,6 +138,9 @@ fn of_the_source() -> Vec<Case> {
         ordinary("GitLab loses the end of the log").at(20, Fault::SourceLosesTrace(0, 300)),
         ordinary("GitLab says once that its copy of the log is not right")
             .at(20, Fault::SourceRejectsTrace(0)),
+        ordinary("GitLab says twice that its copy of the log is not right")
+            .at(20, Fault::SourceRejectsTrace(0))
+            .at(21, Fault::SourceRejectsTrace(0)),
         ordinary("GitLab asks for patience before it takes the verdict")
             .at(20, Fault::SourceHesitates(0, 3)),
     ]

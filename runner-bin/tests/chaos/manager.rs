@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use hyper::rt;
@@ -15,10 +15,16 @@ use runner_core::source::JobSource as _;
 use runner_k8s::client::Clients;
 use runner_k8s::settings::RawSettings;
 use runner_k8s::{KubernetesExecutor, KubernetesSettings, RunnerIdentity};
-use runner_testkit::chaos::{Line, Queue};
+use runner_testkit::chaos::{Line, MemorySource, Queue};
 use runner_testkit::cluster::Cluster;
 use tokio::io::DuplexStream;
+use tokio::task::yield_now;
 use tokio_util::task::AbortOnDropHandle;
+
+/// Turns of the scheduler in which a manager that is dropped must be gone. Each turn runs up to 61
+/// tasks, a manager has some ten for each of its jobs, and what belongs to a task ends in the turn
+/// after it.
+const TURNS: usize = 1000;
 
 /// A manager that runs.
 pub(crate) struct Running {
@@ -26,6 +32,10 @@ pub(crate) struct Running {
     pub(crate) line: Line,
     stop: StopHandle,
     task: AbortOnDropHandle<()>,
+    /// Whatever of it can speak to the source holds this one,
+    source: Weak<MemorySource>,
+    /// and whatever can do something to a pod this one.
+    executor: Weak<KubernetesExecutor>,
 }
 
 impl Running {
@@ -57,18 +67,45 @@ impl Running {
         let pipes = Pipes { cluster: Arc::clone(cluster), line: line.clone() };
         let clients = Clients::from_connector(config, pipes).expect("the configuration is right");
         let executor = KubernetesExecutor::with_clients(clients, settings, identity);
-        let mut runner = Runner::new("chaos", Arc::new(source), Arc::new(executor));
+        let (source, executor) = (Arc::new(source), Arc::new(executor));
+        let (of_source, of_executor) = (Arc::downgrade(&source), Arc::downgrade(&executor));
+        let mut runner = Runner::new("chaos", source, executor);
         runner.request_concurrency = 3;
         runner.plan.runner_name = "chaos".into();
         let (manager, stop) = Manager::new(0);
         let task = tokio::spawn(manager.runner(runner).run());
-        Self { name, line, stop, task: AbortOnDropHandle::new(task) }
+        Self {
+            name,
+            line,
+            stop,
+            task: AbortOnDropHandle::new(task),
+            source: of_source,
+            executor: of_executor,
+        }
     }
 
     /// As SIGKILL: from one moment to the next nothing of it is there.
-    pub(crate) fn kill(self) {
+    ///
+    /// A task that is aborted ends when its turn comes, and only then what it owns. Meanwhile its
+    /// other tasks would run on, see that their line is broken or that somebody is gone, and go on
+    /// to speak, which no process does after it was killed. So nothing moves on its line from now
+    /// on, and the line breaks when nobody is left to notice.
+    ///
+    /// # Panics
+    /// If a task of it has no owner and so outlives it.
+    pub(crate) async fn kill(self) {
+        self.line.freeze();
+        self.task.abort();
+        drop(self.task.await);
+        for _ in 0..TURNS {
+            if self.source.strong_count() + self.executor.strong_count() == 0 {
+                break;
+            }
+            yield_now().await;
+        }
+        let left = (self.source.strong_count(), self.executor.strong_count());
+        assert_eq!(left, (0, 0), "{} outlives its end: source, executor", self.name);
         self.line.kill();
-        drop(self.task);
     }
 
     /// Leaves its jobs to others, and ends.

@@ -300,7 +300,7 @@ impl World {
             Fault::KillManager(number) | Fault::ReplaceManager(number) => {
                 if !self.managers.is_empty() {
                     let at = number % self.managers.len();
-                    self.managers.remove(at).kill();
+                    self.managers.remove(at).kill().await;
                 }
                 if matches!(fault, Fault::ReplaceManager(_)) {
                     self.add_manager();

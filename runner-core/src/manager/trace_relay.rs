@@ -202,7 +202,12 @@ impl TraceRelay {
             Some(end) if has.0 > end => 0,
             _ => has.0,
         };
-        self.settle_at(has);
+        if (self.stored..=self.stored + self.waiting_bytes).contains(&has) {
+            // Somebody else brought it a part of what waits. The rest is here already.
+            self.stored(has - self.stored);
+        } else {
+            self.settle_at(has);
+        }
         false
     }
 
@@ -345,13 +350,23 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_further_is_believed() {
+    fn a_source_that_is_further_is_believed_and_nothing_is_fetched_twice() {
         let mut relay = TraceRelay::new(Bytes::from_static(b"AB"));
         relay.receive(Offset(0), Bytes::from_static(b"0123"));
         relay.rewind(Offset(5));
-        assert_eq!(relay.own_next(), Offset(3));
+        assert_eq!(flat(relay.piece()), (5, b"3".to_vec()));
+        assert_eq!(relay.own_next(), Offset(4));
         assert!(relay.receive(Offset(3), Bytes::from_static(b"3456")));
         assert_eq!(flat(relay.piece()), (5, b"3456".to_vec()));
+    }
+
+    #[test]
+    fn a_source_that_is_further_than_all_that_is_here_is_believed() {
+        let mut relay = TraceRelay::new(Bytes::from_static(b"AB"));
+        relay.receive(Offset(0), Bytes::from_static(b"0123"));
+        relay.rewind(Offset(9));
+        assert!(relay.piece().is_none());
+        assert_eq!(relay.own_next(), Offset(7));
     }
 
     #[test]
@@ -375,7 +390,10 @@ mod tests {
         relay.receive(Offset(0), Bytes::from_static(b"0123"));
         relay.end(Offset(4), Bytes::new());
         relay.rewind(Offset(99));
-        assert_eq!(relay.own_next(), Offset(0));
+        assert_eq!(flat(relay.piece()), (0, b"0123".to_vec()));
+        relay.stored(4);
+        relay.rewind(Offset(99));
+        assert_eq!((relay.piece(), relay.own_next()), (None, Offset(0)));
     }
 
     #[test]

@@ -283,6 +283,10 @@ impl JobHandle for KubernetesJob {
                         return JobEvent::Trace { offset, bytes };
                     }
                 }
+                // The end of what was fetched for an earlier place, after which the manager asked for the
+                // trace once more: the end of that is still to come.
+                Some(Told { generation, event: JobEvent::Ended(_) })
+                    if running.ended && generation != running.generation => {}
                 Some(Told { event, .. }) => {
                     running.ended |= matches!(event, JobEvent::Ended(_) | JobEvent::Superseded);
                     return event;
