@@ -72,6 +72,8 @@ impl Presence {
         lasts: Duration,
         held: impl Fn() -> usize + Send + 'static,
     ) -> Self {
+        // The name is a hash of an id made at the start: nothing else says whose sign is whose.
+        debug!(sign = signs.name(me), "this manager's sign of life has a name");
         let others = Arc::new(AtomicUsize::new(0));
         let (view_sender, view) = watch::channel(View::Unknown);
         let (loss_sender, abandoned) = watch::channel(0);

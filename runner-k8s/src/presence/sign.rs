@@ -70,7 +70,8 @@ impl Signs {
         }
     }
 
-    fn name(&self, manager: &str) -> String {
+    /// The name of a manager's sign.
+    pub(super) fn name(&self, manager: &str) -> String {
         format!("podwright-{}-manager-{}", source_hash(&self.source), manager_hash(manager))
     }
 
