@@ -524,7 +524,7 @@ impl<'a> Follower<'a> {
     /// Reports the verdict.
     fn report(&mut self) {
         let Some(end) = &self.end else { return };
-        let own = end.trace.or_else(|| self.relay.own_seen());
+        let own = end.trace.filter(|_| !self.relay.is_lost()).or_else(|| self.relay.own_seen());
         let trace =
             own.filter(|_| self.rejections < MOST_REJECTIONS).map(|own| self.relay.summary(own));
         self.courier.finish(Conclusion { outcome: end.outcome.clone(), trace });

@@ -39,6 +39,8 @@ pub(super) struct TraceRelay {
     last_words: LastWords,
     /// Whether the source has said where it stands.
     is_known: bool,
+    /// The source has said that it has more than there can be.
+    is_overlong: bool,
     /// Checksum of the job's own trace as far as it was fetched, while that was from its beginning
     /// and in one go.
     own_seen: Option<TraceSummary>,
@@ -73,6 +75,7 @@ impl TraceRelay {
             own_lost: false,
             last_words: LastWords::Guessed,
             is_known: false,
+            is_overlong: false,
             own_seen: Some(TraceSummary::default()),
         };
         relay.set_before(before);
@@ -182,8 +185,9 @@ impl TraceRelay {
     }
 
     /// The source has the trace up to `has` and nothing else: go on from there. An offset beyond
-    /// anything that can exist counts as 0, or the verdict would never be delivered. The result says
-    /// whether what comes after the job's own trace has moved.
+    /// anything that can exist counts as 0; said again, it is what somebody else has brought there, and
+    /// the last words follow it, or the verdict would never be delivered. The result says whether what
+    /// comes after the job's own trace has moved.
     pub(super) fn rewind(&mut self, has: Offset) -> bool {
         self.is_known = true;
         if self.own_lost {
@@ -199,7 +203,16 @@ impl TraceRelay {
         }
         let end = self.own_end.map(|own| own + (self.before.len() + self.after.len()) as u64);
         let has = match end {
-            Some(end) if has.0 > end => 0,
+            Some(end) if has.0 > end && self.is_overlong => {
+                (self.own_lost, self.last_words) = (true, LastWords::Guessed);
+                let moved = self.settle_for(has.0);
+                self.settle_at(has.0);
+                return moved;
+            }
+            Some(end) if has.0 > end => {
+                self.is_overlong = true;
+                0
+            }
             _ => has.0,
         };
         if (self.stored..=self.stored + self.waiting_bytes).contains(&has) {
@@ -252,6 +265,11 @@ impl TraceRelay {
         self.waiting_bytes = 0;
         self.queue_before();
         self.queue_after();
+    }
+
+    /// Whether the job's own trace cannot be had any more, so that nobody knows its checksum.
+    pub(super) fn is_lost(&self) -> bool {
+        self.own_lost
     }
 
     /// Whether the source has said where it stands.
@@ -391,9 +409,19 @@ mod tests {
         relay.end(Offset(4), Bytes::new());
         relay.rewind(Offset(99));
         assert_eq!(flat(relay.piece()), (0, b"0123".to_vec()));
-        relay.stored(4);
-        relay.rewind(Offset(99));
-        assert_eq!((relay.piece(), relay.own_next()), (None, Offset(0)));
+    }
+
+    #[test]
+    fn a_source_that_insists_on_more_than_there_is_gets_the_last_words_after_that() {
+        let mut relay = TraceRelay::new(Bytes::new());
+        relay.end(Offset(0), Bytes::from_static(b"refused\n"));
+        assert!(!relay.rewind(Offset(2548)));
+        assert_eq!(flat(relay.piece()), (0, b"refused\n".to_vec()));
+        assert!(relay.rewind(Offset(2548)), "another manager's job ran after all");
+        assert!(relay.is_lost());
+        assert_eq!(flat(relay.piece()), (2548, b"refused\n".to_vec()));
+        relay.stored(8);
+        assert!(relay.is_complete());
     }
 
     #[test]

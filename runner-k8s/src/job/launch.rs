@@ -116,23 +116,24 @@ impl Launcher {
         let created: PodView = match client.request(request).await {
             Ok(created) => created,
             Err(error) => match (api_error(&error).0, &error) {
-                (ApiErrorKind::AlreadyExists, _) => {
-                    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                    let there = api.get(name).await?;
-                    let label = |pod: &Value| pod["metadata"]["labels"][JOB_LABEL].clone();
-                    let known = there.metadata.labels.as_ref().and_then(|all| all.get(JOB_LABEL));
-                    if known.map(String::as_str) != label(pod).as_str() {
-                        return Err(error);
-                    }
-                    // An answer that was lost, or an earlier manager's pod.
-                    info!(pod = name, "the job's pod is already there");
-                    return Ok(Launched::Created(Box::new(there)));
-                }
                 (ApiErrorKind::Invalid, kube::Error::Api(status))
                     if self.abilities.learn(&status.message) =>
                 {
                     warn!(message = status.message, "the cluster cannot do this; doing without");
                     return Ok(Launched::BuildAgain);
+                }
+                // An answer may have been lost, and an earlier manager may have been here before a
+                // policy or a quota forbade it: what is there runs, and its verdict counts.
+                (_, kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                    let Ok(Some(there)) = api.get_opt(name).await else { return Err(error) };
+                    let label = pod["metadata"]["labels"][JOB_LABEL].as_str();
+                    let known = there.metadata.labels.as_ref().and_then(|all| all.get(JOB_LABEL));
+                    if known.map(String::as_str) != label {
+                        return Err(error);
+                    }
+                    info!(pod = name, "the job's pod is already there");
+                    return Ok(Launched::Created(Box::new(there)));
                 }
                 _ => return Err(error),
             },
