@@ -51,7 +51,7 @@ pub(crate) async fn prepare(
     let place = (effective.namespace != settings.namespace)
         .then(|| Place { namespace: effective.namespace.clone(), own: settings.namespace_per_job });
     let effective = with_files(effective).await?;
-    let own = credentials::of_manager().await;
+    let own = credentials::of_manager();
     let variable = lookup.setting(credentials::VARIABLE);
     let (logins, odd) = PullCredentials::gather(variable, own.as_ref(), &job.registries);
     lines.extend(odd.into_iter().map(HeaderLine::warning));
