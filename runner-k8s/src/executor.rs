@@ -454,7 +454,10 @@ impl KubernetesExecutor {
             Err(error) => return Err(error),
         };
         let held = shared.held.hold(job);
-        match shared.store.claim(record, pod.is_some(), &shared.runner.manager).await {
+        // A pod of which nobody knows whether it ever was is no sign that the source was told of the
+        // job: it has to be told before anything else, or it listens to nothing that is said of it.
+        let started = pod.as_ref().is_some_and(PodSight::was);
+        match shared.store.claim(record, started, &shared.runner.manager).await {
             Ok(claimed) => {
                 info!(%job, record = claimed.name(), "took over a job that was left behind");
                 if let Some(PodSight::Seen(pod)) = &pod {

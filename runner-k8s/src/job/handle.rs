@@ -84,7 +84,8 @@ impl KubernetesJob {
         found: Option<PodSight>,
     ) -> Self {
         let body = claimed.body();
-        let started = found.is_some() || body.phase == RecordPhase::Started;
+        let started =
+            found.as_ref().is_some_and(PodSight::was) || body.phase == RecordPhase::Started;
         Self {
             id: body.job,
             ticket: body.ticket.clone(),

@@ -47,6 +47,13 @@ pub enum PodSight {
     Gone(Option<Arc<PodView>>),
 }
 
+impl PodSight {
+    /// Whether it is certain that there is, or was, a pod.
+    pub(crate) fn was(&self) -> bool {
+        matches!(self, Self::Seen(_) | Self::Gone(Some(_)))
+    }
+}
+
 /// Follows one pod.
 pub type PodWatch = watch::Receiver<PodSight>;
 
