@@ -1,6 +1,7 @@
 //! The executor itself.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -58,6 +59,16 @@ pub struct KubernetesExecutor {
     sweep: Arc<Sweep>,
 }
 
+impl fmt::Debug for KubernetesExecutor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("KubernetesExecutor")
+            .field("runner", &self.shared.runner)
+            .field("namespace", &self.shared.settings.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
 impl KubernetesExecutor {
     /// Connects by the settings. Nothing is sent before the first job. A rustls provider must be
     /// installed.
@@ -82,7 +93,8 @@ impl KubernetesExecutor {
         Self::with_connector(clients, settings, runner, Arc::new(connector))
     }
 
-    /// Uses these clients, and this way to talk to agents.
+    /// Uses these clients, and this way to talk to agents: for tests that play the agent.
+    #[doc(hidden)]
     pub fn with_connector(
         clients: Clients,
         settings: KubernetesSettings,

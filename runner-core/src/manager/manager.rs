@@ -1,6 +1,7 @@
 //! The loop: it forwards what happens to the rules of [`Dispatch`] and does what they say.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,15 @@ pub struct Manager {
     roster: watch::Sender<Roster>,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Manager")
+            .field("roster", &*self.roster.borrow())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Manager {
