@@ -135,17 +135,20 @@ pub struct Visitor(Visitors);
 
 impl Visitors {
     /// Nobody is inside.
+    #[must_use]
     pub fn new() -> Self {
         Self { count: Arc::new(watch::Sender::new(0)), closed: CancellationToken::new() }
     }
 
     /// Somebody comes in.
+    #[must_use]
     pub fn enter(&self) -> Visitor {
         self.count.send_modify(|count| *count += 1);
         Visitor(self.clone())
     }
 
     /// How many are inside.
+    #[must_use]
     pub fn count(&self) -> usize {
         *self.count.borrow()
     }

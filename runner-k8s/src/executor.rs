@@ -84,6 +84,7 @@ impl KubernetesExecutor {
     }
 
     /// Uses these clients.
+    #[must_use]
     pub fn with_clients(
         clients: Clients,
         settings: KubernetesSettings,
@@ -141,21 +142,25 @@ impl KubernetesExecutor {
     }
 
     /// How many pause pods there are to be, where the settings want any.
+    #[must_use]
     pub fn pause_numbers(&self) -> Option<&PauseNumbers> {
         self.shared.pause.as_ref().map(|pause| &pause.pods.numbers)
     }
 
     /// How many requests were made.
+    #[must_use]
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
     }
 
     /// For how long no jobs were taken.
+    #[must_use]
     pub fn room_counts(&self) -> &RoomCounts {
         &self.shared.capacity.counts
     }
 
     /// What became of the streams into pods.
+    #[must_use]
     pub fn streams(&self) -> &StreamCounts {
         &self.shared.streams
     }

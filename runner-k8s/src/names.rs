@@ -60,6 +60,7 @@ impl RunnerIdentity {
 /// An id for a manager process on this host: `<host>-<8 characters>`, different for each call.
 ///
 /// A process id would not do: in a container that is started again it is the same as before.
+#[must_use]
 pub fn manager_id(host: &str) -> String {
     use std::hash::{BuildHasher as _, RandomState};
     // Keyed by the system's random numbers; enough to tell one start from another.
@@ -74,6 +75,7 @@ pub(crate) fn unique_suffix() -> String {
 }
 
 /// A manager's id as a label value and a part of names.
+#[must_use]
 pub fn manager_hash(manager: &str) -> String {
     hex(&Sha256::digest(manager.as_bytes())[..8])
 }
@@ -94,6 +96,7 @@ pub struct Names {
 }
 
 /// A source's id as a label value: it may be long and of any characters.
+#[must_use]
 pub fn source_hash(source: &SourceId) -> String {
     hex(&Sha256::digest(source.0.as_bytes())[..8])
 }
@@ -111,6 +114,7 @@ fn hex(bytes: &[u8]) -> String {
 /// (`runner-<token>-project-<id>-concurrent-<slot>-<8 characters>`), but the characters follow from
 /// source and job instead of being random: creating it twice is harmless.
 #[doc(hidden)]
+#[must_use]
 pub fn names(runner: &RunnerIdentity, job: JobId, project: u64, slot: &str) -> Names {
     let source = source_hash(&runner.source);
     let mut suffix = Sha256::new();

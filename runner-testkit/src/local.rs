@@ -40,11 +40,13 @@ impl LocalExecutor {
     }
 
     /// Directory of a job, for tests that look at its spool.
+    #[must_use]
     pub fn directory(&self, job: runner_core::ids::JobId) -> PathBuf {
         self.root.join(format!("job-{job}"))
     }
 
     /// What is left of jobs: nothing, when all were disposed of.
+    #[must_use]
     pub fn leftovers(&self) -> Vec<PathBuf> {
         directories(&self.root)
     }

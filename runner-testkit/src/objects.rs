@@ -105,11 +105,13 @@ impl ObjectServer {
     }
 
     /// Scheme, host and port.
+    #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
     /// An object by its name.
+    #[must_use]
     pub fn object(&self, name: &str) -> Option<Object> {
         self.kept.lock().objects.get(name).cloned()
     }
@@ -121,26 +123,31 @@ impl ObjectServer {
     }
 
     /// Removes it.
+    #[must_use]
     pub fn remove(&self, name: &str) -> Option<Object> {
         self.kept.lock().objects.remove(name)
     }
 
     /// How many uploads in parts were begun and neither finished nor abandoned.
+    #[must_use]
     pub fn unfinished(&self) -> usize {
         self.kept.lock().uploads.len()
     }
 
     /// Names of all objects.
+    #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.kept.lock().objects.keys().cloned().collect()
     }
 
     /// `METHOD name` of every request since the last call.
+    #[must_use]
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.kept.lock().requests)
     }
 
     /// What was asked of the cache store since the last call.
+    #[must_use]
     pub fn asks(&self) -> Vec<CacheRequest> {
         std::mem::take(&mut self.kept.lock().asks)
     }

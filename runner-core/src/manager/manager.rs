@@ -93,6 +93,7 @@ impl fmt::Debug for Manager {
 impl Manager {
     /// A manager that runs at most `concurrent` jobs at once (0: as many as come), and the handle
     /// that stops it.
+    #[must_use]
     pub fn new(concurrent: usize) -> (Self, StopHandle) {
         let (stop, shutdown) = shutdown::channel();
         let observer: Arc<dyn Observer> = Arc::new(NoObserver);
@@ -115,6 +116,7 @@ impl Manager {
     }
 
     /// Changes runners and limits while the manager runs.
+    #[must_use]
     pub fn control(&self) -> Control {
         Control(self.roster.clone())
     }

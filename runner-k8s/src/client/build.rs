@@ -140,6 +140,7 @@ impl Clients {
     }
 
     /// Uses a client for everything, e.g. a mock.
+    #[must_use]
     pub fn from_client(client: Client) -> Self {
         let (requests, health) = (RequestCounts::default(), ApiHealth::default());
         Self { stream: client.clone(), api: client, requests, health }

@@ -22,11 +22,13 @@ impl VariableSet {
     }
 
     /// The variable of this name that counts.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<&Variable> {
         self.last.get(name).map(|at| &self.list[*at])
     }
 
     /// What a setting of this name says: for a file variable the content.
+    #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.get(name).map(|variable| variable.value.expose())
     }
@@ -45,6 +47,7 @@ impl VariableSet {
     }
 
     /// What a reference to this name is replaced by: for a file variable the path.
+    #[must_use]
     pub fn reference(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name).map(|variable| {
             if variable.file {
@@ -64,6 +67,7 @@ impl VariableSet {
     }
 
     /// All of them, in order, with those that a later one replaces.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Variable> {
         self.list.iter()
     }
@@ -104,21 +108,25 @@ pub struct PlanLookup<'p> {
 
 impl<'p> PlanLookup<'p> {
     /// Of this plan's variables.
+    #[must_use]
     pub fn new(plan: &'p Plan) -> Self {
         Self { plan, last: plan.variables.iter().map(|v| (v.key.as_str(), v)).collect() }
     }
 
     /// Whose variables they are.
+    #[must_use]
     pub fn plan(&self) -> &'p Plan {
         self.plan
     }
 
     /// What a reference to this name is replaced by: for a file variable the path.
+    #[must_use]
     pub fn reference(&self, name: &str) -> Option<Cow<'p, str>> {
         self.last.get(name).map(|variable| self.exported(variable))
     }
 
     /// What a setting of this name says: for a file variable the content.
+    #[must_use]
     pub fn setting(&self, name: &str) -> Option<&'p str> {
         self.last.get(name).map(|variable| variable.value.expose())
     }
@@ -134,6 +142,7 @@ impl<'p> PlanLookup<'p> {
     /// What may stand in a container's own environment, where everyone who may read the pod can
     /// see it: variables that the runner or its configuration sets, and the job's public ones.
     /// Each name once, in order. `job` is [`Job::variables`](crate::job::Job::variables).
+    #[must_use]
     pub fn container_environment(&self, job: &[Variable]) -> Vec<(&'p str, Cow<'p, str>)> {
         // Most of a job's variables are public, and most lists have each name once: what is usual
         // needs no look-up.
