@@ -123,7 +123,6 @@ impl ObjectServer {
     }
 
     /// Removes it.
-    #[must_use]
     pub fn remove(&self, name: &str) -> Option<Object> {
         self.kept.lock().objects.remove(name)
     }
@@ -141,13 +140,11 @@ impl ObjectServer {
     }
 
     /// `METHOD name` of every request since the last call.
-    #[must_use]
     pub fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.kept.lock().requests)
     }
 
     /// What was asked of the cache store since the last call.
-    #[must_use]
     pub fn asks(&self) -> Vec<CacheRequest> {
         std::mem::take(&mut self.kept.lock().asks)
     }
