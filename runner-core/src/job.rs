@@ -117,6 +117,7 @@ impl Job {
     }
 
     /// A job that has nothing to do yet.
+    #[must_use]
     pub fn empty(id: JobId) -> Self {
         Self {
             id,

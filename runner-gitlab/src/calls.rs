@@ -29,6 +29,7 @@ pub enum ApiEndpoint {
 
 impl ApiEndpoint {
     /// The name in GitLab Runner's metrics; `None`: it does not measure this one.
+    #[must_use]
     pub fn metric(self) -> Option<&'static str> {
         match self {
             Self::RequestJob => Some("request_job"),
@@ -40,6 +41,7 @@ impl ApiEndpoint {
     }
 
     /// The path below `/api/v4/`, with `{id}` in place of numbers.
+    #[must_use]
     pub fn path(self) -> &'static str {
         match self {
             Self::RequestJob => "jobs/request",

@@ -271,11 +271,9 @@ impl Fleet {
                 manager: manager_id(&environment::host_name()),
             };
             // It makes pods for nobody else.
-            let settings = KubernetesSettings {
-                autoscaler: None,
-                warm_pods: Vec::new(),
-                ..member.house.settings.clone()
-            };
+            let mut settings = member.house.settings.clone();
+            settings.autoscaler = None;
+            settings.warm_pods.clear();
             let executor = KubernetesExecutor::connect(settings, identity).await?;
             let mut runner = Runner::clone(&member.runner);
             runner.source = Arc::clone(&source) as _;

@@ -1,5 +1,6 @@
 //! From settings to clients.
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper_util::client::legacy::Client as HyperClient;
@@ -26,6 +27,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The two clients.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Clients {
     /// For requests.
     pub api: Client,
@@ -34,7 +36,7 @@ pub struct Clients {
     /// What both have been used for.
     pub requests: RequestCounts,
     /// Whether the API server answers them.
-    pub health: ApiHealth,
+    pub(crate) health: ApiHealth,
 }
 
 /// Why there is no client.
@@ -74,6 +76,12 @@ pub enum ClientError {
     /// The configuration does not give a client, e.g. a certificate that is none.
     #[error("the settings of the connection to the API server do not fit together")]
     Config(#[source] Box<kube::Error>),
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Clients").field("requests", &self.requests).finish_non_exhaustive()
+    }
 }
 
 impl Clients {
@@ -132,6 +140,7 @@ impl Clients {
     }
 
     /// Uses a client for everything, e.g. a mock.
+    #[must_use]
     pub fn from_client(client: Client) -> Self {
         let (requests, health) = (RequestCounts::default(), ApiHealth::default());
         Self { stream: client.clone(), api: client, requests, health }

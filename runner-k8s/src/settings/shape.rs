@@ -101,6 +101,7 @@ impl Field {
 
 impl Shape {
     /// In words, for "expected …".
+    #[must_use]
     pub fn words(self) -> &'static str {
         match self {
             Self::Text | Self::Secret => "a string in quotes",
@@ -118,6 +119,7 @@ impl Shape {
     }
 
     /// The field of this name, in GitLab Runner's way: exactly, else without regard to case.
+    #[must_use]
     pub fn field(self, key: &str) -> Option<&'static Field> {
         let Self::Table(fields) = self else { return None };
         let exact = fields.iter().find(|field| field.key == key);

@@ -48,6 +48,7 @@ pub struct Report<P> {
 
 impl<P: Promise> Report<P> {
     /// The promises that are broken.
+    #[must_use]
     pub fn broken(&self) -> Vec<P> {
         let broken = |check: &&Check<P>| matches!(check.verdict, Verdict::Broken(_));
         self.checks.iter().filter(broken).map(|check| check.promise).collect()
