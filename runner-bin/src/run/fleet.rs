@@ -143,6 +143,7 @@ impl Fleet {
             system_id: self.system_id.clone(),
             stage_durations: member.config.flag("FF_EXPORT_HIGH_CARDINALITY_METRICS"),
             limit: member.config.limit,
+            queue_times: member.config.queue_times.clone(),
         };
         let runners = self.members.iter().map(|member| (member.source.id(), name(member)));
         let cluster = |member: &Member| ClusterCounts {
