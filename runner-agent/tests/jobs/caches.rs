@@ -91,7 +91,7 @@ async fn stages_66_what_one_job_saves_the_next_one_finds(#[case] format: &str) {
     for line in [
         "Checking cache for key...",
         "WARNING: file does not exist",
-        "WARNING: Failed to extract cache",
+        "\x1b[0;33mFailed to extract cache",
         "Creating cache key...",
         "vendor: found 4 matching artifact files and directories",
         "Created cache",
@@ -195,7 +195,7 @@ async fn stages_73_77_an_error_of_the_server_is_tried_again_and_never_fails_the_
 
     server.fail_with([404, 404, 500, 500, 500]);
     let seen = run(&world(&["mkdir -p v; echo 2 > v/a"], &[cache(&["v"])]), &server).await;
-    assert!(seen.text().contains("WARNING: Failed to create cache"), "{}", seen.text());
+    assert!(seen.text().contains("\x1b[0;33mFailed to create cache"), "{}", seen.text());
     assert_eq!(seen.end.outcome, Outcome::Exited(0));
 }
 
@@ -211,7 +211,7 @@ async fn a_broken_archive_never_fails_a_job(#[case] content: Vec<u8>) {
     let text = seen.text();
     assert_eq!(seen.end.outcome, Outcome::Exited(0));
     assert!(text.contains("WARNING: the archive is damaged"), "{text}");
-    assert!(text.contains("WARNING: Failed to extract cache"), "{text}");
+    assert!(text.contains("\x1b[0;33mFailed to extract cache"), "{text}");
     // And the next job finds a sound one.
     let seen = run(&world(&["cat v/a"], &[cache(&["v"])]), &server).await;
     assert!(seen.text().contains("Successfully extracted cache"), "{}", seen.text());
@@ -292,7 +292,7 @@ async fn stages_10_a_cache_that_is_not_taken_changes_nothing_for_the_artifacts(
     let seen = follow(&mut *handle, &server).await;
     handle.dispose().await.unwrap();
     let text = seen.text();
-    assert!(text.contains("WARNING: Failed to create cache"), "{text}");
+    assert!(text.contains("\x1b[0;33mFailed to create cache"), "{text}");
     assert_eq!(seen.end.outcome, outcome, "{text}");
     assert_eq!(server.requests(), ["PUT project/1/key".to_owned(), format!("POST {sent}")]);
 }
