@@ -167,7 +167,7 @@ async fn stages_118_the_log_of_a_job_that_a_policy_made() {
 }
 
 #[tokio::test]
-async fn stages_65_the_log_of_a_cache_that_is_missed_and_then_hit() {
+async fn stages_69_73_the_log_of_a_cache_that_is_missed_and_then_hit() {
     let Some(mut world) = world("a cache").await else { return };
     world.cache = Some(ObjectServer::start().await.unwrap());
     let spec = |script: &str| {
@@ -183,14 +183,14 @@ async fn stages_65_the_log_of_a_cache_that_is_missed_and_then_hit() {
     };
     let missed = world.run_one(spec("mkdir vendor && echo kept > vendor/file")).await;
     success(&missed);
-    insta::assert_snapshot!("stages_65_the_log_of_a_cache_that_is_missed", normalized(&missed));
+    insta::assert_snapshot!("the_log_of_a_cache_that_is_missed", normalized(&missed));
     let hit = world.run_one(spec("cat vendor/file")).await;
     success(&hit);
-    insta::assert_snapshot!("stages_66_the_log_of_a_cache_that_is_hit", normalized(&hit));
+    insta::assert_snapshot!("the_log_of_a_cache_that_is_hit", normalized(&hit));
 }
 
 #[tokio::test]
-async fn stages_80_the_log_of_artifacts_with_reports_and_of_the_job_that_needs_them() {
+async fn stages_88_the_log_of_artifacts_with_reports_and_of_the_job_that_needs_them() {
     let Some(world) = world("artifacts").await else { return };
     let spec = JobSpec::new("build")
         .script([
@@ -203,11 +203,11 @@ async fn stages_80_the_log_of_artifacts_with_reports_and_of_the_job_that_needs_t
     let build = world.gitlab.enqueue(spec);
     let made = world.run(std::slice::from_ref(&build)).await.remove(0);
     success(&made);
-    insta::assert_snapshot!("stages_80_the_log_of_artifacts_with_reports", normalized(&made));
+    insta::assert_snapshot!("the_log_of_artifacts_with_reports", normalized(&made));
     let spec = JobSpec::new("test").needs(&build).script(["cat out/one"]);
     let used = world.run_one(spec).await;
     success(&used);
-    insta::assert_snapshot!("stages_78_the_log_of_a_job_that_needs_artifacts", normalized(&used));
+    insta::assert_snapshot!("the_log_of_a_job_that_needs_artifacts", normalized(&used));
 }
 
 #[tokio::test]
