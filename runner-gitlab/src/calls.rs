@@ -86,6 +86,36 @@ pub struct ApiCall<'a> {
 }
 
 /// Is told of every call. Called from the tasks that make them: it must not block.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use runner_gitlab::{ApiCall, CallObserver, GitLabSettings, RunnerApi};
+/// use runner_testkit::gitlab::GitLab;
+///
+/// #[derive(Default)]
+/// struct Refusals(AtomicU64);
+///
+/// impl CallObserver for Refusals {
+///     fn call(&self, call: &ApiCall<'_>) {
+///         if call.status == Some(403) {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let _ = rustls::crypto::ring::default_provider().install_default();
+/// let (gitlab, refusals) = (GitLab::start().await?, Arc::new(Refusals::default()));
+/// let mut settings = GitLabSettings::new(gitlab.url(), "glrt-somebody-elses", "s_0123456789ab");
+/// settings.observer = Arc::clone(&refusals) as _;
+/// assert!(RunnerApi::new(settings)?.verify().await.is_err());
+/// assert_eq!(refusals.0.load(Ordering::Relaxed), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait CallObserver: Send + Sync + 'static {
     /// A call is over.
     fn call(&self, call: &ApiCall<'_>);
