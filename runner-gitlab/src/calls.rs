@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::Method;
-
 use crate::retry::Endpoint;
 
 /// What a call is for.
@@ -75,8 +73,8 @@ impl From<Endpoint> for ApiEndpoint {
 pub struct ApiCall<'a> {
     /// What for.
     pub endpoint: ApiEndpoint,
-    /// How.
-    pub method: &'a Method,
+    /// How, in capitals, e.g. `POST`.
+    pub method: &'a str,
     /// The last answer's status; `None`: there was none.
     pub status: Option<u16>,
     /// Time until then, long polls and pauses between tries included.
