@@ -163,6 +163,7 @@ pub enum PortScheme {
 
 /// Why somebody does not get in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DoorError {
     /// The job is over, or does not run (any more).
     #[error("the job does not run: {0}")]

@@ -50,6 +50,7 @@ pub enum TerminalFrame {
 
 /// Why a stream of frames cannot be read on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TerminalError {
     /// The connection.
     #[error("the terminal's stream failed")]

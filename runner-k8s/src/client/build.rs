@@ -50,7 +50,7 @@ pub enum ClientError {
         url: String,
         /// Why.
         #[source]
-        source: http::uri::InvalidUri,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file cannot be read.
     #[error("{path} cannot be read")]
@@ -112,10 +112,12 @@ impl Clients {
         Self::from_connector(config, https)
     }
 
-    /// Connects by kube's own configuration, over connections of somebody else's making.
+    /// Connects by kube's own configuration, over connections of somebody else's making: for tests with a cluster that is
+    /// no server.
     ///
     /// # Errors
     /// When the configuration does not give a client.
+    #[doc(hidden)]
     pub fn from_connector<C>(config: Config, connector: C) -> Result<Self, ClientError>
     where
         C: Connect + Clone + Send + Sync + 'static,
@@ -192,8 +194,10 @@ async fn read(path: &str) -> Result<Vec<u8>, ClientError> {
 async fn config(connection: &Connection) -> Result<Config, ClientError> {
     let (mut config, token) = match connection {
         Connection::Host { url, ca_file, certificate, token } => {
-            let uri =
-                url.parse().map_err(|source| ClientError::Host { url: url.clone(), source })?;
+            let uri = url.parse().map_err(|source: http::uri::InvalidUri| ClientError::Host {
+                url: url.clone(),
+                source: source.into(),
+            })?;
             let mut config = Config::new(uri);
             if let Some(path) = ca_file {
                 config.root_cert = Some(certificates(path, &read(path).await?)?);

@@ -35,6 +35,19 @@ pub enum Shape {
 }
 
 /// One key of a table.
+///
+/// ```
+/// use runner_k8s::settings::raw::RawSettings;
+/// use runner_k8s::settings::shape::{Field, Shape};
+///
+/// // The settings' own list, for a page or an editor of yours.
+/// let namespace = RawSettings::FIELDS.iter().find(|field| field.key == "namespace").unwrap();
+/// assert!(!namespace.about.is_empty());
+///
+/// // And one for a key of your own beside them.
+/// const QUEUE: Field = Field::new("queue", "Whose jobs.", || Shape::Text).default("\"main\"");
+/// assert_eq!((QUEUE.key, QUEUE.default), ("queue", "\"main\""));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// As it is written.

@@ -8,6 +8,18 @@ use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 /// Something that an implementation promises to its manager.
+///
+/// ```
+/// use runner_testkit::conformance::{Promise, SourcePromise};
+///
+/// /// What a subject of this kind promises, for a page of your own.
+/// fn list<P: Promise>(promises: &[P]) -> String {
+///     promises.iter().map(|promise| format!("* {}: {}\n", P::SUBJECT, promise.text())).collect()
+/// }
+///
+/// let page = list(&SourcePromise::ALL);
+/// assert!(page.contains("* source: a piece of trace that is said twice is stored once\n"));
+/// ```
 pub trait Promise: Copy + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Kind of the subject, e.g. `executor`; also the name of the kit's function.
     const SUBJECT: &'static str;

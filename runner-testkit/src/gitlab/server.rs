@@ -181,7 +181,6 @@ impl GitLab {
     }
 
     /// Puts a job into the queue.
-    #[must_use]
     pub fn enqueue(&self, spec: JobSpec) -> JobRef {
         let (id, grown) = self.inner.state.lock().add(spec, Instant::now());
         if grown {
