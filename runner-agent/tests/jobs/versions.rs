@@ -1,6 +1,8 @@
 //! Managers of releases that this agent does not know. The next two releases' are understood: a frame
 //! or a field more is skipped (`runner-core/tests/releases.rs`).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
+
 use futures_util::{SinkExt, StreamExt};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::Outcome;
