@@ -201,6 +201,7 @@ impl Executor for KubernetesExecutor {
             fallbacks: built.fallbacks,
             listens,
             warm: shape.map(|shape| shape.hash),
+            since: None,
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };
@@ -519,7 +520,7 @@ impl KubernetesExecutor {
         if record.body.phase == RecordPhase::Started {
             return Ok(Some(PodSight::Gone(None)));
         }
-        let Some(version) = record.resource_version() else {
+        let Some(version) = record.before_pod() else {
             return Ok(Some(PodSight::Gone(None)));
         };
         // Another source may have a job of the same number.
