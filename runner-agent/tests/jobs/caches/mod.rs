@@ -236,7 +236,7 @@ async fn stages_80_what_a_broken_archive_left_behind_is_removed_on_request() {
     careful.settings.feature_flags.push(("FF_CLEAN_UP_FAILED_CACHE_EXTRACT".into(), true));
     let seen = run(&careful, &server).await;
     assert!(seen.text().contains("Removing v") && seen.text().contains("clean"), "{}", seen.text());
-    // Paths with variables are expanded here too; GitLab Runner's commands for it are not.
+    // Paths with variables are expanded here too.
     careful.job.caches[0].paths = vec!["$KEPT".into()];
     let seen = run(&careful.variable("KEPT", "v"), &server).await;
     assert!(seen.text().contains("Failed to extract cache"), "{}", seen.text());
