@@ -18,6 +18,7 @@ use super::backoff::Backoff;
 use super::courier::{Answer, Courier};
 use super::observer::{JobLabel, JobUpdate, Observer};
 use super::settings::RelaySettings;
+use super::shares::Pieces;
 use super::shutdown::Shutdown;
 use super::trace_relay::{LastWords, TraceRelay};
 use super::turn::{Rhythm, Sight, Turn};
@@ -128,6 +129,12 @@ impl<'a> Follower<'a> {
     /// Answers what the job asks for its caches.
     pub(super) fn with_cache(mut self, store: Option<Arc<dyn CacheStore>>) -> Self {
         self.asks = Asks::new(store);
+        self
+    }
+
+    /// Large pieces of trace have room among those of other jobs.
+    pub(super) fn sharing(mut self, pieces: Pieces) -> Self {
+        self.rhythm = self.rhythm.sharing(pieces);
         self
     }
 

@@ -13,6 +13,7 @@ use super::numbers::{Number, Numbers};
 use super::observer::{JobFacts, JobLabel, JobUpdate, Observer, Release};
 use super::runner::Runner;
 use super::secrets::{self, NoStore, Unresolved};
+use super::shares::{Shares, StartTurn};
 use super::shutdown::{Shutdown, StopLevel};
 use super::visit::Visit;
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
@@ -36,6 +37,9 @@ pub(super) struct JobTask {
     pub(super) runner: Arc<Runner>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) shutdown: Shutdown,
+    pub(super) shares: Shares,
+    /// Taken when the job is planned, spent when it is written down.
+    pub(super) turn: Option<StartTurn>,
     /// Numbers of the runner's jobs (group 0) and of its projects' (group: project + 1).
     pub(super) numbers: Numbers,
     /// When the job's time is over; `None`: not known, it was adopted.
@@ -72,6 +76,8 @@ impl JobTask {
             }
             Err(why) => Err(why),
         };
+        // What could not be planned has not spent it.
+        self.turn = None;
         let mut handle = match reserved {
             Ok(handle) => handle,
             Err(NotStarted::Refused(outcome)) => {
@@ -268,7 +274,8 @@ impl JobTask {
             label,
             &self.runner.relay,
         )
-        .with_cache(self.runner.cache.clone());
+        .with_cache(self.runner.cache.clone())
+        .sharing(self.shares.pieces());
         if let Some(visit) = visit {
             follower.visited(visit);
         }
@@ -346,7 +353,7 @@ impl JobTask {
     }
 
     async fn plan(
-        &self,
+        &mut self,
         job: &mut Job,
         ticket: &Ticket,
         slot: &Number,
@@ -378,6 +385,8 @@ impl JobTask {
                 transfers.uploads.push(to);
             }
         }
+        // From here on the job takes much more memory than its payload.
+        self.turn = Some(self.start_turn().await?);
         let settings = PlanSettings {
             slot: slot.value(),
             project_slot: project_slot.value(),
@@ -389,13 +398,25 @@ impl JobTask {
         Ok(plan)
     }
 
+    /// Waits for this job's turn to start, unless this manager stops first.
+    async fn start_turn(&mut self) -> Result<StartTurn, NotStarted> {
+        tokio::select! {
+            turn = self.shares.start_turn() => Ok(turn),
+            () = self.shutdown.stop() => Err(NotStarted::Leaving),
+        }
+    }
+
     async fn reserve(&mut self, request: JobRequest<'_>) -> Result<Box<dyn JobHandle>, NotStarted> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
             let JobRequest { job, plan, ticket, session } = request;
             let again = JobRequest { job, plan, ticket, session };
-            let error = match self.runner.executor.reserve(again).await {
+            let turn = match self.turn.take() {
+                Some(turn) => turn,
+                None => self.start_turn().await?,
+            };
+            let error = match turn.spend(self.runner.executor.reserve(again)).await {
                 Ok(handle) => return Ok(handle),
                 Err(error) => error,
             };
@@ -424,7 +445,9 @@ impl JobTask {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
-            let error = match handle.start().await {
+            // A stop is looked at below: this job is accepted, so somebody has to hear of its end.
+            let turn = self.shares.start_turn().await;
+            let error = match turn.spend(handle.start()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };

@@ -17,6 +17,7 @@ use super::numbers::Numbers;
 use super::observer::{NoObserver, Observer, RunnerLabel};
 use super::roster::{Control, Roster};
 use super::runner::Runner;
+use super::shares::Shares;
 use super::shutdown::{self, Shutdown, StopHandle};
 use crate::ids::SourceId;
 use crate::source::{Offer, Polled, SourceError, SourceErrorKind};
@@ -141,6 +142,7 @@ impl Manager {
             running: HashMap::new(),
             waiting: VecDeque::new(),
             adopters,
+            shares: Shares::default(),
             observer,
             shutdown,
         };
@@ -165,6 +167,7 @@ struct Floor {
     /// Jobs that came without a place for them. Bounded by the requests that were held back.
     waiting: VecDeque<Waiting>,
     adopters: Adopters,
+    shares: Shares,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 }
@@ -384,6 +387,8 @@ impl Floor {
             runner: Arc::clone(runner),
             observer: Arc::clone(&self.observer),
             shutdown: self.shutdown.clone(),
+            shares: self.shares.clone(),
+            turn: None,
             deadline: None,
         }
     }
