@@ -12,7 +12,7 @@ use super::context::{Context, StageFailure};
 
 pub(super) fn prepare(context: &Context<'_>, via: &str) -> Result<(), StageFailure> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    context.say(&Message::plain(format_args!("Running on {host} via {via}...")))?;
+    context.say(&Message::plain(place(&host, via)))?;
     let directories = &context.plan.directories;
     // The job's own user gets them before its first command; see `ownership`.
     fs::create_dir_all(&directories.builds)
@@ -29,6 +29,14 @@ pub(super) fn prepare(context: &Context<'_>, via: &str) -> Result<(), StageFailu
         })
 }
 
+/// Where the job runs, and by whom; an embedder's manager may have no name.
+fn place(host: &str, via: &str) -> String {
+    match via {
+        "" => format!("Running on {host}..."),
+        via => format!("Running on {host} via {via}..."),
+    }
+}
+
 /// An empty `$GITLAB_ENV`.
 fn env_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -36,4 +44,15 @@ fn env_file(path: &Path) -> io::Result<()> {
         _ => {}
     }
     fs::File::create_new(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn a_manager_without_a_name_is_not_mentioned() {
+        assert_eq!(place("pod-1", "manager-1"), "Running on pod-1 via manager-1...");
+        assert_eq!(place("pod-1", ""), "Running on pod-1...");
+    }
 }
