@@ -14,7 +14,7 @@ use runner_core::plan::{GetSources, GitStrategy, Operation};
 
 use super::git::Git;
 use super::submodules::{DEEPEST, repositories};
-use super::{git_dir, lfs, module_config, project as directory};
+use super::{git_dir, lfs, module_config, plain, project as directory};
 use crate::stages::context::{Context, StageFailure};
 
 /// Cleans the checkout as the job's strategy asks for, if the job wants that at all.
@@ -52,10 +52,11 @@ impl Git<'_> {
             return Ok(());
         }
         for repository in repositories(&own.join("modules"), DEEPEST) {
-            let config = fs::read_to_string(repository.join("config")).unwrap_or_default();
+            let config = plain::read(&repository.join("config")).unwrap_or_default();
+            // What was found harmless is what counts: the file may be another one by now.
             let known = module_config::harmless(&config, &repository, self.project);
-            let tree = known.and_then(|_| lfs::worktree(&repository));
-            let head = fs::read_to_string(repository.join("HEAD")).unwrap_or_default();
+            let tree = known.and_then(|known| lfs::worktree(&known, &repository));
+            let head = plain::read(&repository.join("HEAD")).unwrap_or_default();
             // One that is anything else is fetched anew by the next job.
             if let Some(tree) = tree.filter(|tree| tree.is_dir()) {
                 self.restore(&tree, &repository, head.trim(), &self.clean_flags()).await?;

@@ -78,3 +78,18 @@ async fn cleaning_up_obeys_nothing_of_the_jobs() {
     assert_eq!(fs::read_to_string(shop.checkout().join("file")).unwrap(), "two\n");
     assert!(!shop.checkout().join("left").exists());
 }
+
+#[tokio::test]
+async fn cleaning_up_waits_for_no_pipe_and_reads_no_device() {
+    let shop = Shop::new().await;
+    let plant = [
+        "mkdir -p .git/modules/pipe .git/modules/head",
+        "echo x > .git/modules/pipe/HEAD; mkfifo .git/modules/pipe/config",
+        "echo x > .git/modules/head/HEAD; ln -s /dev/zero .git/modules/head/config",
+        "echo planted",
+    ];
+    let world = tidy(shop.next_job("main", &plant));
+    let seen = world.variable("GIT_SUBMODULE_STRATEGY", "normal").run().await;
+    success(&seen);
+    contains(&seen, &["\nplanted\n", "HEAD is now at "]);
+}
