@@ -265,6 +265,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 self.control.has_grace(Duration::from_secs(frame.grace_s));
                 true
             }
+            ManagerFrame::Start(frame) => {
+                self.control.knows_start(frame);
+                true
+            }
             ManagerFrame::Output(frame) => {
                 // A disk that is full is noticed where the job writes, too.
                 let _ = self.control.companions.print(&frame, &self.control.recorder);

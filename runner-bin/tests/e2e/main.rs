@@ -36,6 +36,7 @@ mod services;
 mod settings;
 mod siege;
 mod sources;
+mod summary;
 mod takeover;
 mod trace;
 mod verdicts;

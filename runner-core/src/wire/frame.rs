@@ -53,6 +53,9 @@ pub enum ManagerFrame {
     Assign(AssignFrame),
     /// The pod is being taken away, and this is known of it. Repeated in each session.
     Disruption(DisruptionFrame),
+    /// How the pod came to run, as far as it is known. Repeated in each session, and when more is
+    /// known.
+    Start(StartFrame),
 }
 
 /// From the agent to the manager.
@@ -169,6 +172,30 @@ pub struct DisruptionFrame {
     /// How long the pod has from its order to end until it is killed, in seconds. It may be shorter
     /// than the pod's own: whoever drains a node may say so.
     pub grace_s: u64,
+}
+
+/// See [`ManagerFrame::Start`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFrame {
+    /// When the pod had a node, in milliseconds since the Unix epoch. `None`: nobody has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed_ms: Option<u64>,
+    /// Images that were pulled for the pod. Those that the node had are not in it, and none are while
+    /// nobody has asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulls: Vec<ImagePull>,
+}
+
+/// An image that was pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagePull {
+    /// For which container.
+    pub container: String,
+    /// How long that took, with the wait for other pulls, in milliseconds.
+    pub took_ms: u64,
+    /// Its size in bytes, where the kubelet says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// See [`ManagerFrame::Container`].
