@@ -25,6 +25,7 @@ use super::turn::{Rhythm, Sight, Turn};
 use super::visit::{Lingering, Visit};
 use super::voice::Voice;
 use crate::cache::CacheStore;
+use crate::causes::causes;
 use crate::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, Remarks, Stop,
 };
@@ -477,7 +478,7 @@ impl<'a> Follower<'a> {
         let wait = self.backoff.wait(error.retry_after);
         match error.kind {
             SourceErrorKind::Unavailable => debug!(%error, ?wait, "the source did not answer"),
-            _ => warn!(%error, ?wait, "the source did not take it"),
+            _ => warn!(error = causes(error), ?wait, "the source did not take it"),
         }
         self.rhythm.pause(now, wait);
         if self.end.is_some() {

@@ -16,6 +16,7 @@ use super::secrets::{self, NoStore, Unresolved};
 use super::shares::{Shares, StartTurn};
 use super::shutdown::{Shutdown, StopLevel};
 use super::visit::Visit;
+use crate::causes::causes;
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
 use crate::job::{Image, Job};
 use crate::outcome::{Infra, InfraKind, Outcome};
@@ -203,7 +204,10 @@ impl JobTask {
                 // A cancel is heard again, and obeyed, by whoever follows the job.
                 Ok(_) => Directive::Continue,
                 Err(error) => {
-                    warn!(%error, "could not ask the source about the job; following it");
+                    warn!(
+                        error = causes(&error),
+                        "could not ask the source about the job; following it"
+                    );
                     Directive::Continue
                 }
             });
@@ -214,7 +218,10 @@ impl JobTask {
             let wait = match self.runner.source.accept(&ticket).await {
                 Ok(reply) => return Some(reply.directive),
                 Err(error) if Instant::now() > give_up => {
-                    warn!(%error, "the source did not say whether it still wants the job");
+                    warn!(
+                        error = causes(&error),
+                        "the source did not say whether it still wants the job"
+                    );
                     return Some(Directive::Abort);
                 }
                 Err(error) => backoff.wait(error.retry_after),
@@ -364,7 +371,7 @@ impl JobTask {
         let preface = Box::pin(self.fetch_secrets(job, ticket)).await?;
         let job = &*job;
         let unreachable = |error: SourceError| {
-            warn!(%error, "no place for the job's archives");
+            warn!(error = causes(&error), "no place for the job's archives");
             NotStarted::Refused(Outcome::Infra(Infra::new(
                 InfraKind::System,
                 "the artifact store could not be asked where to put or find archives",
@@ -430,7 +437,7 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, "the executor could not take the job");
+                warn!(error = causes(&error), "the executor could not take the job");
                 return Err(NotStarted::Refused(unavailable(&error)));
             }
             tokio::select! {
@@ -461,7 +468,7 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, "the executor could not start the job");
+                warn!(error = causes(&error), "the executor could not start the job");
                 return Err(NotStarted::Refused(unavailable(&error)));
             }
             tokio::select! {
@@ -513,7 +520,11 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, place = handle.place(), "could not remove what is left of the job; the next manager will");
+                warn!(
+                    error = causes(&error),
+                    place = handle.place(),
+                    "could not remove what is left of the job; the next manager will"
+                );
                 return;
             }
             tokio::select! {

@@ -19,6 +19,7 @@ use super::roster::{Control, Roster};
 use super::runner::Runner;
 use super::shares::Shares;
 use super::shutdown::{self, Shutdown, StopHandle};
+use crate::causes::causes;
 use crate::ids::SourceId;
 use crate::source::{Offer, Polled, SourceError, SourceErrorKind};
 
@@ -443,14 +444,14 @@ impl Floor {
 
 fn failure(runner: &str, error: &SourceError) -> Answer {
     let retry_after = error.retry_after;
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    match error.kind {
+    let (kind, error) = (error.kind, causes(error));
+    match kind {
         SourceErrorKind::Forbidden => {
-            error!(runner, %error, "Checking for jobs... forbidden");
+            error!(runner, error, "Checking for jobs... forbidden");
             Answer::Refused { retry_after }
         }
         SourceErrorKind::Unavailable | SourceErrorKind::Protocol => {
-            warn!(runner, %error, cause, "Checking for jobs... failed");
+            warn!(runner, error, "Checking for jobs... failed");
             Answer::Failed { retry_after }
         }
     }
