@@ -77,7 +77,8 @@ fn verdict(
             let destroyed = harms.iter().find(fatal).is_some_and(|harm| harm.at <= *at);
             let held = concluded + Duration::from_secs(3600) > *at;
             // Its source cancelled it, and what its agent had come to went with the pod.
-            let cancelled = *outcome == Outcome::Cancelled && job.cancelled.is_some() && destroyed;
+            let gone = harms.iter().any(|harm| !harm.survivable && harm.at <= *at);
+            let cancelled = *outcome == Outcome::Cancelled && job.cancelled.is_some() && gone;
             let excused = cancelled || infra && (destroyed || !held || !harms.is_empty());
             if verdict.outcome != *outcome && !excused {
                 say(format!(

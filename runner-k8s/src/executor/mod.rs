@@ -30,7 +30,7 @@ use crate::names::RunnerIdentity;
 use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
 use crate::presence::{Estate, Presence, View};
-use crate::record::{Claim, RecordBody, RecordPhase, RecordStore, StoredRemarks};
+use crate::record::{Claim, ClaimError, RecordBody, RecordPhase, RecordStore, StoredRemarks};
 use crate::settings::{KubernetesSettings, WarmPods};
 use crate::sweep::Sweep;
 use crate::warm::{Pool, WarmPool, first_shape};
@@ -214,28 +214,40 @@ impl Executor for KubernetesExecutor {
             fallbacks: built.fallbacks,
             listens,
             warm: shape.map(|shape| shape.hash),
-            promised: None,
             since: None,
+            promised: None,
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };
         let held = self.shared.held.hold(job.id);
-        let is_held = |manager: &str| match &view {
-            // One is this handle.
-            _ if manager == runner.manager => self.shared.held.count(job.id) > 1,
-            View::Seen(living) => living.contains(manager),
-            View::Blind | View::Unknown => false,
-        };
         let environment = &built.secret_environment;
-        let claimed = access
-            .store
-            .create(&names.record, &body, &content, &built.pod, environment, is_held)
-            .await
-            .map_err(|error| {
-                let error = error.into_executor_error("write the job down");
-                self.shared.capacity.refused(&error.message);
-                access.explain(error)
-            })?;
+        let mut gone = None;
+        let claimed = loop {
+            let is_held = |manager: &str| match &view {
+                // One is this handle.
+                _ if manager == runner.manager => self.shared.held.count(job.id) > 1,
+                View::Seen(living) => living.contains(manager) || gone.as_deref() != Some(manager),
+                View::Blind | View::Unknown => false,
+            };
+            let (record, pod) = (&names.record, &built.pod);
+            let made = access.store.create(record, &body, &content, pod, environment, is_held);
+            match made.await {
+                // Who is not known to live has died, or has started since the last look.
+                Err(ClaimError::Contested(who))
+                    if gone.is_none()
+                        && matches!(&view, View::Seen(living) if !living.contains(&who))
+                        && !self.shared.presence().is_shown(&who).await =>
+                {
+                    gone = Some(who);
+                }
+                made => break made,
+            }
+        };
+        let claimed = claimed.map_err(|error| {
+            let error = error.into_executor_error("write the job down");
+            self.shared.capacity.refused(&error.message);
+            access.explain(error)
+        })?;
         Ok(Box::new(KubernetesJob::new(Arc::clone(&self.shared), access, held, claimed, None)))
     }
 

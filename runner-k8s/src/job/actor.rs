@@ -285,14 +285,25 @@ impl Actor {
                 self.tell(JobEvent::Ended(end));
             }
             Action::Emit(event) => self.tell(event),
-            Action::DeletePod => {
-                let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
-                let deleted =
-                    self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await;
-                if let Err(error) = &deleted {
-                    warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted yet");
+            Action::DeletePod => self.delete_pod().await,
+            Action::DeletePodUnlessRun => {
+                let there = self.access.pods(&self.namespace).get_opt(&self.pod).await;
+                match there.map(|pod| pod.filter(|pod| pod.uid() == self.uid)) {
+                    Ok(Some(pod)) => {
+                        let seen = sight(&pod);
+                        let has_run = seen.has_run;
+                        self.inputs.push_back(Input::Pod(seen));
+                        match has_run {
+                            true => self.inputs.push_back(Input::Deleted(false)),
+                            false => self.delete_pod().await,
+                        }
+                    }
+                    Ok(None) => self.inputs.push_back(Input::Deleted(true)),
+                    Err(error) => {
+                        debug!(pod = self.pod, %error, "the pod could not be asked for");
+                        self.inputs.push_back(Input::Deleted(false));
+                    }
                 }
-                self.inputs.push_back(Input::Deleted(deleted.is_ok()));
             }
             Action::Relaunch { container, policy } => {
                 let input = match self.relaunch(&container, policy.as_deref()).await {
@@ -311,6 +322,15 @@ impl Actor {
             Action::Settled => self.claimed.lock().await.forget_content(),
             Action::Superseded => self.tell(JobEvent::Superseded),
         }
+    }
+
+    async fn delete_pod(&mut self) {
+        let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
+        let deleted = self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await;
+        if let Err(error) = &deleted {
+            warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted yet");
+        }
+        self.inputs.push_back(Input::Deleted(deleted.is_ok()));
     }
 
     /// The end, with what Kubernetes says about the pod where that is what failed.

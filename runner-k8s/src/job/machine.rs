@@ -110,6 +110,8 @@ pub(super) enum Action {
     Emit(JobEvent),
     /// Delete the pod at once: nothing of it is wanted. [`Input::Deleted`] follows.
     DeletePod,
+    /// The same, unless it has begun to run since it was tried: [`Input::Pod`] may come first.
+    DeletePodUnlessRun,
     /// This container's image could not be pulled: replace the pod by one with this policy
     /// (`None`: the cluster's default).
     Relaunch { container: String, policy: Option<String> },

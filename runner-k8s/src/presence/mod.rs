@@ -108,6 +108,21 @@ impl Presence {
         }
     }
 
+    /// Whether this manager shows a sign now: it may have started after the last look. Whoever cannot
+    /// find out takes it for living.
+    pub(crate) async fn is_shown(&self, manager: &str) -> bool {
+        for kind in [SignKind::ConfigMap, SignKind::Lease] {
+            let shown = match self.signs.list(kind).await {
+                Ok(signs) => signs.iter().any(|sign| sign.manager == manager),
+                Err(error) => !refused(&error),
+            };
+            if shown {
+                return true;
+            }
+        }
+        false
+    }
+
     /// How many jobs the other managers have, as far as they have said.
     pub(crate) fn jobs_of_others(&self) -> usize {
         self.others.load(Ordering::Relaxed)

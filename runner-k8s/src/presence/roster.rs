@@ -38,6 +38,7 @@ struct Sighting {
 pub(crate) struct Roster {
     me: String,
     seen: BTreeMap<String, Sighting>,
+    looked: Option<Instant>,
 }
 
 /// The managers that live, this one included.
@@ -46,14 +47,23 @@ pub(crate) struct Living(BTreeSet<String>);
 
 impl Roster {
     pub(crate) fn new(me: impl Into<String>) -> Self {
-        Self { me: me.into(), seen: BTreeMap::new() }
+        Self { me: me.into(), seen: BTreeMap::new(), looked: None }
     }
 
     /// Takes in everything that is shown now; who is not among it has gone.
+    ///
+    /// A time in which this manager could not look for long says nothing about the others: an API
+    /// server that was away could not be shown anything either, and whoever looks first after it is
+    /// back would take all others for dead. Such a time is not counted.
     pub(crate) fn observe(&mut self, signs: impl IntoIterator<Item = Sign>, now: Instant) {
+        let blind = self.looked.replace(now).map_or(Duration::ZERO, |at| now.duration_since(at));
         let mut before = std::mem::take(&mut self.seen);
         for Sign { manager, version, lasts, jobs } in signs {
             let since = match before.remove(&manager) {
+                // A look is due each quarter: three have failed.
+                Some(known) if known.version == version && blind > lasts * 3 / 4 => {
+                    known.since + blind
+                }
                 Some(known) if known.version == version => known.since,
                 _ => now,
             };
@@ -149,6 +159,20 @@ mod tests {
         let living = roster.living(after(begin, 22));
         assert!(living.contains("b"), "it was only cut off");
         assert!(!living.contains("a"), "it took its sign away");
+    }
+
+    #[test]
+    fn a_time_in_which_nobody_could_look_kills_nobody() {
+        // Seed 3546: the API server was away for a minute, and who looked first took all jobs.
+        let begin = Instant::now();
+        let mut roster = Roster::new("me");
+        roster.observe([sign("a", 1), sign("dead", 1)], begin);
+        roster.observe([sign("a", 2), sign("dead", 1)], after(begin, 5));
+        roster.observe([sign("a", 2), sign("dead", 1)], after(begin, 65));
+        assert!(roster.silent(after(begin, 65)).is_empty(), "the others had no chance either");
+        roster.observe([sign("a", 3), sign("dead", 1)], after(begin, 70));
+        assert!(roster.living(after(begin, 79)).contains("dead"), "it was silent for 19 s");
+        assert_eq!(roster.silent(after(begin, 80)), ["dead"]);
     }
 
     #[test]

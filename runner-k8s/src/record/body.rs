@@ -50,15 +50,15 @@ pub struct RecordBody {
     /// The shape of a warm pod that can do the job's work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<String>,
-    /// The version of the record before a warm pod was noted as the job's. What shows that the pod got
-    /// the job is younger.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promised: Option<String>,
     /// The version of the record before anybody took it over, where nobody knew then whether its pod
     /// ever was. What happened to pods is asked for from here on: a claim makes a new version, since
     /// which nothing has happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// The version of the record before a warm pod was noted as the job's. What shows that the pod got
+    /// the job is younger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised: Option<String>,
     /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
     pub patience: u64,
     /// What managers have said.

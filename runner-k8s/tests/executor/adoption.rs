@@ -1,11 +1,17 @@
 //! A manager dies, and another one goes on.
 
-use runner_core::executor::{Executor as _, ExecutorErrorKind, JobEvent, JobPhase, Remarks};
+use runner_core::executor::{
+    Executor as _, ExecutorErrorKind, JobEvent, JobPhase, JobRequest, Remarks,
+};
 use runner_core::ids::Offset;
 use runner_core::outcome::Outcome;
+use runner_core::source::Ticket;
+use runner_k8s::RawSettings;
 
 use crate::cluster::Cluster;
-use crate::world::{Agent, executor, reserve, runs, take_over, ticket, to_the_end};
+use crate::world::{
+    Agent, executor, executor_with, job, planned, reserve, runs, take_over, ticket, to_the_end,
+};
 
 const ALL: Offset = Offset(1 << 20);
 
@@ -86,6 +92,24 @@ async fn a_manager_that_lost_a_job_while_its_source_was_asked_does_not_start_it(
     assert_eq!(error.kind, ExecutorErrorKind::Superseded);
     assert!(cluster.names("pods").is_empty());
     drop(heir);
+}
+
+#[tokio::test]
+async fn a_job_of_a_manager_that_has_only_just_started_is_not_taken_when_it_is_given_out_again() {
+    // Seed 2660. Signs of life are looked at every hundred seconds here.
+    let settings = RawSettings { manager_lease_duration: 400, ..crate::world::settings() };
+    let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
+    let old = executor_with(&cluster, &agent, "old", &settings);
+    assert!(old.recover().await.unwrap().is_empty());
+    let new = executor_with(&cluster, &agent, "new", &settings);
+    let _handle = reserve(&new).await;
+    let (job, ticket) = (job(), Ticket("given out again".into()));
+    let plan = planned(&job);
+    let request = || JobRequest { job: &job, plan: &plan, ticket: &ticket, session: None };
+    let error = old.reserve(request()).await.err().unwrap();
+    assert_eq!(error.kind, ExecutorErrorKind::Unavailable);
+    new.retire().await;
+    old.reserve(request()).await.unwrap();
 }
 
 #[tokio::test]

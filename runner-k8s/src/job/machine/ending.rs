@@ -125,17 +125,17 @@ impl Machine {
         if self.never_ran() {
             // Nothing has run, so there is nothing to clean up and no log to wait for. GitLab
             // Runner waits for the pod first.
-            self.delete_pod();
+            self.delete_pod(Action::DeletePod);
             return;
         }
         self.send_stop();
     }
 
-    fn delete_pod(&mut self) {
+    fn delete_pod(&mut self, how: Action) {
         self.delete_at = None;
         if !self.deleting {
             self.deleting = true;
-            self.actions.push(Action::DeletePod);
+            self.actions.push(how);
         }
     }
 
@@ -204,8 +204,11 @@ impl Machine {
             let message = "the runner's helper container was killed and did not come back";
             let end = End::new(InfraKind::System, message, "no restart of helper in time");
             self.finish(Some(end));
-        } else if due(self.unheard_stop()) || (due(self.delete_at) && self.never_ran()) {
-            self.delete_pod();
+        } else if due(self.unheard_stop()) {
+            self.delete_pod(Action::DeletePod);
+        } else if due(self.delete_at) && self.never_ran() {
+            // As far as was seen: whoever could not delete it could not see it either.
+            self.delete_pod(Action::DeletePodUnlessRun);
         } else if due(self.delete_at) {
             // It runs by now, and is told to stop as soon as it is heard.
             self.delete_at = None;
