@@ -5,9 +5,9 @@ use std::time::Duration;
 use runner_k8s::settings::raw::RawWarmPods;
 use runner_testkit::cluster::{ClusterSettings, Fault, RequestFilter, Rule};
 use runner_testkit::gitlab::{GitLab, Image, JobSpec, Variable};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::Signal;
 use crate::world::{PATIENCE, World, failure, success, text};
 
 fn rights() -> ClusterSettings {

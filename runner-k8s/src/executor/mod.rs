@@ -3,6 +3,7 @@
 mod adopt;
 mod room;
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -54,6 +55,16 @@ pub struct KubernetesExecutor {
     sweep: Arc<Sweep>,
 }
 
+impl fmt::Debug for KubernetesExecutor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("KubernetesExecutor")
+            .field("runner", &self.shared.runner)
+            .field("namespace", &self.shared.settings.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
 impl KubernetesExecutor {
     /// Connects by the settings. Nothing is sent before the first job. A rustls provider must be
     /// installed.
@@ -69,6 +80,7 @@ impl KubernetesExecutor {
     }
 
     /// Uses these clients.
+    #[must_use]
     pub fn with_clients(
         clients: Clients,
         settings: KubernetesSettings,
@@ -78,7 +90,8 @@ impl KubernetesExecutor {
         Self::with_connector(clients, settings, runner, Arc::new(connector))
     }
 
-    /// Uses these clients, and this way to talk to agents.
+    /// Uses these clients, and this way to talk to agents: for tests that play the agent.
+    #[doc(hidden)]
     pub fn with_connector(
         clients: Clients,
         settings: KubernetesSettings,
@@ -125,21 +138,25 @@ impl KubernetesExecutor {
     }
 
     /// How many pause pods there are to be, where the settings want any.
+    #[must_use]
     pub fn pause_numbers(&self) -> Option<&PauseNumbers> {
         self.shared.pause.as_ref().map(|pause| &pause.pods.numbers)
     }
 
     /// How many requests were made.
+    #[must_use]
     pub fn requests(&self) -> &RequestCounts {
         &self.shared.clients.requests
     }
 
     /// For how long no jobs were taken.
+    #[must_use]
     pub fn room_counts(&self) -> &RoomCounts {
         &self.shared.capacity.counts
     }
 
     /// What became of the streams into pods.
+    #[must_use]
     pub fn streams(&self) -> &StreamCounts {
         &self.shared.streams
     }

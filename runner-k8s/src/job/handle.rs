@@ -26,6 +26,7 @@ use super::listen::Listeners;
 use super::machine::{Machine, Terms};
 use super::milestones::Milestones;
 use super::shared::{Held, Shared};
+use super::start::PodStart;
 use crate::classify::executor_error;
 use crate::record::{Claimed, Place, RecordPhase, StoredRemarks};
 use crate::watch::PodSight;
@@ -158,6 +159,10 @@ impl KubernetesJob {
             generation: 0,
             unseen: None,
             milestones: Milestones::default(),
+            start: match is_warm {
+                IsWarm::Yes => PodStart::warm(),
+                IsWarm::No => PodStart::default(),
+            },
             lost: None,
             gone: false,
             inputs: VecDeque::new(),

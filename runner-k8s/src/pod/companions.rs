@@ -8,7 +8,7 @@ use super::containers::starts_by_entrypoint;
 use super::environment::{Environment, Masks};
 use super::services::services;
 use super::{BUILD, PodError, PodInput};
-use crate::record::Listens;
+use crate::record::{Listens, POD_PULLS};
 use crate::settings::ServicesWait;
 
 /// The feature flag with which all that Kubernetes says about the pod is shown.
@@ -58,6 +58,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     containers.extend(entrypoint.map(|_| BUILD.to_owned()));
     let events = lookup.setting(PRINT_EVENTS) == Some("true");
     containers.extend(events.then(|| POD_EVENTS.to_owned()));
+    containers.extend(input.plan().summary.map(|_| POD_PULLS.to_owned()));
     let limit = input.plan().log.limit;
     Ok(Around {
         companions: match services.is_empty() {

@@ -140,7 +140,7 @@ const DEADLINE_SLACK: Duration = Duration::from_secs(60);
 /// Largest pod as JSON: etcd takes objects of 1.5 MiB, and the API server adds its own fields.
 const LARGEST_POD: usize = 1 << 20;
 
-/// Makes the pod of a job, for a cluster that can do everything; see [`adapt`].
+/// Makes the pod of a job, for a cluster that can do everything; see `adapt`.
 ///
 /// # Errors
 /// No image, an image that is not allowed, a pull policy that is not allowed, an alias that is no

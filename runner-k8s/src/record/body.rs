@@ -81,10 +81,14 @@ impl RecordBody {
     }
 }
 
+/// Stands among the containers whose output is shown: how long images took belongs into the log's
+/// summary. No container can have this name.
+pub(crate) const POD_PULLS: &str = "#pulls";
+
 /// Whose output is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
-    /// Names of containers, or [`POD_EVENTS`](runner_core::plan::POD_EVENTS).
+    /// Names of containers, [`POD_EVENTS`](runner_core::plan::POD_EVENTS) or [`POD_PULLS`].
     pub containers: Vec<String>,
     /// Most bytes of each: the trace has no room for more.
     pub limit: u64,

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
 use crate::names::{JOB_LABEL, MANAGER_LABEL, WARM_LABEL};
@@ -83,6 +83,9 @@ pub struct Condition {
     pub reason: Option<String>,
     /// Why, in words.
     pub message: Option<String>,
+    /// Since when, to a second.
+    #[serde(rename = "lastTransitionTime")]
+    pub since: Option<Time>,
 }
 
 /// The status of a container.
@@ -158,6 +161,23 @@ impl PodView {
         let refused =
             |condition: &Condition| condition.kind == "PodScheduled" && condition.status == "False";
         self.status.phase == "Pending" && self.status.conditions.iter().any(refused)
+    }
+
+    /// Whether it has a node.
+    pub fn is_placed(&self) -> bool {
+        self.spec.node_name.as_deref().is_some_and(|node| !node.is_empty())
+            || self.scheduled().is_some()
+    }
+
+    /// Since when, to a second.
+    pub fn placed_at(&self) -> Option<jiff::Timestamp> {
+        Some(self.scheduled()?.since.as_ref()?.0)
+    }
+
+    fn scheduled(&self) -> Option<&Condition> {
+        let is_it =
+            |condition: &&Condition| condition.kind == "PodScheduled" && condition.status == "True";
+        self.status.conditions.iter().find(is_it)
     }
 
     /// The status of this container.

@@ -24,11 +24,13 @@ impl VariableSet {
     }
 
     /// The variable of this name that counts.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<&Variable> {
         self.last.get(name).map(|at| &self.list[*at])
     }
 
     /// What a setting of this name says: for a file variable the content.
+    #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.get(name).map(|variable| variable.value.expose())
     }
@@ -47,6 +49,7 @@ impl VariableSet {
     }
 
     /// What a reference to this name is replaced by: for a file variable the path.
+    #[must_use]
     pub fn reference(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name).map(|variable| {
             if variable.file {
@@ -66,6 +69,7 @@ impl VariableSet {
     }
 
     /// All of them, in order, with those that a later one replaces.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Variable> {
         self.list.iter()
     }
@@ -91,22 +95,26 @@ pub struct PlanLookup<'p> {
 
 impl<'p> PlanLookup<'p> {
     /// Of this plan's variables.
+    #[must_use]
     pub fn new(plan: &'p Plan) -> Self {
         let keys = plan.variables.iter().map(|variable| variable.key.as_str());
         Self { plan, last: keys.zip(0..).collect() }
     }
 
     /// Whose variables they are.
+    #[must_use]
     pub fn plan(&self) -> &'p Plan {
         self.plan
     }
 
     /// What a reference to this name is replaced by: for a file variable the path.
+    #[must_use]
     pub fn reference(&self, name: &str) -> Option<Cow<'p, str>> {
         self.last.get(name).map(|at| self.exported(&self.plan.variables[*at]))
     }
 
     /// What a setting of this name says: for a file variable the content.
+    #[must_use]
     pub fn setting(&self, name: &str) -> Option<&'p str> {
         self.last.get(name).map(|at| self.plan.variables[*at].value.expose())
     }
@@ -122,6 +130,7 @@ impl<'p> PlanLookup<'p> {
     /// What may stand in a container's own environment, where everyone who may read the pod can
     /// see it: variables that the runner or its configuration sets, and the job's public ones.
     /// Each name once, in order. `job` is [`Job::variables`](crate::job::Job::variables).
+    #[must_use]
     pub fn container_environment(&self, job: &[Variable]) -> Vec<(&'p str, Cow<'p, str>)> {
         let variables = &self.plan.variables;
         let mut shown = vec![true; variables.len()];
