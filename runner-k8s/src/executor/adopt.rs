@@ -8,7 +8,7 @@ use kube::api::{WatchEvent, WatchParams};
 use runner_core::executor::{ExecutorError, ExecutorErrorKind, JobHandle};
 use runner_core::ids::JobId;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{FIRST_LIST, KubernetesExecutor};
 use crate::announce::News;
@@ -96,9 +96,11 @@ impl KubernetesExecutor {
             Err(error) => return Err(error),
         };
         let held = shared.held.hold(job);
+        let mut lost = None;
         if pod.is_none() && record.body.promised.is_some() {
             match record.pod() {
                 Some(own) => {
+                    lost = Some(record.body.pod.clone());
                     info!(%job, pod = record.body.pod, "a warm pod went before it had its job; the job gets another");
                     record.body.returns_to(&own);
                 }
@@ -112,6 +114,14 @@ impl KubernetesExecutor {
         match shared.store.claim(record, started, &shared.runner.manager).await {
             Ok(claimed) => {
                 info!(%job, record = claimed.name(), "took over a job that was left behind");
+                if let Some(lost) = lost
+                    && let Err(error) = shared
+                        .delete_pod(&access.clients, &shared.settings.namespace, &lost, None)
+                        .await
+                {
+                    // It goes with what else its manager left.
+                    debug!(%error, pod = lost, "what is left of a warm pod could not be deleted");
+                }
                 if let Some(PodSight::Seen(pod)) = &pod {
                     let namespace = pod.metadata.namespace.as_deref();
                     let namespace = namespace.unwrap_or(&shared.settings.namespace);

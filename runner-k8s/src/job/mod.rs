@@ -15,6 +15,7 @@ mod access;
 mod actor;
 mod door;
 mod events;
+mod exchange;
 mod handle;
 mod launch;
 mod link;
