@@ -16,6 +16,7 @@ mod actor;
 mod door;
 mod events;
 mod handle;
+mod hearing;
 mod launch;
 mod link;
 mod listen;
