@@ -18,6 +18,7 @@ mod hostile_agent;
 mod identity;
 mod images;
 mod leaks;
+mod limit;
 mod many;
 mod namespaces;
 mod orphans;

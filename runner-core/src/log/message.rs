@@ -44,11 +44,13 @@ impl Message {
     }
 
     /// The line.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The line as the pipeline takes it.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -63,11 +65,13 @@ impl fmt::Display for Message {
 /// The marker that opens a section, at `unix` seconds. It has no line feed of its own.
 ///
 /// Only for sources that know sections ([`LogSettings::sections`](crate::plan::LogSettings)).
+#[must_use]
 pub fn section_start(name: &str, unix: i64) -> String {
     format!("section_start:{unix}:{name}\r{ERASE_LINE}")
 }
 
 /// The marker that closes it.
+#[must_use]
 pub fn section_end(name: &str, unix: i64) -> String {
     format!("section_end:{unix}:{name}\r{ERASE_LINE}")
 }

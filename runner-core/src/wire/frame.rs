@@ -8,8 +8,25 @@ use crate::ids::{Epoch, JobId, Offset};
 use crate::outcome::{StageReport, Verdict};
 use crate::plan::HttpTransfer;
 
-/// The version of this protocol. Both sides say theirs and speak the lower one.
+/// The version of this protocol. Both sides say theirs and speak the lower one, if whoever is newer
+/// still can: see [`OLDEST_WIRE_VERSION`].
+///
+/// A field or a frame more is no new version: both are skipped by who does not know them.
 pub const WIRE_VERSION: u32 = 1;
+
+/// The oldest version that this build speaks. Whoever hears of an older one, or of 0, which is none,
+/// gives the session up: the agent with [`RefusalReason::Version`], the manager by ending the job.
+///
+/// It goes up two releases after [`WIRE_VERSION`] at the earliest, so that the agents and managers of
+/// the two releases before are understood.
+pub const OLDEST_WIRE_VERSION: u32 = 1;
+
+/// Whether this build can speak with a side whose newest version is this one. A newer side may still
+/// refuse: it alone knows how far back it goes.
+#[must_use]
+pub const fn speaks(version: u32) -> bool {
+    version >= OLDEST_WIRE_VERSION
+}
 
 /// From the manager to the agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +134,8 @@ pub enum RefusalReason {
     NotReady,
     /// This pod has no job yet: send [`ManagerFrame::Assign`] and `Hello` again. The session goes on.
     Unassigned,
+    /// The manager speaks no version of this protocol that the agent still knows.
+    Version,
     /// A reason of a later release.
     #[serde(other)]
     Other,

@@ -394,7 +394,7 @@ impl Actor {
             ));
         };
         let mut body = claimed.body().clone();
-        body.phase = RecordPhase::Started;
+        (body.phase, body.promised) = (RecordPhase::Started, None);
         change(&mut pod, &mut body);
         body.pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let name = body.pod.clone();

@@ -186,8 +186,7 @@ impl KubernetesJob {
         let Some(idle) = warm.pool.take(&hash) else { return Ok(None) };
         let found = self.shared.hub().find(&idle.name);
         let mut body = claimed.body().clone();
-        body.pod.clone_from(&idle.name);
-        body.phase = RecordPhase::Started;
+        body.promise(&idle.name, claimed.resource_version());
         let updated = match found {
             Some(_) => self.shared.store.update(&mut claimed, body, None).await,
             // Gone since it was seen.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runner_core::plan::{Companions, Disruption, POD_EVENTS, ServicePlan};
 
 use super::containers::starts_by_entrypoint;
-use super::environment::Masks;
+use super::environment::{Environment, Masks};
 use super::services::services;
 use super::{BUILD, PodError, PodInput};
 use crate::record::{Listens, POD_PULLS};
@@ -37,7 +37,8 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     let logs = input.plan().companions.logs;
     // Only their own variables say what is to be checked.
     let masks = Masks::of(input.plan());
-    let mut services: Vec<ServicePlan> = services(input, lookup, &[], &masks)?.plans()?;
+    let mut services: Vec<ServicePlan> =
+        services(input, lookup, &Environment::default(), &masks)?.plans()?;
     let disruption = input.settings.disruption(input.plan(), services.len());
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,

@@ -191,6 +191,16 @@ impl PodView {
         all.any(|spec| spec.name == name && spec.restart_policy_rules.is_some())
     }
 
+    /// Whether it is some job's.
+    pub fn has_job(&self) -> bool {
+        self.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(JOB_LABEL))
+    }
+
+    /// Whether it has ended and was nobody's then: a warm pod gets the job's labels before its plan.
+    pub fn ended_without_job(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed") && !self.has_job()
+    }
+
     /// Drops what the executor never looks at, before it is kept.
     pub fn strip(&mut self) {
         let metadata = &mut self.metadata;

@@ -8,7 +8,8 @@ use runner_core::outcome::{InfraKind, Outcome, StageReport, Verdict};
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, DisruptionFrame, Hello, MOST_ASKS, ManagerFrame,
-    RefusalReason, StageFrame, StartFrame, StopFrame, StopMode, WIRE_VERSION, Want,
+    OLDEST_WIRE_VERSION, RefusalReason, StageFrame, StartFrame, StopFrame, StopMode, WIRE_VERSION,
+    Want, speaks,
 };
 use tokio::time::Instant;
 
@@ -117,6 +118,19 @@ impl Machine {
             return;
         }
         match frame {
+            AgentFrame::Welcome(welcome) if !speaks(welcome.version) => {
+                let message = "the job's pod runs an agent of another release, which this runner \
+                               does not understand"
+                    .to_owned();
+                let detail = format!(
+                    "the agent of release {:?} speaks version {} of the protocol, this manager \
+                     versions {OLDEST_WIRE_VERSION} to {WIRE_VERSION}: the pod's agent image has to be \
+                     at most two releases older than the manager",
+                    welcome.release, welcome.version,
+                );
+                self.actions.push(Action::Unlink);
+                self.finish(Some(End::new(InfraKind::System, message, detail)));
+            }
             AgentFrame::Welcome(_) => {
                 if let State::Following { welcomed, .. } = &mut self.state {
                     *welcomed = true;
