@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
-use runner_core::executor::{JobEnd, JobEvent, Stop};
+use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
-use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
 };
@@ -21,18 +19,16 @@ use tracing::{debug, trace, warn};
 
 use super::access::Access;
 use super::door::Whereabouts;
-use super::events::EventListener;
 use super::link::{AgentLink, LinkError};
-use super::listen::{Listener, Listeners};
+use super::listen::Listeners;
 use super::machine::{Action, Input, Machine};
 use super::milestones::Milestones;
 use super::shared::Shared;
 use super::start::PodStart;
-use super::warnings::{self, Wanted};
 use crate::announce::News;
 use crate::classify::sight;
-use crate::record::{Claimed, POD_PULLS};
-use crate::watch::{PodHub, PodSight, PodView, PodWatch};
+use crate::record::Claimed;
+use crate::watch::{PodHub, PodSight, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
 const SEND: Duration = Duration::from_secs(10);
@@ -215,24 +211,6 @@ impl Actor {
         }
     }
 
-    async fn look_at_start(&mut self, pod: &PodView) {
-        let now = Instant::now();
-        if let Some(known) = self.start.look(pod, now, Timestamp::now()) {
-            self.inputs.push_back(Input::Start(known));
-        }
-        let wants_pulls = self.start.wants_pulls(sight(pod).all_started, now);
-        if wants_pulls && self.is_listened_to(POD_PULLS).await {
-            let client = self.access.clients.api.clone();
-            self.start.ask(client, &self.namespace, &self.uid);
-        }
-    }
-
-    async fn is_listened_to(&mut self, name: &str) -> bool {
-        let claimed = self.claimed.lock().await;
-        let listens = claimed.body().listens.as_ref();
-        listens.is_some_and(|listens| listens.containers.iter().any(|known| known == name))
-    }
-
     async fn ask_for_pod(&mut self) {
         self.unseen = Some(Instant::now() + UNSEEN);
         match self.access.pods(&self.namespace).get_opt(&self.pod).await {
@@ -329,18 +307,6 @@ impl Actor {
         self.inputs.push_back(Input::Deleted(deleted.is_ok()));
     }
 
-    /// The end, with what Kubernetes says about the pod where that is what failed.
-    async fn with_events(&mut self, end: JobEnd) -> JobEnd {
-        let wanted = match self.is_listened_to(POD_EVENTS).await {
-            // The agent has said them, as far as there was one.
-            true if !self.machine.has_heard() => Wanted::All,
-            _ if self.shared.settings.print_pod_warning_events => Wanted::Warnings,
-            _ => return end,
-        };
-        let client = &self.access.clients.api;
-        warnings::add(client, &self.namespace, &self.pod, &self.uid, wanted, end).await
-    }
-
     fn announce(&self, news: &News) {
         self.shared.announcer.say(&self.namespace, &self.pod, &self.uid, news);
     }
@@ -391,31 +357,6 @@ impl Actor {
                 return Ok(());
             }
         }
-    }
-
-    async fn listen(&mut self, container: String) {
-        let claimed = self.claimed.lock().await;
-        let Some(listens) = &claimed.body().listens else { return };
-        if !listens.containers.contains(&container) {
-            return;
-        }
-        if container == POD_EVENTS {
-            self.listeners.add_events(EventListener {
-                client: self.access.clients.api.clone(),
-                namespace: self.namespace.clone(),
-                uid: self.uid.clone(),
-            });
-            return;
-        }
-        let listener = Listener {
-            client: self.access.stream().clone(),
-            namespace: self.namespace.clone(),
-            pod: self.pod.clone(),
-            container,
-            watch: self.watch.clone(),
-            limit: listens.limit,
-        };
-        self.listeners.add(listener);
     }
 
     /// Tells the agent that it may end. Only an open stream is used: the pod is about to be deleted

@@ -17,6 +17,7 @@ mod door;
 mod events;
 mod exchange;
 mod handle;
+mod hearing;
 mod launch;
 mod link;
 mod listen;
