@@ -114,7 +114,7 @@ impl Actor {
             match self.next().await {
                 Next::Input(input) => self.take_in(input).await,
                 Next::Watch => self.look().await,
-                Next::Unseen => self.ask_for_pod().await,
+                Next::Unseen => Box::pin(self.ask_for_pod()).await,
                 Next::Output(frame) => self.send(ManagerFrame::Output(frame)).await,
                 Next::Command(Some(Command::Follow { from, until, generation })) => {
                     self.generation = generation;
@@ -235,6 +235,7 @@ impl Actor {
         }
     }
 
+    /// What is rare is boxed: its state would be a part of every job's task, for as long as the job runs.
     async fn perform(&mut self, action: Action) {
         trace!(pod = self.pod, ?action);
         match action {
@@ -249,7 +250,7 @@ impl Actor {
                 self.listeners = Listeners::default();
             }
             Action::Assign => {
-                if let Err(problem) = self.assign().await {
+                if let Err(problem) = Box::pin(self.assign()).await {
                     warn!(pod = self.pod, problem, "a warm pod could not be given its job yet");
                     (self.link, self.listeners) = (None, Listeners::default());
                     self.inputs.push_back(Input::Unlinked(problem));
@@ -258,28 +259,28 @@ impl Actor {
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(JobEvent::Ended(end)) => {
-                let end = self.with_events(end).await;
+                let end = Box::pin(self.with_events(end)).await;
                 self.tell(JobEvent::Ended(end));
             }
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
                 let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
-                if let Err(error) =
-                    self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await
-                {
+                let deleted =
+                    self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid);
+                if let Err(error) = Box::pin(deleted).await {
                     // It is tried again when the job is disposed of.
                     warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted");
                 }
             }
             Action::Relaunch { container, policy } => {
-                let input = match self.relaunch(&container, policy.as_deref()).await {
+                let input = match Box::pin(self.relaunch(&container, policy.as_deref())).await {
                     Ok(()) => Input::Relaunched,
                     Err(end) => Input::NotRelaunched(end),
                 };
                 self.inputs.push_back(input);
             }
             Action::Replace => {
-                let input = match self.replace().await {
+                let input = match Box::pin(self.replace()).await {
                     Ok(()) => Input::Relaunched,
                     Err(end) => Input::NotRelaunched(end),
                 };
