@@ -36,6 +36,7 @@ pub struct JobRequest<'a> {
 
 impl<'a> JobRequest<'a> {
     /// A job without a session.
+    #[must_use]
     pub fn new(job: &'a Job, plan: &'a Plan, ticket: &'a Ticket) -> Self {
         Self { job, plan, ticket, session: None }
     }
@@ -130,6 +131,7 @@ impl JobEnd {
     ///
     /// `trace` is of *all* bytes that were handed out, from offset 0 on; `None` where some may be
     /// missing: the source is sent no checksum then rather than a wrong one.
+    #[must_use]
     pub fn new(outcome: Outcome, trace: Option<TraceSummary>) -> Self {
         Self { outcome, trace, stages: Vec::new(), explained: false, detail: None }
     }

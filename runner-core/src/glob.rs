@@ -96,6 +96,7 @@ impl Glob {
     }
 
     /// Whether the whole path matches.
+    #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         self.alternatives.iter().any(|steps| run(steps, path))
     }
@@ -103,6 +104,7 @@ impl Glob {
 
 /// The leading path components of a pattern that hold nothing special, without a trailing `/`: a
 /// walk for matches can begin there. Empty when the first component is special already.
+#[must_use]
 pub fn static_prefix(pattern: &str) -> &str {
     let special = pattern.find(['*', '?', '[', '{', '\\']).unwrap_or(pattern.len());
     if special == pattern.len() {
@@ -428,7 +430,7 @@ mod tests {
         #[test]
         fn no_pattern_panics(pattern in ".{0,40}", path in ".{0,40}") {
             if let Ok(glob) = Glob::new(&pattern) {
-                glob.matches(&path);
+                let _ = glob.matches(&path);
             }
         }
     }

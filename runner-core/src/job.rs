@@ -73,7 +73,7 @@ pub struct Job {
 }
 
 /// A typed value that a job's texts refer to (`${{ job.inputs.KEY }}`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Input {
     /// Name.
     pub key: String,
@@ -81,6 +81,21 @@ pub struct Input {
     pub value: serde_json::Value,
     /// It must not be put into texts, which people can read.
     pub sensitive: bool,
+}
+
+impl std::fmt::Debug for Input {
+    /// Without the value of a sensitive one.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, value, sensitive } = self;
+        let mut shown = formatter.debug_struct("Input");
+        shown.field("key", key);
+        if *sensitive {
+            shown.field("value", &"[secret]");
+        } else {
+            shown.field("value", value);
+        }
+        shown.field("sensitive", sensitive).finish()
+    }
 }
 
 /// A variable whose value another service holds.
@@ -117,6 +132,7 @@ impl Job {
     }
 
     /// A job that has nothing to do yet.
+    #[must_use]
     pub fn empty(id: JobId) -> Self {
         Self {
             id,

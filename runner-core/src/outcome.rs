@@ -28,6 +28,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Whether the job did what it should. Only `Exited(0)` did.
+    #[must_use]
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Exited(0))
     }
@@ -36,6 +37,7 @@ impl Outcome {
     ///
     /// A clean exit is the mildest; "nobody knows" is worse than any known failure of the script,
     /// and a known infrastructure failure explains more than "nobody knows".
+    #[must_use]
     pub fn severity(&self) -> u8 {
         match self {
             Self::Exited(0) => 0,
@@ -118,6 +120,7 @@ pub struct TraceSummary {
 
 impl TraceSummary {
     /// The summary of these bytes.
+    #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self { length: Offset(bytes.len() as u64), crc32: crc32fast::hash(bytes) }
     }

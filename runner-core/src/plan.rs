@@ -110,6 +110,7 @@ pub enum RetryPauses {
 
 impl RetryPauses {
     /// The pause after this attempt, from 1.
+    #[must_use]
     pub fn after(self, attempt: u32) -> Duration {
         let (first, longest) = match self {
             Self::Exponential => (5, 300),
@@ -173,6 +174,7 @@ pub enum PlanReadError {
 
 impl Plan {
     /// The plan as it travels into the pod.
+    #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a plan has string keys only and no fallible Serialize")
     }

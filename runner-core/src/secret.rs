@@ -20,11 +20,13 @@ impl Secret {
     }
 
     /// The value itself. The name is long so that every use is easy to find.
+    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
     /// Whether there is no value at all.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

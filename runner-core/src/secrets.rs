@@ -78,6 +78,7 @@ impl SecretStoreError {
     }
 
     /// How the job ends because of it.
+    #[must_use]
     pub fn infra(&self) -> Infra {
         Infra::new(self.kind, self.message.clone())
     }

@@ -9,6 +9,109 @@
 //! A source may hand a key out with each job ([`JobSource::session`](crate::source::JobSource::session)).
 //! It is part of the job's ticket, so whichever manager has the job knows the same key. How people
 //! get here is not this module's business.
+//!
+//! An executor's end, with a shell that says everything back, and a server's end, which types one line:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use std::time::Duration;
+//!
+//! use async_trait::async_trait;
+//! use bytes::Bytes;
+//! use runner_core::ids::JobId;
+//! use runner_core::session::{
+//!     Door, DoorError, PortStream, SessionKey, Sessions, Terminal, Visitors,
+//! };
+//! use runner_core::wire::TerminalFrame;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! struct Echo(Vec<TerminalFrame>);
+//!
+//! #[async_trait]
+//! impl Terminal for Echo {
+//!     async fn next(&mut self) -> Option<TerminalFrame> {
+//!         self.0.pop() // no `await`, so a dropped future loses nothing
+//!     }
+//!
+//!     async fn send(&mut self, frame: TerminalFrame) -> Result<(), DoorError> {
+//!         if let TerminalFrame::Keys(typed) = frame {
+//!             self.0.insert(0, TerminalFrame::Screen(typed));
+//!         }
+//!         Ok(())
+//!     }
+//!
+//!     async fn close(self: Box<Self>) {}
+//! }
+//!
+//! struct Hall;
+//!
+//! #[async_trait]
+//! impl Door for Hall {
+//!     async fn terminal(&self) -> Result<Box<dyn Terminal>, DoorError> {
+//!         Ok(Box::new(Echo(Vec::new())))
+//!     }
+//!
+//!     async fn port(&self, port: u16) -> Result<Box<dyn PortStream>, DoorError> {
+//!         // Anything that reads and writes: a socket, or this.
+//!         let (here, mut there) = tokio::io::duplex(64);
+//!         there.write_all(format!("port {port}").as_bytes()).await.expect("it has room");
+//!         Ok(Box::new(here))
+//!     }
+//! }
+//!
+//! /// Who may look into what, until the guard goes.
+//! #[derive(Clone, Default)]
+//! struct Desk(Arc<Mutex<Vec<(SessionKey, Arc<dyn Door>)>>>);
+//! struct Guard(Desk, String);
+//!
+//! impl Sessions for Desk {
+//!     fn open(
+//!         &self,
+//!         _job: JobId,
+//!         key: SessionKey,
+//!         door: Arc<dyn Door>,
+//!         _visitors: Visitors,
+//!     ) -> Box<dyn Send + Sync> {
+//!         let guard = Guard(self.clone(), key.id.clone());
+//!         self.0.lock().unwrap().push((key, door));
+//!         Box::new(guard)
+//!     }
+//!
+//!     fn patience(&self) -> Duration {
+//!         Duration::from_secs(30)
+//!     }
+//! }
+//!
+//! impl Drop for Guard {
+//!     fn drop(&mut self) {
+//!         self.0.0.lock().unwrap().retain(|(key, _)| key.id != self.1);
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (desk, visitors) = (Desk::default(), Visitors::new());
+//! let key = SessionKey { id: "s1".into(), token: "t0k3n".into(), ports: Vec::new() };
+//! let open = desk.open(JobId(7), key, Arc::new(Hall), visitors.clone()); // the manager does
+//!
+//! let door = Arc::clone(&desk.0.lock().unwrap()[0].1); // for whoever shows the token
+//! let inside = visitors.enter();
+//! let mut terminal = door.terminal().await?;
+//! terminal.send(TerminalFrame::Keys(Bytes::from_static(b"ls\n"))).await?;
+//! assert_eq!(terminal.next().await, Some(TerminalFrame::Screen(Bytes::from_static(b"ls\n"))));
+//! terminal.close().await;
+//! let mut answer = String::new();
+//! door.port(5432).await?.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "port 5432");
+//!
+//! assert_eq!(visitors.count(), 1);
+//! drop(inside);
+//! visitors.all_left().await; // the job is over, and nobody is inside any more
+//! drop(open);
+//! assert!(desk.0.lock().unwrap().is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +163,7 @@ pub enum PortScheme {
 
 /// Why somebody does not get in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DoorError {
     /// The job is over, or does not run (any more).
     #[error("the job does not run: {0}")]
@@ -131,10 +235,12 @@ pub struct Visitors {
 
 /// Somebody inside, until dropped.
 #[derive(Debug)]
+#[must_use = "whoever is dropped has left"]
 pub struct Visitor(Visitors);
 
 impl Visitors {
     /// Nobody is inside.
+    #[must_use]
     pub fn new() -> Self {
         Self { count: Arc::new(watch::Sender::new(0)), closed: CancellationToken::new() }
     }
@@ -146,6 +252,7 @@ impl Visitors {
     }
 
     /// How many are inside.
+    #[must_use]
     pub fn count(&self) -> usize {
         *self.count.borrow()
     }

@@ -117,6 +117,7 @@ pub struct Offer {
 
 impl Offer {
     /// This job, spoken for by this ticket.
+    #[must_use]
     pub fn new(job: Job, ticket: Ticket) -> Self {
         Self { job, ticket }
     }
@@ -138,11 +139,13 @@ pub struct Polled {
 
 impl Polled {
     /// A job.
+    #[must_use]
     pub fn job(offer: Offer) -> Self {
         Self { offer: Some(offer), ..Self::default() }
     }
 
     /// No job now.
+    #[must_use]
     pub fn nothing() -> Self {
         Self::default()
     }
@@ -185,6 +188,7 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// From hexadecimal digits, 32 and 16 of them; `None` for anything else, and for zeros.
+    #[must_use]
     pub fn parse(trace: &str, parent: &str) -> Option<Self> {
         let digits = |text: &str, count: usize| {
             text.len() == count && text.bytes().all(|digit| digit.is_ascii_hexdigit())

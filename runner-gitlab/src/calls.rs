@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::Method;
-
 use crate::retry::Endpoint;
 
 /// What a call is for.
@@ -29,6 +27,7 @@ pub enum ApiEndpoint {
 
 impl ApiEndpoint {
     /// The name in GitLab Runner's metrics; `None`: it does not measure this one.
+    #[must_use]
     pub fn metric(self) -> Option<&'static str> {
         match self {
             Self::RequestJob => Some("request_job"),
@@ -40,6 +39,7 @@ impl ApiEndpoint {
     }
 
     /// The path below `/api/v4/`, with `{id}` in place of numbers.
+    #[must_use]
     pub fn path(self) -> &'static str {
         match self {
             Self::RequestJob => "jobs/request",
@@ -73,8 +73,8 @@ impl From<Endpoint> for ApiEndpoint {
 pub struct ApiCall<'a> {
     /// What for.
     pub endpoint: ApiEndpoint,
-    /// How.
-    pub method: &'a Method,
+    /// How, in capitals, e.g. `POST`.
+    pub method: &'a str,
     /// The last answer's status; `None`: there was none.
     pub status: Option<u16>,
     /// Time until then, long polls and pauses between tries included.
@@ -84,6 +84,36 @@ pub struct ApiCall<'a> {
 }
 
 /// Is told of every call. Called from the tasks that make them: it must not block.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use runner_gitlab::{ApiCall, CallObserver, GitLabSettings, RunnerApi};
+/// use runner_testkit::gitlab::GitLab;
+///
+/// #[derive(Default)]
+/// struct Refusals(AtomicU64);
+///
+/// impl CallObserver for Refusals {
+///     fn call(&self, call: &ApiCall<'_>) {
+///         if call.status == Some(403) {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let _ = rustls::crypto::ring::default_provider().install_default();
+/// let (gitlab, refusals) = (GitLab::start().await?, Arc::new(Refusals::default()));
+/// let mut settings = GitLabSettings::new(gitlab.url(), "glrt-somebody-elses", "s_0123456789ab");
+/// settings.observer = Arc::clone(&refusals) as _;
+/// assert!(RunnerApi::new(settings)?.verify().await.is_err());
+/// assert_eq!(refusals.0.load(Ordering::Relaxed), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait CallObserver: Send + Sync + 'static {
     /// A call is over.
     fn call(&self, call: &ApiCall<'_>);

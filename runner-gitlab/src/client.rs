@@ -83,7 +83,7 @@ impl Client {
         let user_agent = HeaderValue::from_str(&settings.release.user_agent())
             .map_err(|_| SettingsError::UserAgent)?;
         let pool = Pool::open(&files, &settings.timeouts, settings.connection_max_age)
-            .map_err(SettingsError::Client)?;
+            .map_err(|error| SettingsError::Client(error.into()))?;
         Ok(Self {
             user_agent,
             files,
@@ -130,7 +130,7 @@ impl Client {
         let status = result.as_ref().ok().map(|answer| answer.status);
         self.observer.call(&ApiCall {
             endpoint: request.endpoint.into(),
-            method: &request.method,
+            method: request.method.as_str(),
             status,
             took: began.elapsed(),
             attempts,

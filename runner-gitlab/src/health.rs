@@ -19,6 +19,7 @@ pub struct Health {
 
 impl Health {
     /// Whether GitLab is asked for jobs at the moment.
+    #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.resumes_in.is_none()
     }

@@ -1,5 +1,7 @@
 //! Calls about the runner itself: register, verify, unregister, renew the token.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::{HeaderName, Method};
 use jiff::Timestamp;
@@ -103,6 +105,12 @@ pub enum ResetBy<'a> {
         /// The runner's number.
         id: u64,
     },
+}
+
+impl fmt::Debug for RunnerApi {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("RunnerApi").field("url", &self.settings.url).finish_non_exhaustive()
+    }
 }
 
 impl RunnerApi {

@@ -238,5 +238,5 @@ pub enum SettingsError {
     NoCryptoProvider,
     /// The HTTP client could not be built.
     #[error("the HTTP client for GitLab could not be set up")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -1,5 +1,7 @@
 //! The source itself: which request for which wish.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
@@ -75,6 +77,16 @@ struct Output {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(code: &i32) -> bool {
     *code == 0
+}
+
+impl fmt::Debug for GitLabSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("GitLabSource")
+            .field("url", &self.settings.url)
+            .field("health", &self.health())
+            .finish_non_exhaustive()
+    }
 }
 
 impl GitLabSource {

@@ -13,6 +13,7 @@ const SHORT_LENGTH: usize = 9;
 ///
 /// The type prefix (`glrt-`, `glrtr-`, `glcbt-`, `GR` and seven hex digits) and a partition (`t1_`)
 /// are left out, then nine characters follow (`gitlab-api.md` 7.5).
+#[must_use]
 pub fn short_token(token: &str) -> String {
     let rest = ["glrt-", "glrtr-", "glcbt-"]
         .iter()
@@ -25,6 +26,7 @@ pub fn short_token(token: &str) -> String {
 
 /// Whether the token belongs to a runner that was made in GitLab's interface (`glrt-…`). Such a
 /// runner has managers; it is never registered, only verified.
+#[must_use]
 pub fn is_created_runner_token(token: &str) -> bool {
     token.starts_with("glrt-")
 }

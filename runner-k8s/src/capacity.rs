@@ -38,6 +38,7 @@ impl NoRoom {
     pub const ALL: [Self; 3] = [Self::Pods, Self::Quota, Self::Cluster];
 
     /// As a metric's label.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pods => "waiting_pods",
@@ -68,11 +69,13 @@ struct Counts {
 
 impl RoomCounts {
     /// For how long, because of this.
+    #[must_use]
     pub fn held(&self, reason: NoRoom) -> Duration {
         Duration::from_millis(self.0.held_ms[reason as usize].load(Ordering::Relaxed))
     }
 
     /// Whether it is so now.
+    #[must_use]
     pub fn is_held(&self, reason: NoRoom) -> bool {
         self.0.now.load(Ordering::Relaxed) == reason as u8 + 1
     }

@@ -42,34 +42,44 @@
 //!
 //! There are no features.
 
+// `#[doc(hidden)]`: open to the tests, benches and fuzz targets of this workspace, which look inside; no version promises
+// anything about those modules.
 mod announce;
 mod availability;
 mod capacity;
+#[doc(hidden)]
 pub mod classify;
 pub mod client;
 mod credentials;
 mod executor;
+#[doc(hidden)]
 pub mod job;
 pub mod names;
 mod orphans;
+#[doc(hidden)]
 pub mod overwrites;
 pub mod pause;
+#[doc(hidden)]
 pub mod pod;
 mod prepare;
 mod presence;
 mod preview;
+#[doc(hidden)]
 pub mod record;
 pub mod schedule;
 pub mod settings;
 mod shared_secret;
+#[doc(hidden)]
 pub mod stream;
 mod sweep;
 mod warm;
+#[doc(hidden)]
 pub mod watch;
 
 pub use capacity::{NoRoom, RoomCounts};
 pub use executor::KubernetesExecutor;
 pub use names::RunnerIdentity;
+pub use pod::Fallbacks;
 pub use preview::{Preview, preview};
 pub use settings::{KubernetesSettings, RawSettings};
 pub use shared_secret::{SecretContents, SharedSecretError, shared_secret};

@@ -15,7 +15,7 @@ pub const ROLE_LABEL: &str = "podwright.dev/role";
 pub const MANAGER_LABEL: &str = "podwright.dev/manager";
 /// Label of a pod that has no job yet.
 pub const WARM_LABEL: &str = "podwright.dev/warm";
-/// Label of a record: the job's session, [`session_hash`].
+/// Label of a record: a hash of the job's session.
 pub const SESSION_LABEL: &str = "podwright.dev/session";
 /// Label of every object: `podwright`.
 pub const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
@@ -60,6 +60,7 @@ impl RunnerIdentity {
 /// An id for a manager process on this host: `<host>-<8 characters>`, different for each call.
 ///
 /// A process id would not do: in a container that is started again it is the same as before.
+#[must_use]
 pub fn manager_id(host: &str) -> String {
     use std::hash::{BuildHasher as _, RandomState};
     // Keyed by the system's random numbers; enough to tell one start from another.
@@ -74,16 +75,18 @@ pub(crate) fn unique_suffix() -> String {
 }
 
 /// A manager's id as a label value and a part of names.
+#[must_use]
 pub fn manager_hash(manager: &str) -> String {
     hex(&Sha256::digest(manager.as_bytes())[..8])
 }
 
 /// A session's id as a label value.
-pub fn session_hash(session: &str) -> String {
+pub(crate) fn session_hash(session: &str) -> String {
     hex(&Sha256::digest(session.as_bytes())[..16])
 }
 
 /// What a job's objects are called.
+#[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     /// The record.
@@ -93,6 +96,7 @@ pub struct Names {
 }
 
 /// A source's id as a label value: it may be long and of any characters.
+#[must_use]
 pub fn source_hash(source: &SourceId) -> String {
     hex(&Sha256::digest(source.0.as_bytes())[..8])
 }
@@ -109,6 +113,8 @@ fn hex(bytes: &[u8]) -> String {
 /// The names of a job's objects. The pod's looks like GitLab Runner's
 /// (`runner-<token>-project-<id>-concurrent-<slot>-<8 characters>`), but the characters follow from
 /// source and job instead of being random: creating it twice is harmless.
+#[doc(hidden)]
+#[must_use]
 pub fn names(runner: &RunnerIdentity, job: JobId, project: u64, slot: &str) -> Names {
     let source = source_hash(&runner.source);
     let mut suffix = Sha256::new();
@@ -128,7 +134,7 @@ fn base36(bytes: &[u8], length: usize) -> String {
 }
 
 /// `runner-<short token>-project-<project id>-concurrent-<slot>` as an RFC 1123 label.
-pub fn project_unique_name(short_token: &str, project: u64, slot: &str) -> String {
+pub(crate) fn project_unique_name(short_token: &str, project: u64, slot: &str) -> String {
     let slot = if slot.is_empty() { "0" } else { slot };
     let name = format!("runner-{short_token}-project-{project}-concurrent-{slot}");
     let name: String = name
@@ -141,7 +147,7 @@ pub fn project_unique_name(short_token: &str, project: u64, slot: &str) -> Strin
 }
 
 /// Any text as a label value: GitLab Runner's rule.
-pub fn label_value(text: &str) -> String {
+pub(crate) fn label_value(text: &str) -> String {
     let clean = |c: char| match c {
         c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') => c,
         _ => '_',
@@ -153,7 +159,7 @@ pub fn label_value(text: &str) -> String {
 }
 
 /// Whether a label key belongs to GitLab Runner itself, so that settings may not set it.
-pub fn is_protected_label(key: &str) -> bool {
+pub(crate) fn is_protected_label(key: &str) -> bool {
     let domain = key.split('/').next().unwrap_or(key).to_ascii_lowercase();
     domain == "runner.gitlab.com"
         || domain.ends_with(".runner.gitlab.com")
@@ -162,7 +168,7 @@ pub fn is_protected_label(key: &str) -> bool {
 
 /// Whether this can be the key of a label or an annotation: a name of at most 63 characters, perhaps
 /// after a domain and `/`.
-pub fn is_label_key(text: &str) -> bool {
+pub(crate) fn is_label_key(text: &str) -> bool {
     let (domain, name) = match text.split_once('/') {
         Some((domain, name)) => (Some(domain), name),
         None => (None, text),
@@ -171,7 +177,7 @@ pub fn is_label_key(text: &str) -> bool {
 }
 
 /// Whether this can be the value of a label.
-pub fn is_label_value(text: &str) -> bool {
+pub(crate) fn is_label_value(text: &str) -> bool {
     let edge = |c: char| c.is_ascii_alphanumeric();
     text.len() <= LONGEST
         && text.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
@@ -180,7 +186,7 @@ pub fn is_label_value(text: &str) -> bool {
 }
 
 /// Whether this can name a container or host (RFC 1123 label).
-pub fn is_dns_label(text: &str) -> bool {
+pub(crate) fn is_dns_label(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !text.is_empty()
         && text.len() <= LONGEST
@@ -190,7 +196,7 @@ pub fn is_dns_label(text: &str) -> bool {
 }
 
 /// Whether this can be a host name (RFC 1123 subdomain).
-pub fn is_dns_subdomain(text: &str) -> bool {
+pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 

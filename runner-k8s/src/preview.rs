@@ -13,6 +13,7 @@ use crate::settings::KubernetesSettings;
 /// A job's objects before they are made. Nothing in it is secret: what is, stands in Secrets, of which
 /// there are only the names.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Preview {
     /// The pod.
     pub pod: Value,

@@ -45,6 +45,7 @@ impl Schedule {
     }
 
     /// Whether this minute is one of its own.
+    #[must_use]
     pub fn applies(&self, now: Timestamp) -> bool {
         if self.periods.is_empty() {
             return true;
@@ -66,6 +67,7 @@ impl Schedule {
     }
 
     /// Whether it may apply at one time and not at another.
+    #[must_use]
     pub fn varies(&self) -> bool {
         !self.periods.is_empty()
     }

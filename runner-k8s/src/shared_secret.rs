@@ -17,6 +17,7 @@ pub type SecretContents = BTreeMap<String, Vec<u8>>;
 
 /// Why it could not be had.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SharedSecretError {
     /// No way to the API server.
     #[error(transparent)]

@@ -17,6 +17,34 @@ use follower::LocalHandle;
 use record::Record;
 
 /// Runs each job as two processes of the agent program in a directory of its own.
+///
+/// ```
+/// use runner_core::executor::{Executor, JobPhase, JobRequest};
+/// use runner_core::ids::JobId;
+/// use runner_core::job::Job;
+/// use runner_core::planner::{self, PlanSettings, Transfers};
+/// use runner_core::source::Ticket;
+/// use runner_testkit::local::LocalExecutor;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let job = Job::new(JobId(7), "unit", ["echo hello"]);
+/// let plan = planner::plan(&job, &PlanSettings::default(), Transfers::default())?;
+/// let directory = tempfile::tempdir()?;
+/// let agent = ["podwright".to_owned(), "agent".to_owned()];
+///
+/// let executor = LocalExecutor::new(directory.path(), agent.clone());
+/// drop(executor.reserve(JobRequest::new(&job, &plan, &Ticket("7".into()))).await?);
+///
+/// // The manager has died. The next one finds the job, which it may start, or give back as here.
+/// let next = LocalExecutor::new(directory.path(), agent);
+/// let mut found = next.recover().await?;
+/// assert_eq!((found[0].id(), found[0].phase()), (JobId(7), JobPhase::Reserved));
+/// found[0].dispose().await?;
+/// assert!(next.leftovers().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct LocalExecutor {
     root: PathBuf,
@@ -40,11 +68,13 @@ impl LocalExecutor {
     }
 
     /// Directory of a job, for tests that look at its spool.
+    #[must_use]
     pub fn directory(&self, job: runner_core::ids::JobId) -> PathBuf {
         self.root.join(format!("job-{job}"))
     }
 
     /// What is left of jobs: nothing, when all were disposed of.
+    #[must_use]
     pub fn leftovers(&self) -> Vec<PathBuf> {
         directories(&self.root)
     }

@@ -105,11 +105,13 @@ impl ObjectServer {
     }
 
     /// Scheme, host and port.
+    #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
     /// An object by its name.
+    #[must_use]
     pub fn object(&self, name: &str) -> Option<Object> {
         self.kept.lock().objects.get(name).cloned()
     }
@@ -126,11 +128,13 @@ impl ObjectServer {
     }
 
     /// How many uploads in parts were begun and neither finished nor abandoned.
+    #[must_use]
     pub fn unfinished(&self) -> usize {
         self.kept.lock().uploads.len()
     }
 
     /// Names of all objects.
+    #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.kept.lock().objects.keys().cloned().collect()
     }

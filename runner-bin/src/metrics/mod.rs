@@ -192,7 +192,7 @@ impl CallObserver for Calls {
         if let (Some(endpoint), Some(runner)) =
             (call.endpoint.metric(), state.runners.get_mut(&self.source))
         {
-            let method = call.method.as_str().to_lowercase();
+            let method = call.method.to_lowercase();
             runner.call(endpoint, &method, Call { status: call.status, took: call.took });
         }
     }

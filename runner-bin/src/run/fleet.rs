@@ -151,6 +151,7 @@ impl Fleet {
             system_id: self.system_id.clone(),
             stage_durations: member.config.flag("FF_EXPORT_HIGH_CARDINALITY_METRICS"),
             limit: member.config.limit,
+            queue_times: member.config.queue_times.clone(),
         };
         let runners = self.members.iter().map(|member| (member.desk.source.id(), name(member)));
         let cluster = |member: &Member| ClusterCounts {
@@ -292,11 +293,9 @@ impl Fleet {
                 manager: manager_id(&environment::host_name()),
             };
             // It makes pods for nobody else.
-            let settings = KubernetesSettings {
-                autoscaler: None,
-                warm_pods: Vec::new(),
-                ..member.house.settings.clone()
-            };
+            let mut settings = member.house.settings.clone();
+            settings.autoscaler = None;
+            settings.warm_pods.clear();
             let executor = KubernetesExecutor::connect(settings, identity).await?;
             let mut runner = Runner::clone(&member.runner);
             runner.source = Arc::clone(&source) as _;

@@ -166,6 +166,7 @@ pub struct Masker {
 
 impl Masker {
     /// Masks as these settings say; only `masks` and `token_prefixes` matter.
+    #[must_use]
     pub fn new(settings: &LogSettings) -> Self {
         Self { rules: Rules::new(settings), state: MaskState::new() }
     }

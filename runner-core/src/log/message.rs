@@ -27,6 +27,12 @@ impl Message {
         Self(format!("\x1b[0;33mWARNING: {text}{RESET}\n"))
     }
 
+    /// In yellow, without a word before it, as what GitLab Runner's shells warn of:
+    /// `Failed to extract cache`.
+    pub fn caution(text: impl fmt::Display) -> Self {
+        Self(format!("\x1b[0;33m{text}{RESET}\n"))
+    }
+
     /// In red, after `ERROR: `.
     pub fn error(text: impl fmt::Display) -> Self {
         Self(format!("\x1b[31;1mERROR: {text}{RESET}\n"))
@@ -38,11 +44,13 @@ impl Message {
     }
 
     /// The line.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The line as the pipeline takes it.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -57,11 +65,13 @@ impl fmt::Display for Message {
 /// The marker that opens a section, at `unix` seconds. It has no line feed of its own.
 ///
 /// Only for sources that know sections ([`LogSettings::sections`](crate::plan::LogSettings)).
+#[must_use]
 pub fn section_start(name: &str, unix: i64) -> String {
     format!("section_start:{unix}:{name}\r{ERASE_LINE}")
 }
 
 /// The marker that closes it.
+#[must_use]
 pub fn section_end(name: &str, unix: i64) -> String {
     format!("section_end:{unix}:{name}\r{ERASE_LINE}")
 }
@@ -99,6 +109,7 @@ mod tests {
             "\x1b[31;1mERROR: Job failed: exit code 1\x1b[0;m\n"
         );
         assert_eq!(Message::warning("no files").as_str(), "\x1b[0;33mWARNING: no files\x1b[0;m\n");
+        assert_eq!(Message::caution("no files").as_str(), "\x1b[0;33mno files\x1b[0;m\n");
         assert_eq!(Message::plain("Running").as_str(), "\x1b[0KRunning\x1b[0;m\n");
     }
 }

@@ -66,6 +66,7 @@ struct Chain {
 
 impl LogPipeline {
     /// An empty trace.
+    #[must_use]
     pub fn new(settings: &LogSettings) -> Self {
         Self {
             rules: Rules::new(settings),
@@ -162,16 +163,19 @@ impl LogPipeline {
     }
 
     /// Length and checksum of all bytes that were handed out so far.
+    #[must_use]
     pub fn summary(&self) -> TraceSummary {
         TraceSummary { length: Offset(self.length), crc32: self.checksum.clone().finalize() }
     }
 
     /// Whether the limit was reached: everything that comes now is dropped.
+    #[must_use]
     pub fn is_full(&self) -> bool {
         self.full
     }
 
     /// All that is needed to go on from here, see [`LogPipeline::resume`].
+    #[must_use]
     pub fn checkpoint(&self) -> Checkpoint {
         let mut streams = Vec::new();
         if !self.full {

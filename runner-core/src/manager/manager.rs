@@ -1,6 +1,7 @@
 //! The loop: it forwards what happens to the rules of [`Dispatch`] and does what they say.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,9 +82,19 @@ pub struct Manager {
     shutdown: Shutdown,
 }
 
+impl fmt::Debug for Manager {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Manager")
+            .field("roster", &*self.roster.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Manager {
     /// A manager that runs at most `concurrent` jobs at once (0: as many as come), and the handle
     /// that stops it.
+    #[must_use]
     pub fn new(concurrent: usize) -> (Self, StopHandle) {
         let (stop, shutdown) = shutdown::channel();
         let observer: Arc<dyn Observer> = Arc::new(NoObserver);
@@ -106,6 +117,7 @@ impl Manager {
     }
 
     /// Changes runners and limits while the manager runs.
+    #[must_use]
     pub fn control(&self) -> Control {
         Control(self.roster.clone())
     }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::runner::Runner;
 
 /// The runners of a manager, and how many jobs they run together.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Roster {
     /// Most jobs at once; 0: as many as come. A lower number than jobs are running ends none of
     /// them.
@@ -19,7 +19,7 @@ pub struct Roster {
 }
 
 /// Changes a running [`Manager`](super::Manager).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Control(pub(super) watch::Sender<Roster>);
 
 impl Control {

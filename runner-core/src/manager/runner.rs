@@ -1,5 +1,6 @@
 //! What the manager knows about one runner, and how it asks that runner's source for jobs.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,23 @@ pub enum AfterJob {
     AskAgain,
     /// Not before its next turn (GitLab Runner's `strict_check_interval`).
     WaitForTurn,
+}
+
+// What it is made of is traits of others, which need no `Debug`.
+impl fmt::Debug for Runner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Runner")
+            .field("name", &self.name)
+            .field("plan", &self.plan)
+            .field("relay", &self.relay)
+            .field("limit", &self.limit)
+            .field("check_interval", &self.check_interval)
+            .field("request_concurrency", &self.request_concurrency)
+            .field("request_pace", &self.request_pace)
+            .field("after_job", &self.after_job)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Runner {

@@ -29,6 +29,7 @@ pub const POD_EVENTS: &str = "#events";
 
 impl Companions {
     /// Whether there is nothing to do about any of them.
+    #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }

@@ -43,12 +43,14 @@ impl Default for Disruption {
 
 impl Disruption {
     /// Whether it says nothing that an agent would not do by itself.
+    #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
     /// How long after the order the user's steps are stopped: a quarter of the grace, at most two
     /// minutes, is kept for saving.
+    #[must_use]
     pub fn stops_after(&self) -> Duration {
         match self.policy {
             OnDisruption::Stop => Duration::ZERO,
@@ -58,6 +60,7 @@ impl Disruption {
 
     /// How long after the order the saving is given up, and the verdict written: a sixth of the grace,
     /// at most 5 s, is kept for that.
+    #[must_use]
     pub fn gives_up_after(&self) -> Duration {
         self.grace.saturating_sub((self.grace / 6).min(LONGEST_PARTING))
     }

@@ -51,6 +51,7 @@ pub enum PlanError {
 
 impl PlanError {
     /// How the job ends because of it.
+    #[must_use]
     pub fn infra(&self) -> Infra {
         let kind = match self {
             Self::Refused(infra) => return infra.clone(),

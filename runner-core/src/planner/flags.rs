@@ -35,6 +35,7 @@ impl Default for Flags {
 
 impl Flags {
     /// Whether the flag is on. A name that is no flag is off.
+    #[must_use]
     pub fn is_on(&self, name: &str) -> bool {
         self.iter().any(|(flag, value)| flag == name && value)
     }

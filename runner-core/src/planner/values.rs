@@ -21,6 +21,7 @@ pub enum GoDuration {
 }
 
 /// Go's durations: `1h30m`, `1.5h`, `300ms`, `-5m`, `0`. A number without a unit is none.
+#[must_use]
 pub fn parse_duration(text: &str) -> Option<GoDuration> {
     let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),

@@ -61,6 +61,7 @@ pub enum JobStatus {
 
 impl JobStatus {
     /// The word in `CI_JOB_STATUS`.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -99,6 +100,7 @@ pub struct Composition<'a> {
 /// File variables are exported as paths (`<temp>/<name>`); the files must exist already. A name
 /// that no shell takes is left out, and so are those that bash keeps to itself (`UID` …): GitLab
 /// Runner's job dies of them.
+#[must_use]
 pub fn compose(job: &Composition<'_>) -> Vec<u8> {
     if job.shell == ShellKind::PowerShell {
         return powershell::compose(job);

@@ -28,6 +28,7 @@ pub const MAX_REPORTED: usize = 10;
 
 /// Reads the content of the file. White space around a line does not count (GitLab Runner's `read`
 /// does the same); everything inside does.
+#[must_use]
 pub fn parse(content: &[u8]) -> EnvFile {
     let mut file = EnvFile::default();
     for (index, line) in content.split(|byte| *byte == b'\n').enumerate() {
@@ -50,6 +51,7 @@ pub fn parse(content: &[u8]) -> EnvFile {
 }
 
 /// Whether every shell takes this as a variable's name: letters, digits and `_`, no digit first.
+#[must_use]
 pub fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')

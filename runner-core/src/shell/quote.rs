@@ -23,6 +23,7 @@ pub fn quote_into(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// `text` as one shell word; see [`quote_into`].
+#[must_use]
 pub fn quote(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
     quote_into(&mut out, text);

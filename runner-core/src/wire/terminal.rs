@@ -50,6 +50,7 @@ pub enum TerminalFrame {
 
 /// Why a stream of frames cannot be read on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TerminalError {
     /// The connection.
     #[error("the terminal's stream failed")]
@@ -60,6 +61,27 @@ pub enum TerminalError {
 }
 
 /// Frames to bytes and back.
+///
+/// ```
+/// use bytes::{Bytes, BytesMut};
+/// use runner_core::wire::{TerminalCodec, TerminalFrame, TerminalSize};
+/// use tokio_util::codec::{Decoder, Encoder};
+///
+/// # fn main() -> Result<(), runner_core::wire::TerminalError> {
+/// let mut line = BytesMut::new();
+/// let said = [
+///     TerminalFrame::Size(TerminalSize { columns: 120, rows: 40 }),
+///     TerminalFrame::Keys(Bytes::from_static(b"ls\n")),
+/// ];
+/// for frame in said.clone() {
+///     TerminalCodec.encode(frame, &mut line)?;
+/// }
+/// for frame in said {
+///     assert_eq!(TerminalCodec.decode(&mut line)?, Some(frame));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TerminalCodec;
 

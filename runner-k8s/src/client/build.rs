@@ -1,5 +1,6 @@
 //! From settings to clients.
 
+use std::fmt;
 use std::time::Duration;
 
 use hyper_util::client::legacy::Client as HyperClient;
@@ -26,6 +27,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The two clients.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Clients {
     /// For requests.
     pub api: Client,
@@ -34,7 +36,7 @@ pub struct Clients {
     /// What both have been used for.
     pub requests: RequestCounts,
     /// Whether the API server answers them.
-    pub health: ApiHealth,
+    pub(crate) health: ApiHealth,
 }
 
 /// Why there is no client.
@@ -48,7 +50,7 @@ pub enum ClientError {
         url: String,
         /// Why.
         #[source]
-        source: http::uri::InvalidUri,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file cannot be read.
     #[error("{path} cannot be read")]
@@ -74,6 +76,12 @@ pub enum ClientError {
     /// The configuration does not give a client, e.g. a certificate that is none.
     #[error("the settings of the connection to the API server do not fit together")]
     Config(#[source] Box<kube::Error>),
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Clients").field("requests", &self.requests).finish_non_exhaustive()
+    }
 }
 
 impl Clients {
@@ -104,10 +112,12 @@ impl Clients {
         Self::from_connector(config, https)
     }
 
-    /// Connects by kube's own configuration, over connections of somebody else's making.
+    /// Connects by kube's own configuration, over connections of somebody else's making: for tests with a cluster that is
+    /// no server.
     ///
     /// # Errors
     /// When the configuration does not give a client.
+    #[doc(hidden)]
     pub fn from_connector<C>(config: Config, connector: C) -> Result<Self, ClientError>
     where
         C: Connect + Clone + Send + Sync + 'static,
@@ -132,6 +142,7 @@ impl Clients {
     }
 
     /// Uses a client for everything, e.g. a mock.
+    #[must_use]
     pub fn from_client(client: Client) -> Self {
         let (requests, health) = (RequestCounts::default(), ApiHealth::default());
         Self { stream: client.clone(), api: client, requests, health }
@@ -183,8 +194,10 @@ async fn read(path: &str) -> Result<Vec<u8>, ClientError> {
 async fn config(connection: &Connection) -> Result<Config, ClientError> {
     let (mut config, token) = match connection {
         Connection::Host { url, ca_file, certificate, token } => {
-            let uri =
-                url.parse().map_err(|source| ClientError::Host { url: url.clone(), source })?;
+            let uri = url.parse().map_err(|source: http::uri::InvalidUri| ClientError::Host {
+                url: url.clone(),
+                source: source.into(),
+            })?;
             let mut config = Config::new(uri);
             if let Some(path) = ca_file {
                 config.root_cert = Some(certificates(path, &read(path).await?)?);

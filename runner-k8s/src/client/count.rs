@@ -50,6 +50,7 @@ impl RequestKind {
     ];
 
     /// The kind as a metric's label.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -96,11 +97,13 @@ pub struct RequestCounts(Arc<[AtomicU64; RequestKind::ALL.len()]>);
 
 impl RequestCounts {
     /// How many of this kind.
+    #[must_use]
     pub fn get(&self, kind: RequestKind) -> u64 {
         self.0[kind as usize].load(Ordering::Relaxed)
     }
 
     /// How many in all.
+    #[must_use]
     pub fn total(&self) -> u64 {
         RequestKind::ALL.iter().map(|kind| self.get(*kind)).sum()
     }

@@ -11,7 +11,7 @@ const FAILURES: u32 = 3;
 
 /// Cheap to clone; clones know the same.
 #[derive(Clone, Debug, Default)]
-pub struct ApiHealth(Arc<State>);
+pub(crate) struct ApiHealth(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {

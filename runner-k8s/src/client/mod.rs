@@ -11,5 +11,5 @@ mod streams;
 
 pub use build::{ClientError, Clients};
 pub use count::{RequestCounts, RequestKind};
-pub use health::ApiHealth;
+pub(crate) use health::ApiHealth;
 pub use streams::StreamCounts;

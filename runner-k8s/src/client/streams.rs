@@ -18,22 +18,26 @@ struct Counts {
 
 impl StreamCounts {
     /// Streams that were opened.
+    #[must_use]
     pub fn opened(&self) -> u64 {
         self.0.opened.load(Ordering::Relaxed)
     }
 
     /// Streams that ended although their job had not.
+    #[must_use]
     pub fn lost(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
     }
 
     /// Bytes of trace that came through them.
+    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
     /// Time that jobs have run without a stream, after one was lost. Nothing is missing because of
     /// it, but their logs stood still.
+    #[must_use]
     pub fn gaps(&self) -> Duration {
         Duration::from_millis(self.0.gaps_ms.load(Ordering::Relaxed))
     }

@@ -26,6 +26,7 @@ pub struct Numbers {
 
 impl PauseNumbers {
     /// The numbers now.
+    #[must_use]
     pub fn now(&self) -> Numbers {
         self.0.lock().clone()
     }

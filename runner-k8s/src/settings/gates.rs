@@ -33,16 +33,19 @@ impl Gate {
     }
 
     /// Whether jobs may say anything at all.
+    #[must_use]
     pub fn is_open(&self) -> bool {
         self.compiled.is_some()
     }
 
     /// Whether they may say this.
+    #[must_use]
     pub fn admits(&self, value: &str) -> bool {
         self.compiled.as_ref().is_some_and(|pattern| pattern.is_match(value.as_bytes()))
     }
 
     /// The expression as it is written.
+    #[must_use]
     pub fn pattern(&self) -> &str {
         &self.pattern
     }

@@ -16,6 +16,7 @@ pub enum PullPolicy {
 
 impl PullPolicy {
     /// From GitLab Runner's or Kubernetes' spelling.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "always" | "Always" => Some(Self::Always),
@@ -26,6 +27,7 @@ impl PullPolicy {
     }
 
     /// As the Kubernetes API spells it.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
@@ -54,6 +56,7 @@ pub enum HelperImage {
 
 impl HelperImage {
     /// The reference for nodes of this architecture, with variables in it.
+    #[must_use]
     pub fn reference(&self, arch: Option<&str>) -> String {
         match self {
             Self::Named(name) => name.clone(),

@@ -46,3 +46,5 @@ pub use services::ServicesWait;
 pub use volumes::{Volume, VolumeSource};
 pub use warm::WarmPods;
 pub use without_effect::without_effect;
+
+pub use crate::schedule::Schedule;

@@ -11,6 +11,7 @@ const UNIT: i128 = 1_000_000_000;
 const MOST: i128 = (i64::MAX as i128) * UNIT;
 
 /// Whether this is a quantity, by the grammar of the Kubernetes API.
+#[must_use]
 pub fn is_quantity(text: &str) -> bool {
     Quantity::parse(text).is_some()
 }
@@ -22,6 +23,7 @@ pub(crate) fn is_zero(text: &str) -> bool {
 
 impl Quantity {
     /// Reads a quantity; `None`: it is none.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let negative = text.starts_with('-');
         let text = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -43,6 +45,7 @@ impl Quantity {
     }
 
     /// Whether it is less than nothing.
+    #[must_use]
     pub fn is_negative(self) -> bool {
         self.0 < 0
     }

@@ -40,6 +40,7 @@ const AVAILABILITY_ATTEMPTS: u32 = 5;
 /// The checked settings.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the fields are the keys of the raw settings")]
+#[non_exhaustive]
 pub struct KubernetesSettings {
     pub connection: Connection,
     pub namespace: String,

@@ -33,6 +33,7 @@ impl Consumer {
     pub const ALL: [Self; 4] = [Self::Build, Self::Helper, Self::Service, Self::Pod];
 
     /// What the keys begin with.
+    #[must_use]
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Build => "",

@@ -24,6 +24,7 @@ pub struct Toleration {
 
 impl Toleration {
     /// From `key` or `key=value`, and an effect.
+    #[must_use]
     pub fn new(taint: &str, effect: &str) -> Self {
         let (key, value) = match taint.split_once('=') {
             Some((key, value)) => (key, Some(value.to_owned())),
@@ -33,6 +34,7 @@ impl Toleration {
     }
 
     /// `key[=value]` again.
+    #[must_use]
     pub fn taint(&self) -> String {
         match &self.value {
             Some(value) => format!("{}={value}", self.key),

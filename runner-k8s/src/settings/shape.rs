@@ -35,6 +35,19 @@ pub enum Shape {
 }
 
 /// One key of a table.
+///
+/// ```
+/// use runner_k8s::settings::raw::RawSettings;
+/// use runner_k8s::settings::shape::{Field, Shape};
+///
+/// // The settings' own list, for a page or an editor of yours.
+/// let namespace = RawSettings::FIELDS.iter().find(|field| field.key == "namespace").unwrap();
+/// assert!(!namespace.about.is_empty());
+///
+/// // And one for a key of your own beside them.
+/// const QUEUE: Field = Field::new("queue", "Whose jobs.", || Shape::Text).default("\"main\"");
+/// assert_eq!((QUEUE.key, QUEUE.default), ("queue", "\"main\""));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// As it is written.
@@ -101,6 +114,7 @@ impl Field {
 
 impl Shape {
     /// In words, for "expected …".
+    #[must_use]
     pub fn words(self) -> &'static str {
         match self {
             Self::Text | Self::Secret => "a string in quotes",
@@ -118,6 +132,7 @@ impl Shape {
     }
 
     /// The field of this name, in GitLab Runner's way: exactly, else without regard to case.
+    #[must_use]
     pub fn field(self, key: &str) -> Option<&'static Field> {
         let Self::Table(fields) = self else { return None };
         let exact = fields.iter().find(|field| field.key == key);

@@ -139,6 +139,7 @@ fn volume(name: &str, mount_path: &str, sub_path: &str, source: VolumeSource) ->
 impl KubernetesSettings {
     /// Whether other jobs may use the builds root at the same time: a volume is mounted there that
     /// does not belong to one pod. Compared as it is written, as GitLab Runner does.
+    #[must_use]
     pub fn shares_builds(&self, builds_dir: &str) -> bool {
         let is_shared = |volume: &Volume| {
             volume.mount_path == builds_dir

@@ -8,6 +8,7 @@ use super::raw::RawSettings;
 use super::shape::{Field, Shape};
 
 /// The keys and why they do nothing: `services[].suspend_data_path`.
+#[must_use]
 pub fn without_effect() -> Vec<(String, &'static str)> {
     fn collect(fields: &[Field], path: &str, out: &mut Vec<(String, &'static str)>) {
         for field in fields {

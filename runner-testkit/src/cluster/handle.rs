@@ -216,6 +216,7 @@ impl Cluster {
     }
 
     /// Adds a service account with rules that hold in one namespace, and returns its token.
+    #[must_use]
     pub fn add_service_account(&self, namespace: &str, name: &str, rules: Vec<Rule>) -> String {
         self.put(&SERVICE_ACCOUNTS, namespace, name, json!({}));
         let token = format!("sim-{:016x}{:016x}", unique(), unique());

@@ -12,6 +12,79 @@ use runner_core::source::Ticket;
 use super::report::{Check, Finding, Promise, Report, broken, ensure, judge};
 
 /// The store's surroundings, in the hands of the test.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use std::time::Duration;
+///
+/// use async_trait::async_trait;
+/// use runner_core::artifact::ArtifactStore;
+/// use runner_core::ids::JobId;
+/// use runner_core::job::{Artifact, Dependency, Job};
+/// use runner_core::plan::{HttpTransfer, Transfer};
+/// use runner_core::source::{SourceError, Ticket};
+/// use runner_testkit::conformance::{self, Shelf};
+/// use runner_testkit::objects::ObjectServer;
+///
+/// /// An object for each job, behind a server that lets everybody in.
+/// struct Mine(String);
+///
+/// impl Mine {
+///     fn transfer(&self, method: &str, job: JobId) -> Transfer {
+///         let url = format!("{}/{job}.zip", self.0);
+///         Transfer::Http(HttpTransfer::new(method, url, Duration::from_secs(600)))
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl ArtifactStore for Mine {
+///     async fn upload(
+///         &self,
+///         job: &Job,
+///         _ticket: &Ticket,
+///         _artifact: &Artifact,
+///     ) -> Result<Option<Transfer>, SourceError> {
+///         Ok(Some(self.transfer("PUT", job.id)))
+///     }
+///
+///     async fn download(
+///         &self,
+///         _job: &Job,
+///         _ticket: &Ticket,
+///         dependency: &Dependency,
+///     ) -> Result<Transfer, SourceError> {
+///         Ok(self.transfer("GET", dependency.id))
+///     }
+/// }
+///
+/// struct MyShelf(ObjectServer, AtomicU64);
+///
+/// #[async_trait]
+/// impl Shelf for MyShelf {
+///     async fn store(&self) -> Arc<dyn ArtifactStore> {
+///         Arc::new(Mine(self.0.address().to_owned()))
+///     }
+///
+///     async fn job(&self) -> (Job, Ticket) {
+///         let id = self.1.fetch_add(1, Ordering::Relaxed);
+///         (Job::new(JobId(id), "build", ["make"]), Ticket(id.to_string().into()))
+///     }
+///
+///     async fn dependency(&self, job: &Job, size: u64) -> Dependency {
+///         let (id, name) = (job.id, job.name.clone());
+///         Dependency { id, name, token: "".into(), filename: "build.zip".into(), size }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let _ = rustls::crypto::ring::default_provider().install_default();
+/// let shelf = MyShelf(ObjectServer::start().await?, AtomicU64::new(1));
+/// conformance::artifact_store(&shelf).await.assert_kept();
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Shelf: Send + Sync {
     /// The store as a manager makes it when it starts.

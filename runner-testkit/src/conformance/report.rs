@@ -8,6 +8,18 @@ use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 /// Something that an implementation promises to its manager.
+///
+/// ```
+/// use runner_testkit::conformance::{Promise, SourcePromise};
+///
+/// /// What a subject of this kind promises, for a page of your own.
+/// fn list<P: Promise>(promises: &[P]) -> String {
+///     promises.iter().map(|promise| format!("* {}: {}\n", P::SUBJECT, promise.text())).collect()
+/// }
+///
+/// let page = list(&SourcePromise::ALL);
+/// assert!(page.contains("* source: a piece of trace that is said twice is stored once\n"));
+/// ```
 pub trait Promise: Copy + fmt::Debug + PartialEq + Send + Sync + 'static {
     /// Kind of the subject, e.g. `executor`; also the name of the kit's function.
     const SUBJECT: &'static str;
@@ -48,6 +60,7 @@ pub struct Report<P> {
 
 impl<P: Promise> Report<P> {
     /// The promises that are broken.
+    #[must_use]
     pub fn broken(&self) -> Vec<P> {
         let broken = |check: &&Check<P>| matches!(check.verdict, Verdict::Broken(_));
         self.checks.iter().filter(broken).map(|check| check.promise).collect()

@@ -7,6 +7,23 @@ use std::time::Duration;
 use super::server::{GitLab, Settings};
 
 /// Settings of a [`GitLab`]. Made by [`GitLab::builder`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use runner_testkit::gitlab::{GitLab, GitLabBuilder};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// // An instance where nobody watches logs, and whose answers take their time.
+/// let far_away: GitLabBuilder =
+///     GitLab::builder().trace_interval(Some(60)).latency(Duration::from_millis(80));
+/// let gitlab = far_away.runner_token("glrt-of-mine").start().await?;
+/// assert_eq!(gitlab.runner_token(), "glrt-of-mine");
+/// assert!(gitlab.url().starts_with("http://127.0.0.1:"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `start`"]
 pub struct GitLabBuilder {

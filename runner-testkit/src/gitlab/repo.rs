@@ -87,6 +87,26 @@ impl Repo {
 /// Makes a [`Repo`]; commits go onto the branch chosen last, `main` at first.
 ///
 /// Author, committer and dates are fixed, so the same calls make the same hashes.
+///
+/// ```
+/// use runner_testkit::gitlab::{GitLab, RepoBuilder};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let gitlab = GitLab::start().await?;
+/// let plan: RepoBuilder<'_> = gitlab.repo("group/app");
+/// let repo = plan
+///     .commit("first", [("README", "hello\n")])
+///     .tag("v1")
+///     .branch("topic")
+///     .commit("second", [("src/lib.rs", "")])
+///     .create()
+///     .await?;
+/// assert_eq!(repo.sha("v1"), repo.sha("main"));
+/// assert_ne!(repo.sha("topic"), repo.sha("main"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is made before `create`"]
 pub struct RepoBuilder<'a> {

@@ -100,6 +100,29 @@ impl Scripts {
 ///
 /// Without [`reply`](Self::reply) and without a break the natural answer is given, late
 /// ([`delay`](Self::delay)) or with more headers ([`header`](Self::header)).
+///
+/// ```
+/// use runner_testkit::gitlab::{Endpoint, GitLab, Script};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let gitlab = GitLab::start().await?;
+/// let busy: Script<'_> = gitlab.script(Endpoint::VerifyRunner);
+/// busy.reply(429).header("Retry-After", "1").times(2);
+///
+/// # let _ = rustls::crypto::ring::default_provider().install_default();
+/// let http = reqwest::Client::builder().no_proxy().user_agent("example").build()?;
+/// let mut statuses = Vec::new();
+/// for _ in 0..3 {
+///     let verify = http.post(format!("{}/api/v4/runners/verify", gitlab.url()));
+///     let token = serde_json::json!({ "token": gitlab.runner_token() });
+///     statuses.push(verify.json(&token).send().await?.status().as_u16());
+/// }
+/// assert_eq!(statuses, [429, 429, 200]);
+/// assert_eq!(gitlab.scripts_left(), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing happens before `once`, `times` or `always`"]
 pub struct Script<'a> {

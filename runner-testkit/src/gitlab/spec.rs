@@ -19,6 +19,33 @@ type Raw = Arc<dyn Fn(&Value) -> Vec<u8> + Send + Sync>;
 /// Without a [`repo`](Self::repo) it gets the variable `GIT_STRATEGY` = `none`, because there is
 /// nothing to clone. Everything the builder has no method for can be set with
 /// [`patch`](Self::patch).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use runner_testkit::gitlab::{Artifact, GitLab, Image, JobSpec, JobState, Variable};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let gitlab = GitLab::start().await?;
+/// let build = gitlab.enqueue(
+///     JobSpec::new("build")
+///         .image(Image::new("debian:13").entrypoint([""]))
+///         .service(Image::new("postgres:18").alias("db").variable("POSTGRES_PASSWORD", "pw"))
+///         .with(Variable::new("TOKEN", "s3cr3t-t0k3n").masked())
+///         .script(["make"])
+///         .after_script(["make clean"])
+///         .artifact(Artifact::archive(["dist/"]).name("dist").expire_in("1 week"))
+///         .timeout(Duration::from_secs(600))
+///         .patch(|payload| payload["job_info"]["stage"] = "building".into()),
+/// );
+/// // Waits for `build`, whose archive it gets.
+/// let test = gitlab.enqueue(JobSpec::new("test").needs(&build).script(["make check"]));
+/// assert_eq!(build.state(), JobState::Pending);
+/// assert_eq!(test.state(), JobState::Created);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct JobSpec {
     pub(super) name: String,

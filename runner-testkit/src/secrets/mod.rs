@@ -99,6 +99,7 @@ impl SecretService {
     }
 
     /// `http://127.0.0.1:<port>`.
+    #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -119,6 +120,7 @@ impl SecretService {
     }
 
     /// Method and path of each request so far.
+    #[must_use]
     pub fn seen(&self) -> Vec<String> {
         self.state.lock().seen.clone()
     }

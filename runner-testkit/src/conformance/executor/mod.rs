@@ -17,6 +17,60 @@ use super::report::{Check, Promise, Report, judge};
 /// The place that the executor works on, in the hands of the test.
 ///
 /// The kit runs plain shell jobs with the numbers 1 to 99; nothing else may use the place meanwhile.
+///
+/// ```
+/// use std::path::PathBuf;
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// use async_trait::async_trait;
+/// use runner_core::executor::Executor;
+/// use runner_core::ids::JobId;
+/// use runner_testkit::conformance::{self, ExecutorPromise, Site, Verdict};
+/// use runner_testkit::local::LocalExecutor;
+///
+/// struct Machine {
+///     root: PathBuf,
+///     agent: Vec<String>,
+/// }
+///
+/// #[async_trait]
+/// impl Site for Machine {
+///     // A new one at each call: what the last one held in memory is gone with its manager.
+///     async fn executor(&self) -> Arc<dyn Executor> {
+///         Arc::new(LocalExecutor::new(&self.root, self.agent.clone()))
+///     }
+///
+///     async fn leftovers(&self) -> Vec<String> {
+///         let left = LocalExecutor::new(&self.root, self.agent.clone()).leftovers();
+///         left.iter().map(|path| path.display().to_string()).collect()
+///     }
+///
+///     async fn destroy(&self, job: JobId) -> bool {
+///         LocalExecutor::new(&self.root, self.agent.clone()).destroy(job).is_ok()
+///     }
+///
+///     fn shared_directory(&self) -> Option<PathBuf> {
+///         Some(self.root.join("shared"))
+///     }
+///
+///     fn patience(&self) -> Duration {
+///         Duration::from_secs(1)
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let directory = tempfile::tempdir()?;
+/// // `["podwright", "agent"]` keeps all promises. This one runs nothing at all:
+/// let agent = vec!["/bin/true".to_owned()];
+/// let site = Machine { root: directory.path().to_owned(), agent };
+/// let check = conformance::executor_check(&site, ExecutorPromise::TraceIsWhole).await;
+/// let Verdict::Broken(seen) = check.verdict else { panic!("nothing ran") };
+/// println!("{seen}");
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Site: Send + Sync {
     /// The executor as a manager makes it when it starts. The kit asks again after each "death" of a

@@ -23,6 +23,93 @@ pub enum Shown {
 }
 
 /// The other side of the source, in the hands of the test: the CI system's queue and its records.
+///
+/// A queue in memory, with a mistake that the kit finds: the piece of trace whose answer was lost is stored twice.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use std::sync::{Arc, Mutex};
+/// use async_trait::async_trait;
+/// # use bytes::Bytes;
+/// # use runner_core::ids::{JobId, Offset, SourceId};
+/// # use runner_core::job::Job;
+/// use runner_core::source::*;
+/// use runner_testkit::conformance::{self, Counter, Shown, SourcePromise};
+///
+/// # #[derive(Default)]
+/// # struct Entry { given: bool, trace: Vec<u8>, green: Option<bool> }
+/// #[derive(Clone, Default)]
+/// struct Mine(Arc<Mutex<BTreeMap<u64, Entry>>>);
+///
+/// # fn id(ticket: &Ticket) -> u64 { ticket.0.expose().parse().unwrap() }
+/// # #[async_trait]
+/// impl JobSource for Mine {
+///     // … `id`, `poll` and `finish` …
+/// #   fn id(&self) -> SourceId { SourceId("mine".into()) }
+/// #   async fn poll(&self) -> Result<Polled, SourceError> {
+/// #       let mut jobs = self.0.lock().unwrap();
+/// #       Ok(match jobs.iter_mut().find(|(_, entry)| !entry.given) {
+/// #           None => Polled::nothing(),
+/// #           Some((id, entry)) => {
+/// #               entry.given = true;
+/// #               Polled::job(Offer::new(
+/// #                   Job::new(JobId(*id), "any", ["true"]),
+/// #                   Ticket(id.to_string().into()),
+/// #               ))
+/// #           }
+/// #       })
+/// #   }
+///     async fn append(
+///         &self,
+///         ticket: &Ticket,
+///         _from: Offset, // the mistake
+///         chunks: Vec<Bytes>,
+///     ) -> Result<Appended, SourceError> {
+///         let mut jobs = self.0.lock().unwrap();
+///         jobs.get_mut(&id(ticket)).unwrap().trace.extend(chunks.concat());
+///         Ok(Appended::Stored(Reply::default()))
+///     }
+/// #   async fn finish(&self, ticket: &Ticket, end: &Conclusion) -> Result<Finished, SourceError> {
+/// #       let mut jobs = self.0.lock().unwrap();
+/// #       jobs.get_mut(&id(ticket)).unwrap().green.get_or_insert(end.outcome.is_success());
+/// #       Ok(Finished::Done)
+/// #   }
+/// }
+///
+/// #[async_trait]
+/// impl Counter for Mine {
+///     async fn source(&self) -> Arc<dyn JobSource> {
+///         Arc::new(self.clone())
+///     }
+///
+///     async fn enqueue(&self) -> JobId {
+///         let mut jobs = self.0.lock().unwrap();
+///         let id = jobs.len() as u64 + 1;
+///         jobs.insert(id, Entry::default());
+///         JobId(id)
+///     }
+///
+///     async fn trace(&self, job: JobId) -> Vec<u8> {
+///         self.0.lock().unwrap()[&job.0].trace.clone()
+///     }
+///
+///     async fn shown(&self, job: JobId) -> Shown {
+///         match self.0.lock().unwrap()[&job.0].green {
+///             None => Shown::Unfinished,
+///             Some(true) => Shown::Success,
+///             Some(false) => Shown::NoSuccess,
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let report = conformance::source(&Mine::default()).await;
+/// assert!(report.keeps(SourcePromise::TraceIsStored));
+/// assert!(report.broken().contains(&SourcePromise::RepetitionIsHarmless));
+/// println!("{report}"); // in words, with how to run each check alone
+/// # }
+/// ```
 #[async_trait]
 pub trait Counter: Send + Sync {
     /// The source as a manager makes it when it starts. The kit asks again for the "next" manager.
