@@ -49,6 +49,8 @@ pub(super) struct JobTask {
 
 impl JobTask {
     /// Takes a job that was just handed out to its end.
+    ///
+    /// Its parts are boxed: the state of one that is over would be a part of the task for as long as the job runs.
     pub(super) async fn run_offer(mut self, offer: Offer, queue: QueueFacts) {
         let (began, received) = (Instant::now(), jiff::Timestamp::now());
         let Offer { mut job, ticket } = offer;
@@ -68,12 +70,13 @@ impl JobTask {
         // Held until the job is over: a directory or name made of them is this job's alone.
         let slot = self.numbers.take(0);
         let project_slot = self.numbers.take(job.project.id.saturating_add(1));
-        let reserved = match self.plan(&mut job, &ticket, &slot, &project_slot, received).await {
+        let planned = Box::pin(self.plan(&mut job, &ticket, &slot, &project_slot, received)).await;
+        let reserved = match planned {
             Ok(plan) => {
                 let key = self.session(&ticket);
                 let session = key.as_ref().map(|key| key.id.as_str());
                 let request = JobRequest { job: &job, plan: &plan, ticket: &ticket, session };
-                self.reserve(request).await
+                Box::pin(self.reserve(request)).await
             }
             Err(why) => Err(why),
         };
@@ -92,7 +95,8 @@ impl JobTask {
                     Ok(Some(_)) => {}
                     Err(error) => warn!(%error, "could not accept a job that has to be failed"),
                 }
-                self.refuse(&label, NeverStarted::new(job.id, ticket, outcome)).await;
+                let never = NeverStarted::new(job.id, ticket, outcome);
+                Box::pin(self.refuse(&label, never)).await;
                 return;
             }
             Err(NotStarted::Superseded | NotStarted::Leaving) => {
@@ -106,11 +110,13 @@ impl JobTask {
                 Directive::Continue => {}
                 Directive::Abort => {
                     info!("the source took the job back");
-                    self.dispose(&label, &mut *handle, began).await;
+                    Box::pin(self.dispose(&label, &mut *handle, began)).await;
                     return;
                 }
                 Directive::Cancel => {
-                    self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began).await;
+                    let refused =
+                        self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began);
+                    Box::pin(refused).await;
                     return;
                 }
             },
@@ -119,12 +125,12 @@ impl JobTask {
             Err(error) => {
                 let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
                 error!(%error, url, "the source did not say for long that the job may run; it is left to it");
-                self.dispose(&label, &mut *handle, began).await;
+                Box::pin(self.dispose(&label, &mut *handle, began)).await;
                 return;
             }
         }
         drop(job);
-        self.start_and_follow(&label, &mut *handle, began).await;
+        Box::pin(self.start_and_follow(&label, &mut *handle, began)).await;
     }
 
     /// Tells the source that the job runs. An answer that does not come is asked for again: a source
@@ -171,7 +177,7 @@ impl JobTask {
         // Another manager has decided that it never runs, and may have said a part of that already.
         let decided = handle.remarks().outcome.filter(|_| handle.phase() == JobPhase::Reserved);
         if let Some(outcome) = decided {
-            self.refuse_reserved(&label, &mut *handle, outcome, began).await;
+            Box::pin(self.refuse_reserved(&label, &mut *handle, outcome, began)).await;
             return;
         }
         match self.still_wanted(handle.phase(), handle.ticket()).await {
@@ -182,16 +188,17 @@ impl JobTask {
             Some(Directive::Continue) => {}
             // Its source listens now, and has to hear of its end.
             Some(Directive::Cancel) => {
-                self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began).await;
+                let refused = self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began);
+                Box::pin(refused).await;
                 return;
             }
             Some(Directive::Abort) => {
                 info!("the source no longer wants this job");
-                self.dispose(&label, &mut *handle, began).await;
+                Box::pin(self.dispose(&label, &mut *handle, began)).await;
                 return;
             }
         }
-        self.start_and_follow(&label, &mut *handle, began).await;
+        Box::pin(self.start_and_follow(&label, &mut *handle, began)).await;
     }
 
     /// Asks the source whether an adopted job is still this runner's. A source that does not answer
@@ -261,7 +268,7 @@ impl JobTask {
         match self.start(handle).await {
             Ok(()) => {}
             Err(NotStarted::Refused(outcome)) => {
-                self.refuse_reserved(label, handle, outcome, began).await;
+                Box::pin(self.refuse_reserved(label, handle, outcome, began)).await;
                 return;
             }
             Err(NotStarted::Superseded) => {
@@ -313,7 +320,7 @@ impl JobTask {
                 return;
             }
         }
-        self.dispose(label, handle, began).await;
+        Box::pin(self.dispose(label, handle, began)).await;
     }
 
     /// Fetches the values of the job's secrets and puts them among its variables. The result is

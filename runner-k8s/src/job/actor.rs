@@ -109,7 +109,7 @@ impl Actor {
             match self.next().await {
                 Next::Input(input) => self.take_in(input).await,
                 Next::Watch => self.look().await,
-                Next::Unseen => self.ask_for_pod().await,
+                Next::Unseen => Box::pin(self.ask_for_pod()).await,
                 Next::Output(frame) => self.send(ManagerFrame::Output(frame)).await,
                 Next::Command(Some(Command::Follow { from, until, generation })) => {
                     self.generation = generation;
@@ -232,6 +232,7 @@ impl Actor {
         }
     }
 
+    /// What is rare is boxed: its state would be a part of every job's task, for as long as the job runs.
     async fn perform(&mut self, action: Action) {
         trace!(pod = self.pod, ?action);
         match action {
@@ -246,7 +247,7 @@ impl Actor {
                 self.listeners = Listeners::default();
             }
             Action::Assign => {
-                if let Err(problem) = self.assign().await {
+                if let Err(problem) = Box::pin(self.assign()).await {
                     warn!(pod = self.pod, problem, "a warm pod could not be given its job yet");
                     (self.link, self.listeners) = (None, Listeners::default());
                     self.inputs.push_back(Input::Unlinked(problem));
@@ -255,7 +256,7 @@ impl Actor {
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(JobEvent::Ended(end)) => {
-                let end = self.with_events(end).await;
+                let end = Box::pin(self.with_events(end)).await;
                 self.tell(JobEvent::Ended(end));
             }
             Action::Emit(event) => self.tell(event),
@@ -280,14 +281,14 @@ impl Actor {
                 }
             }
             Action::Relaunch { container, policy } => {
-                let input = match self.relaunch(&container, policy.as_deref()).await {
+                let input = match Box::pin(self.relaunch(&container, policy.as_deref())).await {
                     Ok(()) => Input::Relaunched,
                     Err(end) => Input::NotRelaunched(end),
                 };
                 self.inputs.push_back(input);
             }
             Action::Replace => {
-                let input = match self.replace().await {
+                let input = match Box::pin(self.replace()).await {
                     Ok(()) => Input::Relaunched,
                     Err(end) => Input::NotRelaunched(end),
                 };
@@ -300,7 +301,8 @@ impl Actor {
 
     async fn delete_pod(&mut self) {
         let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
-        let deleted = self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await;
+        let deleted = self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid);
+        let deleted = Box::pin(deleted).await;
         if let Err(error) = &deleted {
             warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted yet");
         }
