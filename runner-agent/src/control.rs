@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use runner_core::ids::{Epoch, JobId};
 use runner_core::plan::{Disruption, Plan};
-use runner_core::wire::StopMode;
+use runner_core::wire::{StartFrame, StopMode};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -56,6 +56,8 @@ pub struct Control {
     pub asks: Asks,
     /// What is known of the other containers.
     pub companions: Companions,
+    /// How the pod came to run, as far as a manager has said so.
+    start: RefCell<StartFrame>,
     wish: watch::Sender<Option<Wish>>,
     /// Since when the pod is told to end, and how long it has.
     disruption: watch::Sender<Disrupted>,
@@ -73,6 +75,7 @@ impl Control {
             companions: Companions::new(plan),
             recorder: RefCell::new(recorder),
             asks: Asks::default(),
+            start: RefCell::default(),
             wish: watch::Sender::new(None),
             disruption: watch::Sender::new(Disrupted { since: None, terms: plan.disruption }),
             epoch: watch::Sender::new(epoch),
@@ -109,6 +112,21 @@ impl Control {
             }
             less
         });
+    }
+
+    /// A manager knows how the pod came to run. One that came later may know less, and its silence
+    /// takes nothing back.
+    pub fn knows_start(&self, frame: StartFrame) {
+        let mut start = self.start.borrow_mut();
+        start.placed_ms = start.placed_ms.or(frame.placed_ms);
+        if !frame.pulls.is_empty() {
+            start.pulls = frame.pulls;
+        }
+    }
+
+    /// How the pod came to run.
+    pub fn start(&self) -> StartFrame {
+        self.start.borrow().clone()
     }
 
     /// When nothing can be saved any more, once the container was told to end.

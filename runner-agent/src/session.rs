@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use runner_core::ids::Offset;
 use runner_core::wire::{
-    AgentCodec, AgentFrame, Beat, FrameError, Hello, MAX_TRACE, ManagerFrame, RefusalReason,
-    Refused, StageFrame, WIRE_VERSION, Welcome,
+    AgentCodec, AgentFrame, Beat, FrameError, Hello, MAX_TRACE, ManagerFrame, OLDEST_WIRE_VERSION,
+    RefusalReason, Refused, StageFrame, WIRE_VERSION, Welcome, speaks,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
@@ -265,6 +265,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 self.control.has_grace(Duration::from_secs(frame.grace_s));
                 true
             }
+            ManagerFrame::Start(frame) => {
+                self.control.knows_start(frame);
+                true
+            }
             ManagerFrame::Output(frame) => {
                 // A disk that is full is noticed where the job writes, too.
                 let _ = self.control.companions.print(&frame, &self.control.recorder);
@@ -281,6 +285,10 @@ fn objection(
     control: &Control,
     length: Offset,
 ) -> io::Result<Option<(RefusalReason, String)>> {
+    // Before the claim: a manager that cannot be talked to must not take the job from one that can.
+    if let Some(refused) = version_objection(hello) {
+        return Ok(Some((refused.reason, refused.message)));
+    }
     if hello.job != control.job {
         let message = format!("this pod runs job {}, not {}", control.job, hello.job);
         return Ok(Some((RefusalReason::WrongJob, message)));
@@ -293,6 +301,19 @@ fn objection(
         return Ok(Some((RefusalReason::BadRequest, message)));
     }
     Ok(None)
+}
+
+/// Whether this manager speaks a version of the protocol that is not known here, and how to say it.
+pub(crate) fn version_objection(hello: &Hello) -> Option<Refused> {
+    (!speaks(hello.version)).then(|| Refused {
+        reason: RefusalReason::Version,
+        message: format!(
+            "the manager speaks version {} of the protocol, the agent of release {} versions \
+             {OLDEST_WIRE_VERSION} to {WIRE_VERSION}: let a newer manager look after this job",
+            hello.version,
+            env!("CARGO_PKG_VERSION"),
+        ),
+    })
 }
 
 async fn refuse(

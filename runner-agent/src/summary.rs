@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use runner_core::outcome::StageReport;
+use runner_core::wire::ImagePull;
 
 use crate::usage::Usage;
 
@@ -13,17 +14,37 @@ use crate::usage::Usage;
 pub struct Facts<'a> {
     /// How long the job waited in the source's queue.
     pub queued: Option<Duration>,
-    /// From the manager's hands to the supervisor's first moment: a node, the helper's image, the
-    /// start of its container.
+    /// From the manager's hands until the pod had a node.
+    pub node: Option<Duration>,
+    /// From there (from the manager's hands, where nobody knows) to the supervisor's first moment: the
+    /// helper's image, volumes, the start of its container.
     pub pod: Option<Duration>,
     /// How long the stages waited for the build container after that, mostly for its image.
     pub build: Option<Duration>,
+    /// Images that were pulled for the pod, which lies within the two before.
+    pub pulls: &'a [ImagePull],
     /// The stages that ran.
     pub stages: &'a [StageReport],
     /// Containers with what they used.
     pub usage: Vec<(&'static str, Usage)>,
     /// Which stage failed and how. `None`: the job succeeded.
     pub failure: Option<String>,
+}
+
+/// From when the manager had the job, when its pod had a node and when the supervisor began, all in
+/// milliseconds since the Unix epoch: how long the node took, and how long the pod then took to start.
+/// Other machines' clocks are in it: what would have been before the job was there is not said.
+pub fn before_the_agent(
+    received: Option<u64>,
+    placed: Option<u64>,
+    began: Option<u64>,
+) -> (Option<Duration>, Option<Duration>) {
+    let (Some(received), Some(began)) = (received, began) else { return (None, None) };
+    let span = |from: u64, to: u64| to.checked_sub(from).map(Duration::from_millis);
+    match placed.filter(|placed| (received..=began).contains(placed)) {
+        Some(placed) => (span(received, placed), span(placed, began)),
+        None => (None, span(received, began)),
+    }
 }
 
 /// What the section is called. GitLab shows it closed.
@@ -48,6 +69,14 @@ pub fn heading(facts: &Facts<'_>) -> String {
 pub fn lines(facts: &Facts<'_>) -> Vec<String> {
     let mut lines: Vec<_> =
         parts(facts).iter().map(|(name, took)| row(name, &in_tenths(*took))).collect();
+    for pull in facts.pulls {
+        let mut text = format!("pulled in {}", in_tenths(Duration::from_millis(pull.took_ms)));
+        if let Some(bytes) = pull.bytes {
+            // Writing to a string cannot fail.
+            let _ = write!(text, ", {}", in_mebibytes(bytes));
+        }
+        lines.push(row(&format!("image of {}", pull.container), &text));
+    }
     for (container, usage) in &facts.usage {
         let text = used(usage);
         if !text.is_empty() {
@@ -69,6 +98,7 @@ fn row(name: &str, text: &str) -> String {
 fn parts(facts: &Facts<'_>) -> Vec<(String, Duration)> {
     let fixed = [
         ("in the queue", facts.queued),
+        ("finding a node", facts.node),
         ("starting the pod", facts.pod),
         ("build container", facts.build),
     ];
@@ -144,12 +174,32 @@ mod tests {
     use std::time::Duration;
 
     use runner_core::outcome::{Outcome, StageReport};
+    use runner_core::wire::ImagePull;
 
-    use super::{Facts, heading, lines};
+    use super::{Facts, before_the_agent, heading, lines};
     use crate::usage::Usage;
 
     fn stage(name: &str, took_ms: u64) -> StageReport {
         StageReport { name: name.into(), started_ms: 0, took_ms, outcome: Outcome::Exited(0) }
+    }
+
+    fn pull(container: &str, bytes: Option<u64>) -> ImagePull {
+        ImagePull { container: container.into(), took_ms: 7_500, bytes }
+    }
+
+    #[test]
+    fn what_was_before_the_job_is_not_its_time() {
+        let spans = |received, placed, began| {
+            let (node, pod) = before_the_agent(received, placed, began);
+            (node.map(|time| time.as_millis()), pod.map(|time| time.as_millis()))
+        };
+        assert_eq!(spans(Some(10), Some(13), Some(20)), (Some(3), Some(7)));
+        assert_eq!(spans(Some(10), None, Some(20)), (None, Some(10)));
+        // A pod that was ready before its job, and clocks that differ.
+        assert_eq!(spans(Some(10), Some(5), Some(20)), (None, Some(10)));
+        assert_eq!(spans(Some(10), Some(25), Some(20)), (None, Some(10)));
+        assert_eq!(spans(Some(10), None, Some(5)), (None, None));
+        assert_eq!(spans(None, Some(13), Some(20)), (None, None));
     }
 
     #[test]
@@ -169,22 +219,27 @@ mod tests {
         };
         let facts = Facts {
             queued: Some(Duration::from_millis(2500)),
+            node: Some(Duration::from_millis(1500)),
             pod: Some(Duration::from_secs(4)),
             build: Some(Duration::from_secs(8)),
+            pulls: &[pull("helper", None), pull("build", Some(350 << 20))],
             stages: &stages,
             usage: vec![("build", usage), ("helper", Usage::default())],
             failure: Some("step_script: command terminated with exit code 1".into()),
         };
-        assert_eq!(heading(&facts), "Summary: 1m18s, of these 1m2s script");
+        assert_eq!(heading(&facts), "Summary: 1m20s, of these 1m2s script");
         assert_eq!(
             lines(&facts),
             [
                 "  in the queue       2.5s",
+                "  finding a node     1.5s",
                 "  starting the pod   4.0s",
                 "  build container    8.0s",
                 "  sources            2.0s",
                 "  script             1m2s",
                 "  after_script       0.1s",
+                "  image of helper    pulled in 7.5s",
+                "  image of build     pulled in 7.5s, 350 MiB",
                 "  container build    memory 6 MiB at most of 8 MiB, CPU 3.2s",
                 "  failed             step_script: command terminated with exit code 1",
             ]

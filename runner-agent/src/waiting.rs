@@ -22,6 +22,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::codec::Framed;
 
+use crate::session::version_objection;
+
 /// The plan's file in the state directory.
 pub const PLAN_FILE: &str = "plan.0";
 /// Longest plan as it travels, compressed: what fits a job record.
@@ -69,7 +71,12 @@ async fn assignment(mut manager: ManagerStream) -> Option<(Vec<u8>, ManagerStrea
     let mut plan = Vec::new();
     loop {
         match timeout(SILENCE, manager.next()).await {
-            Ok(Some(Ok(ManagerFrame::Hello(_)))) => {
+            Ok(Some(Ok(ManagerFrame::Hello(hello)))) => {
+                if let Some(refused) = version_objection(&hello) {
+                    // Neither does the pod become its job's: a manager that can be talked to takes it.
+                    manager.send(AgentFrame::Refused(refused)).await.ok()?;
+                    return None;
+                }
                 let message = "this pod waits for its job".to_owned();
                 let refused = Refused { reason: RefusalReason::Unassigned, message };
                 manager.send(AgentFrame::Refused(refused)).await.ok()?;
@@ -95,4 +102,54 @@ fn keep(directory: &Path, plan: &[u8]) -> io::Result<()> {
     let mut file = options.create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(plan)?;
     fs::rename(&fresh, directory.join(PLAN_FILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use runner_core::ids::{Epoch, JobId, Offset};
+    use runner_core::wire::{AssignFrame, Hello, ManagerCodec, WIRE_VERSION};
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn hello(version: u32) -> ManagerFrame {
+        let (job, epoch) = (JobId(7), Epoch(1));
+        ManagerFrame::Hello(Hello { version, job, epoch, from: Offset::ZERO, until: Offset::ZERO })
+    }
+
+    async fn refusal(manager: &mut Framed<UnixStream, ManagerCodec>) -> Refused {
+        match timeout(PATIENCE, manager.next()).await.unwrap().unwrap().unwrap() {
+            AgentFrame::Refused(refused) => refused,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_waiting_pod_is_not_given_to_a_manager_whose_version_is_not_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let managers = async {
+            let connect = || UnixStream::connect(&socket);
+            let mut unknown = Framed::new(connect().await.unwrap(), ManagerCodec);
+            unknown.send(hello(0)).await.unwrap();
+            assert_eq!(refusal(&mut unknown).await.reason, RefusalReason::Version);
+            // Whatever plan it has, nobody reads it.
+            assert!(timeout(PATIENCE, unknown.next()).await.unwrap().is_none());
+
+            let mut known = Framed::new(connect().await.unwrap(), ManagerCodec);
+            known.send(hello(WIRE_VERSION)).await.unwrap();
+            assert_eq!(refusal(&mut known).await.reason, RefusalReason::Unassigned);
+            let bytes = bytes::Bytes::from_static(b"the plan");
+            known.send(ManagerFrame::Assign(AssignFrame { last: true, bytes })).await.unwrap();
+            known
+        };
+        let waiting = wait_for_plan(&listener, directory.path(), PATIENCE);
+        let (waited, _known) =
+            LocalSet::new().run_until(async { tokio::join!(waiting, managers) }).await;
+        assert!(waited.unwrap().is_some());
+        assert_eq!(fs::read(directory.path().join(PLAN_FILE)).unwrap(), b"the plan");
+    }
 }

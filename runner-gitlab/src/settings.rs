@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner_core::ids::SourceId;
 use runner_core::secret::Secret;
 
 use crate::calls::{CallObserver, NoCallObserver};
 use crate::info::{Features, ReleaseInfo};
 use crate::session::SessionOffers;
+use crate::token::source_id;
+use crate::url::ApiBase;
 
 /// Everything about one runner of one GitLab. Build it with [`GitLabSettings::new`] and change what
 /// differs.
@@ -84,10 +87,62 @@ impl GitLabSettings {
             payload_limit: 256 << 20,
         }
     }
+
+    /// What a source with these settings would call itself ([`JobSource::id`]), without making one.
+    ///
+    /// [`JobSource::id`]: runner_core::source::JobSource::id
+    ///
+    /// # Errors
+    /// When `url` is not an address of a GitLab.
+    pub fn source_id(&self) -> Result<SourceId, SettingsError> {
+        Ok(source_id(&ApiBase::parse(&self.url)?, self.runner_id, &self.token))
+    }
+
+    /// Whether a source of these settings can stand in for one of the others: everything is equal but
+    /// who looks on ([`observer`](Self::observer), [`sessions`](Self::sessions)), which cannot be compared.
+    pub fn is_same_source(&self, other: &Self) -> bool {
+        // Without `..`: a new setting has to be decided about here.
+        let Self {
+            url,
+            token,
+            system_id,
+            release,
+            executor,
+            shell,
+            features,
+            labels,
+            debug_trace_disabled,
+            tls,
+            timeouts,
+            retry,
+            health,
+            connection_max_age,
+            runner_id,
+            observer: _,
+            sessions: _,
+            payload_limit,
+        } = self;
+        *url == other.url
+            && *token == other.token
+            && *system_id == other.system_id
+            && *release == other.release
+            && *executor == other.executor
+            && *shell == other.shell
+            && *features == other.features
+            && *labels == other.labels
+            && *debug_trace_disabled == other.debug_trace_disabled
+            && *tls == other.tls
+            && *timeouts == other.timeouts
+            && *retry == other.retry
+            && *health == other.health
+            && *connection_max_age == other.connection_max_age
+            && *runner_id == other.runner_id
+            && *payload_limit == other.payload_limit
+    }
 }
 
 /// Certificate files. They are read again when they change.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
     /// `tls-ca-file`: PEM of authorities to trust in addition to the system's. A file that is not
     /// there, or holds no certificate, is a warning, as in GitLab Runner.
@@ -102,7 +157,7 @@ pub struct TlsSettings {
 }
 
 /// Deadlines of one try. All of them are wall-clock times from the first byte sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
     /// Until there is a connection, TLS included. Default: 30 s.
@@ -131,7 +186,7 @@ impl Default for Timeouts {
 }
 
 /// Back-off between tries of one call, where GitLab names no time itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetrySettings {
     /// The first wait. Default: 100 ms. It doubles from try to try.
     pub first: Duration,
@@ -146,7 +201,7 @@ impl Default for RetrySettings {
 }
 
 /// When GitLab is left alone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthSettings {
     /// `unhealthy_requests_limit`: refusals in a row until then. Default, and what 0 means: 3.
     pub limit: u32,

@@ -66,7 +66,7 @@ mod presence;
 mod preview;
 #[doc(hidden)]
 pub mod record;
-mod schedule;
+pub mod schedule;
 pub mod settings;
 mod shared_secret;
 #[doc(hidden)]

@@ -18,7 +18,7 @@ use crate::control::{Control, Wish};
 use crate::disruption::failed_beside_ending_services;
 use crate::process::Reaper;
 use crate::standing::{Standing, is_user_step};
-use crate::summary::{self, Facts};
+use crate::summary::{self, Facts, before_the_agent};
 use crate::usage::Usage;
 use crate::words::{self, describe, wished_outcome};
 
@@ -127,16 +127,18 @@ impl<'a, D: Door> Supervisor<'a, D> {
         let mut recorder = self.control.recorder.borrow_mut();
         let state = recorder.state();
         let stages: Vec<_> = state.finished.iter().map(|(_, report)| report.clone()).collect();
-        let since_received = |received| Some(Duration::from_millis(state.began_ms? - received));
-        let received = settings.received_ms.filter(|ms| state.began_ms.is_some_and(|at| at >= *ms));
         let failed = stages.iter().find(|stage| stage.outcome == *outcome);
         let failure = (!outcome.is_success()).then(|| match failed {
             Some(stage) => format!("{}: {}", stage.name, describe(outcome)),
             None => describe(outcome),
         });
+        let start = self.control.start();
+        let (node, pod) = before_the_agent(settings.received_ms, start.placed_ms, state.began_ms);
         let facts = Facts {
             queued: settings.queued,
-            pod: received.and_then(since_received),
+            node,
+            pod,
+            pulls: &start.pulls,
             build: self.build_wait,
             stages: &stages,
             usage: vec![("build", self.builder.usage()), ("helper", Usage::of_this_container())],

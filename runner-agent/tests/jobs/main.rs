@@ -12,4 +12,5 @@ mod recovery;
 mod scripts;
 mod sources;
 mod stages;
+mod versions;
 mod world;

@@ -16,6 +16,7 @@ mod edit;
 mod findings;
 mod kubernetes;
 mod lines;
+mod monitoring;
 mod raw;
 mod raw_cache;
 mod raw_ignored;
@@ -30,6 +31,7 @@ pub(crate) use diff::{Change, diff};
 pub(crate) use duration::GoDuration;
 pub(crate) use edit::{Document, EditError, save};
 pub(crate) use findings::Severity;
+pub(crate) use monitoring::QueueTimes;
 pub(crate) use read::{Reading, Surroundings, read};
 pub(crate) use resolved::{
     Config, LogFormat, LogLevel, OnTerminate, Renewed, RunnerConfig, SessionServerConfig,

@@ -8,8 +8,9 @@ use runner_k8s::RawSettings;
 use toml::value::Datetime;
 
 use super::duration::GoDuration;
+use super::monitoring::RawMonitoring;
 use super::raw_cache::RawCache;
-use super::raw_ignored::{RawMonitoring, RawReferees, RawUsageLogger};
+use super::raw_ignored::{RawReferees, RawUsageLogger};
 use super::shape::{Shape, settings};
 
 pub(crate) const LOG_LEVELS: &[&str] =

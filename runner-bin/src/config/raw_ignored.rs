@@ -26,25 +26,6 @@ settings! {
         "labels" labels: BTreeMap<String, String>;
     }
 
-    /// `[runners.monitoring]`
-    struct RawMonitoring {
-        /// How long jobs may wait in the queue, by time of day.
-        "job_queuing_durations" job_queuing_durations: Vec<RawQueuingDuration>
-            [ignored("`gitlab_runner_acceptable_job_queuing_duration_exceeded_total` stays 0; alert on the histogram of queue durations")];
-    }
-
-    /// `[[runners.monitoring.job_queuing_durations]]`
-    struct RawQueuingDuration {
-        /// Cron expressions.
-        "periods" periods: Vec<String>;
-        /// Their time zone.
-        "timezone" timezone: Option<String>;
-        /// How long.
-        "threshold" threshold: Option<GoDuration>;
-        /// For which jobs.
-        "jobs_running_for_project" jobs_running_for_project: Option<String>;
-    }
-
     /// `[runners.referees]`
     struct RawReferees {
         /// Prometheus.

@@ -14,6 +14,7 @@ use super::cache;
 use super::findings::{Findings, Severity};
 use super::kubernetes;
 use super::lines::{line_of, parse_path};
+use super::monitoring;
 use super::raw::{RawBootVerify, RawConfig, RawRunner, RawSessionServer};
 use super::resolved::{
     Config, LogFormat, LogLevel, OnTerminate, RunnerConfig, SessionServerConfig, TlsFiles,
@@ -207,6 +208,9 @@ impl Reader<'_> {
         let cache = cache::read(raw.cache.unwrap_or_default(), |name, message| {
             self.say(Severity::Warning, &key(name), message);
         });
+        let queue_times = monitoring::read(raw.monitoring, |severity, name, message| {
+            self.say(severity, &key(name), message);
+        });
         RunnerConfig {
             name: raw.name.unwrap_or_else(|| format!("runner-{index}")),
             url,
@@ -255,6 +259,7 @@ impl Reader<'_> {
                 .and_then(|time| time.positive())
                 .unwrap_or(Duration::from_secs(3600)),
             boot_verify: boot_verify(&raw.experimental.boot_verify),
+            queue_times,
             cache,
             kubernetes: settings,
             fault: self.fault(index, before),

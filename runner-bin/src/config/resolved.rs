@@ -9,6 +9,7 @@ use runner_cache::CacheSettings;
 use runner_core::secret::Secret;
 use runner_k8s::KubernetesSettings;
 
+use super::monitoring::QueueTimes;
 use crate::logging::sentry::Dsn;
 
 /// A configuration that `run` can work with.
@@ -103,6 +104,8 @@ pub(crate) struct RunnerConfig {
     pub(crate) upload_timeout: Duration,
     /// How long the job at the start may take. `None`: there is none.
     pub(crate) boot_verify: Option<Duration>,
+    /// How long jobs may wait in GitLab's queue.
+    pub(crate) queue_times: QueueTimes,
     /// Where caches go, without what follows from the token. `None`: nowhere.
     pub(crate) cache: Option<CacheSettings>,
     /// `None` together with a fault.

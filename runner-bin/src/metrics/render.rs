@@ -62,7 +62,7 @@ fn with<'a>(labels: &[(&'a str, &'a str)], more: &[(&'a str, &'a str)]) -> Vec<(
 pub(super) fn metrics(state: &State, around: &Surroundings<'_>) -> String {
     let mut page = Page::default();
     let mut runners: Vec<&RunnerState> = state.runners.values().collect();
-    runners.sort_by(|one, other| one.name.cmp(&other.name));
+    runners.sort_by(|one, other| names(one).cmp(&names(other)));
     manager(&mut page, state, around, &runners);
     jobs(&mut page, state, &runners);
     requests(&mut page, state, &runners);
@@ -180,7 +180,9 @@ fn jobs(page: &mut Page, state: &State, runners: &[&RunnerState]) {
     each(page, runners, ("gitlab_runner_job_queue_depth", help, Gauge), |r| r.queue_depth);
     let name = "gitlab_runner_acceptable_job_queuing_duration_exceeded_total";
     let help = "Jobs that waited for longer than the configured threshold";
-    each(page, runners, (name, help, Counter), |r| (r.jobs_started > 0).then_some(0));
+    each(page, runners, (name, help, Counter), |r| {
+        (r.jobs_started > 0).then_some(r.queued_too_long)
+    });
     let name = "gitlab_runner_job_execution_mode_total";
     page.metric(name, "Jobs by how their script runs", Counter);
     let started: u64 = runners.iter().map(|runner| runner.jobs_started).sum();

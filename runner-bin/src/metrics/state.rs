@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use runner_core::executor::Milestone;
 use runner_core::ids::{JobId, SourceId};
 use runner_core::manager::{JobLabel, JobUpdate, RequestCounts, RunnerUpdate};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::names::{DURATION, LAG, QUEUE, REQUEST, START};
 use super::page::Histogram;
+use crate::config::QueueTimes;
 
 /// Most stages of a runner that have a histogram of their own; a plan has some twenty.
 const MOST_STAGES: usize = 64;
@@ -20,7 +22,7 @@ const LONGEST_NAME: usize = 128;
 const OTHER_STAGES: &str = "other";
 
 /// How a runner is called in metrics.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RunnerName {
     /// Beginning of its token, without what tokens have in common.
     pub(crate) short_token: String,
@@ -32,6 +34,8 @@ pub(crate) struct RunnerName {
     pub(crate) stage_durations: bool,
     /// Most jobs of it at once, 0: any.
     pub(crate) limit: usize,
+    /// How long its jobs may wait in the queue.
+    pub(crate) queue_times: QueueTimes,
 }
 
 /// Everything about one runner, from its first appearance to the end of the process.
@@ -50,6 +54,8 @@ pub(super) struct RunnerState {
     pub(super) durations: Histogram,
     /// By `project_jobs_running`.
     pub(super) queued: BTreeMap<String, Histogram>,
+    /// Jobs that waited for longer than they may.
+    pub(super) queued_too_long: u64,
     pub(super) queue_size: Option<u64>,
     pub(super) queue_depth: Option<u64>,
     pub(super) failed: BTreeMap<&'static str, u64>,
@@ -107,6 +113,7 @@ impl RunnerState {
             job_failures: 0,
             durations: Histogram::new(DURATION),
             queued: BTreeMap::new(),
+            queued_too_long: 0,
             queue_size: None,
             queue_depth: None,
             failed: BTreeMap::new(),
@@ -211,6 +218,10 @@ impl State {
                         let running = runner.queued.entry(queue.project_jobs_running.clone());
                         let histogram = running.or_insert_with(|| Histogram::new(QUEUE));
                         histogram.observe(waited.as_secs_f64());
+                        let (times, running) =
+                            (&runner.name.queue_times, &queue.project_jobs_running);
+                        runner.queued_too_long +=
+                            u64::from(times.are_exceeded(Timestamp::now(), waited, running));
                     }
                     (runner.queue_size, runner.queue_depth) = (queue.size, queue.depth);
                 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use runner_core::executor::Milestone;
 use runner_core::ids::{JobId, Offset, SourceId};
 use runner_core::manager::{
-    JobLabel, JobUpdate, Observer, RequestCounts, RunnerLabel, RunnerUpdate,
+    JobFacts, JobLabel, JobUpdate, Observer, RequestCounts, RunnerLabel, RunnerUpdate,
 };
 use runner_core::outcome::{Outcome, StageReport};
+
+use crate::config::QueueTimes;
 
 use super::{ClusterCounts, ConfigEvent, Metrics, ProcessState, RunnerName};
 
@@ -70,6 +72,7 @@ fn metrics() -> Arc<Metrics> {
         system_id: "s_1".into(),
         stage_durations: true,
         limit: 7,
+        queue_times: QueueTimes::always(Duration::from_secs(60)),
     };
     metrics.configure(4, vec![(source(), name)], Vec::new());
     metrics
@@ -176,6 +179,25 @@ fn manager_52_a_job_moves_through_states_and_stages() {
         has(&page, &format!("podwright_job_start_seconds_count{{{R},phase=\"{phase}\"}} 1"));
     }
     has(&page, &format!("podwright_trace_lag_seconds_sum{{{R}}} 4"));
+}
+
+#[test]
+fn manager_53_a_job_that_waited_for_longer_than_it_may_is_counted() {
+    let metrics = metrics();
+    let waits = |id: u64, seconds: u64| {
+        let mut facts = JobFacts::default();
+        facts.queue.waited = Some(Duration::from_secs(seconds));
+        let job = JobLabel { facts: Some(Arc::new(facts)), ..label(id) };
+        metrics.update(&job, &JobUpdate::Received);
+    };
+    let counted = |count: u64| {
+        let name = "gitlab_runner_acceptable_job_queuing_duration_exceeded_total";
+        has(&metrics.page(), &format!("{name}{{{R}}} {count}"));
+    };
+    waits(1, 60);
+    counted(0);
+    waits(2, 61);
+    counted(1);
 }
 
 #[test]

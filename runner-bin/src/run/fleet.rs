@@ -42,8 +42,15 @@ struct Member {
     /// What was in the certificate files: jobs are told.
     tls: Tls,
     runner: Arc<Runner>,
-    source: Arc<GitLabSource>,
+    desk: Desk,
     house: House,
+}
+
+/// A source, and what it was made of.
+#[derive(Clone)]
+struct Desk {
+    settings: GitLabSettings,
+    source: Arc<GitLabSource>,
 }
 
 /// Authorities, and a client's certificate with its key.
@@ -109,7 +116,7 @@ impl Fleet {
             if let Some(at) = old.iter().position(same) {
                 let member = old.swap_remove(at);
                 // As GitLab Runner does: a new configuration is a new chance.
-                member.source.forget_refusals();
+                member.desk.source.forget_refusals();
                 self.members.push(member);
                 continue;
             }
@@ -127,7 +134,8 @@ impl Fleet {
         if let Some(sessions) = &self.sessions {
             sessions.set_patience(config.session_server.session_timeout);
             let house = |member: &Member| {
-                let (source, executor) = (member.source.clone(), member.house.executor.clone());
+                let (source, executor) =
+                    (member.desk.source.clone(), member.house.executor.clone());
                 (source as _, executor as _)
             };
             sessions.set_houses(self.members.iter().map(house).collect());
@@ -143,8 +151,9 @@ impl Fleet {
             system_id: self.system_id.clone(),
             stage_durations: member.config.flag("FF_EXPORT_HIGH_CARDINALITY_METRICS"),
             limit: member.config.limit,
+            queue_times: member.config.queue_times.clone(),
         };
-        let runners = self.members.iter().map(|member| (member.source.id(), name(member)));
+        let runners = self.members.iter().map(|member| (member.desk.source.id(), name(member)));
         let cluster = |member: &Member| ClusterCounts {
             runner: [
                 short_token(member.config.token.expose()),
@@ -166,19 +175,32 @@ impl Fleet {
         common: Common,
         old: &[Member],
     ) -> anyhow::Result<Member> {
-        let settings = gitlab_settings(config, &self.system_id, common.connection_max_age);
-        let source_id = GitLabSource::new(settings.clone())?.id();
-        let observer = self.metrics.calls_of(source_id);
-        let mut observed = settings;
-        observed.observer = observer;
-        observed.sessions = self.sessions.clone().map(|sessions| sessions as _);
-        let source = Arc::new(GitLabSource::new(observed)?);
-        let house = self.house(config, source.id(), old).await?;
+        let desk = self.desk(config, common, old)?;
+        let house = self.house(config, desk.source.id(), old).await?;
         let tls = config.tls.load();
-        let mut runner = self.runner(config, common, &source, &house);
+        let mut runner = self.runner(config, common, &desk.source, &house);
         (runner.plan.tls_ca, runner.plan.tls_client) = tls.clone();
         let (config, runner) = (config.clone(), Arc::new(runner));
-        Ok(Member { config, common, tls, runner, source, house })
+        Ok(Member { config, common, tls, runner, desk, house })
+    }
+
+    /// The source that asks the same GitLab in the same way already, or a new one. A new one costs
+    /// connections and a list of the system's authorities, and the old one stays as long as its jobs run.
+    fn desk(&self, config: &RunnerConfig, common: Common, old: &[Member]) -> anyhow::Result<Desk> {
+        let mut settings = gitlab_settings(config, &self.system_id, common.connection_max_age);
+        let known = old
+            .iter()
+            .map(|member| &member.desk)
+            .find(|desk| desk.settings.is_same_source(&settings));
+        if let Some(desk) = known {
+            // As for a runner that has not changed at all.
+            desk.source.forget_refusals();
+            return Ok(desk.clone());
+        }
+        settings.observer = self.metrics.calls_of(settings.source_id()?);
+        settings.sessions = self.sessions.clone().map(|sessions| sessions as _);
+        let source = Arc::new(GitLabSource::new(settings.clone())?);
+        Ok(Desk { settings, source })
     }
 
     /// The executor that runs such jobs already, or a new one.
@@ -263,7 +285,7 @@ impl Fleet {
             let member = member.with_context(|| {
                 format!("boot verify failed for {}: it cannot be set up", wanted.name)
             })?;
-            let source = CanarySource::new(&member.source.id(), index, limit);
+            let source = CanarySource::new(&member.desk.source.id(), index, limit);
             let identity = RunnerIdentity {
                 source: source.id(),
                 name: wanted.name.clone(),

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use runner_testkit::gitlab::{Artifact, Finished, Image, JobSpec, JobState, Variable};
+use runner_testkit::gitlab::{Artifact, Endpoint, Finished, Image, JobSpec, JobState, Variable};
+use runner_testkit::objects::ObjectServer;
 
 use crate::trace::normalized;
 use crate::world::{PATIENCE, World, failure, success, text};
@@ -161,6 +162,62 @@ async fn stages_118_the_log_of_a_job_that_a_policy_made() {
         });
     });
     let Some(end) = Box::pin(run("a policy", spec)).await else { return };
+    success(&end);
+    insta::assert_snapshot!(normalized(&end));
+}
+
+#[tokio::test]
+async fn stages_69_73_the_log_of_a_cache_that_is_missed_and_then_hit() {
+    let Some(mut world) = world("a cache").await else { return };
+    world.cache = Some(ObjectServer::start().await.unwrap());
+    let spec = |script: &str| {
+        let cache = serde_json::json!([{
+            "key": "vendor-main",
+            "untracked": false,
+            "policy": "pull-push",
+            "paths": ["vendor/", "nothing/"],
+            "when": "on_success",
+            "fallback_keys": ["vendor-other"],
+        }]);
+        JobSpec::new("test").script([script]).patch(move |payload| payload["cache"] = cache.clone())
+    };
+    let missed = world.run_one(spec("mkdir vendor && echo kept > vendor/file")).await;
+    success(&missed);
+    insta::assert_snapshot!("the_log_of_a_cache_that_is_missed", normalized(&missed));
+    let hit = world.run_one(spec("cat vendor/file")).await;
+    success(&hit);
+    insta::assert_snapshot!("the_log_of_a_cache_that_is_hit", normalized(&hit));
+}
+
+#[tokio::test]
+async fn stages_88_the_log_of_artifacts_with_reports_and_of_the_job_that_needs_them() {
+    let Some(world) = world("artifacts").await else { return };
+    let spec = JobSpec::new("build")
+        .script([
+            "mkdir -p out/deep && echo one > out/one && echo two > out/deep/two",
+            "echo '<testsuites/>' > junit.xml && echo VERSION=1.2 > build.env",
+        ])
+        .artifact(Artifact::archive(["out/"]).name("made").exclude(["out/deep/**/*"]))
+        .artifact(Artifact::report("junit", "gzip", ["junit.xml", "missing-*.xml"]))
+        .artifact(Artifact::report("dotenv", "gzip", ["build.env"]));
+    let build = world.gitlab.enqueue(spec);
+    let made = world.run(std::slice::from_ref(&build)).await.remove(0);
+    success(&made);
+    insta::assert_snapshot!("the_log_of_artifacts_with_reports", normalized(&made));
+    let spec = JobSpec::new("test").needs(&build).script(["cat out/one"]);
+    let used = world.run_one(spec).await;
+    success(&used);
+    insta::assert_snapshot!("the_log_of_a_job_that_needs_artifacts", normalized(&used));
+}
+
+#[tokio::test]
+async fn stages_21_the_log_of_sources_that_come_with_the_second_attempt() {
+    let Some(world) = world("a second attempt").await else { return };
+    let repo = world.gitlab.repo("group/project").commit("First", [("README.md", "# greeting\n")]);
+    let repo = repo.branch("main").create().await.unwrap();
+    world.gitlab.script(Endpoint::Git).reply(503).once();
+    let spec = JobSpec::new("test").repo(&repo).git_ref("main").script(["cat README.md"]);
+    let end = world.run_one(spec.variable("GET_SOURCES_ATTEMPTS", "2")).await;
     success(&end);
     insta::assert_snapshot!(normalized(&end));
 }

@@ -146,7 +146,8 @@ async fn wait_for_warm(world: &World, real: &Real) {
         assert!(tokio::time::Instant::now() < deadline, "there should be a warm pod");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The manager's watch is as quick as this look, give or take a moment.
+    // The manager's watch is as quick as this look, give or take a moment; what its watch has seen is told to
+    // nobody. A job that comes too early starts in a pod of its own: a worse number, and no failure.
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
 

@@ -60,7 +60,8 @@ async fn a_job_is_five_requests_whatever_it_logs_and_however_long_it_runs() {
         let before = total(world.cluster());
         let job = world.gitlab.enqueue(JobSpec::new(name).script(["true"]));
         job.wait_trace("a line of the job's log", PATIENCE).await.unwrap();
-        // Several signs of life of both sides.
+        // Several signs of life of both sides: that a job costs nothing by only running is what is tested, so
+        // that it has to run for a while.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         finish(&world, &job, &end).await;
         counts.push(total(world.cluster()) - before);

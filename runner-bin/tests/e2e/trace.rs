@@ -9,12 +9,16 @@ use runner_testkit::gitlab::{Artifact, Finished, GitLab, JobSpec, Variable};
 use crate::world::{PATIENCE, World, success, text};
 
 /// Lines of the summary.
-const SPANS: [&str; 10] = [
+const SPANS: [&str; 14] = [
     "\x1b[0K  in the queue ",
+    "\x1b[0K  finding a node ",
     "\x1b[0K  starting the pod ",
+    "\x1b[0K  image of ",
     "\x1b[0K  build container ",
     "\x1b[0K  preparing ",
     "\x1b[0K  sources ",
+    "\x1b[0K  restoring cache ",
+    "\x1b[0K  saving cache ",
     "\x1b[0K  script ",
     "\x1b[0K  after_script ",
     "\x1b[0K  artifacts",
@@ -50,7 +54,19 @@ pub(crate) fn normalized(end: &Finished) -> String {
             None => words(&without_root(&line.replace(env!("CARGO_PKG_VERSION"), "VERSION"))),
         });
     }
+    let out = without_ports(&out);
     out.replace('\r', "\\r").replace('\x1b', "\\e")
+}
+
+/// `http://HOST:41234/` is another one each time.
+fn without_ports(text: &str) -> String {
+    let mut parts = text.split("//HOST:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str("//HOST");
+        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    out
 }
 
 /// In a plain simulation, a container's paths lie below a directory of its own.

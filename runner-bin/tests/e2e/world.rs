@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) settings: RawSettings,
     /// Of the managers that are started from now on.
     pub(crate) concurrent: usize,
+    /// `limit` of the runner of the managers that are started from now on; 0: none.
+    pub(crate) limit: usize,
     /// Bytes of log.
     pub(crate) output_limit: Option<u64>,
     /// After how long a waiting job says so, where it is not the default.
@@ -103,6 +105,7 @@ impl World {
             place,
             settings,
             concurrent,
+            limit: 0,
             output_limit,
             slow_start: None,
             cache: None,
@@ -150,6 +153,7 @@ impl World {
         runner.cache = self.cache.clone().map(|cache| Arc::new(cache) as _);
         runner.secrets = Some(Arc::new(Secrets::new(SecretsSettings::default()).unwrap()));
         runner.check_interval = Duration::from_millis(50);
+        runner.limit = self.limit;
         runner.plan.grace = Duration::from_secs(2);
         runner.plan.executor = "kubernetes".to_owned();
         runner.plan.default_image.clone_from(&self.settings.image);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runner_testkit::gitlab::{JobRef, JobSpec, JobState};
+use runner_testkit::gitlab::{Endpoint, JobRef, JobSpec, JobState};
 
 use crate::house::{House, PATIENCE};
 
@@ -15,11 +15,6 @@ fn with(house: &House, line: &str) -> String {
 
 fn enqueue(house: &House, count: usize, script: &str) -> Vec<JobRef> {
     (0..count).map(|_| house.gitlab.enqueue(JobSpec::new("test").script([script]))).collect()
-}
-
-/// All of them are still in GitLab's queue.
-fn untouched(jobs: &[JobRef]) -> bool {
-    jobs.iter().all(|job| job.state() == JobState::Pending)
 }
 
 async fn all_succeed(jobs: &[JobRef]) {
@@ -37,10 +32,11 @@ async fn while_pods_wait_for_a_node_no_more_jobs_are_taken() {
     let pages = manager.pages().await;
     let first = enqueue(&house, 2, "true");
     manager.says("no jobs are taken: as many pods as allowed wait for a node").await;
-    // A request that is under way now may still bring one.
-    tokio::time::sleep(Duration::from_millis(200)).await;
     let later = enqueue(&house, 5, "true");
+    // Two intervals: in each of them a manager that minds nothing would take a job. That nothing happens
+    // can only be seen by looking on.
     tokio::time::sleep(Duration::from_secs(2)).await;
+    // A request that was under way may have brought one.
     assert!(later.iter().filter(|job| job.state() == JobState::Pending).count() >= 4);
     let metrics = reqwest::get(format!("{pages}/metrics")).await.unwrap().text().await.unwrap();
     let held = "podwright_acquisition_held{runner_name=\"one\",reason=\"waiting_pods\"} 1";
@@ -65,10 +61,16 @@ async fn after_a_quota_has_refused_a_job_no_more_are_taken_until_one_of_ours_end
     assert_eq!(end.failure_reason.as_deref(), Some("runner_system_failure"));
     manager.says("no jobs are taken: the namespace's quota has refused a pod").await;
     let later = enqueue(&house, 1, "true");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(untouched(&later));
     all_succeed(&running).await;
     all_succeed(&later).await;
+    let requests = house.gitlab.requests();
+    let of = |endpoint| requests.iter().filter(move |request| request.endpoint == endpoint);
+    let handed_out = of(Endpoint::RequestJob).filter(|request| request.status == Some(201));
+    let last = handed_out.map(|request| request.at + request.took).max().unwrap();
+    // Its verdict is its last update.
+    let of_first = of(Endpoint::UpdateJob).filter(|request| request.job == Some(running[0].id()));
+    let ended = of_first.map(|request| request.at).max().unwrap();
+    assert!(last > ended, "taken after {last:?}, and the one before ended after {ended:?}");
 }
 
 #[tokio::test]
@@ -81,6 +83,7 @@ async fn while_the_api_server_is_away_no_jobs_are_taken() {
     house.cluster.api_away(Duration::from_secs(60));
     manager.says("no jobs are taken: the API server does not answer").await;
     let later = enqueue(&house, 2, "true");
+    // Two intervals, as above.
     tokio::time::sleep(Duration::from_secs(2)).await;
     // A request that was under way may have brought one.
     assert!(later.iter().any(|job| job.state() == JobState::Pending));

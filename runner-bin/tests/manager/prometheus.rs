@@ -125,6 +125,7 @@ async fn manager_51_manager_73_a_prometheus_scrapes_a_manager_under_load() {
             let script = ["echo hello", "sleep 0.3", &format!("exit {code}")].map(str::to_owned);
             jobs.push(house.gitlab.enqueue(JobSpec::new("load").script(script)));
         }
+        // Prometheus tells nobody that it has scraped, which it does every 500 ms: it is asked again after that.
         tokio::time::sleep(Duration::from_millis(700)).await;
         let mut still = Vec::new();
         for query in left {

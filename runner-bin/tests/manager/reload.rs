@@ -71,14 +71,14 @@ async fn manager_25_manager_27_runners_come_and_go_and_jobs_that_run_are_not_tou
     house.write(head);
     manager.says("runners.one is gone").await;
     let polls = || house.gitlab.request_counts()[&Endpoint::RequestJob];
-    // One may be under way.
-    tokio::time::sleep(Duration::from_millis(500)).await;
     let before = polls();
     let end = job.wait_finished(PATIENCE).await.unwrap();
     assert_eq!(end.state.as_str(), "success");
     assert_eq!(end.checksum_ok, Some(true));
-    assert_eq!(polls(), before, "a runner that is gone asks for nothing");
+    // One may have been on its way. One that is not gone asks each second, for about five.
+    assert!(polls() <= before + 1, "a runner that is gone asks for nothing");
 
+    let before = polls();
     house.write(&format!("{head}{}", house.one()));
     manager.says("runners.one is new").await;
     house.polls(before + 1).await;

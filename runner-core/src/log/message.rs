@@ -27,6 +27,12 @@ impl Message {
         Self(format!("\x1b[0;33mWARNING: {text}{RESET}\n"))
     }
 
+    /// In yellow, without a word before it, as what GitLab Runner's shells warn of:
+    /// `Failed to extract cache`.
+    pub fn caution(text: impl fmt::Display) -> Self {
+        Self(format!("\x1b[0;33m{text}{RESET}\n"))
+    }
+
     /// In red, after `ERROR: `.
     pub fn error(text: impl fmt::Display) -> Self {
         Self(format!("\x1b[31;1mERROR: {text}{RESET}\n"))
@@ -103,6 +109,7 @@ mod tests {
             "\x1b[31;1mERROR: Job failed: exit code 1\x1b[0;m\n"
         );
         assert_eq!(Message::warning("no files").as_str(), "\x1b[0;33mWARNING: no files\x1b[0;m\n");
+        assert_eq!(Message::caution("no files").as_str(), "\x1b[0;33mno files\x1b[0;m\n");
         assert_eq!(Message::plain("Running").as_str(), "\x1b[0KRunning\x1b[0;m\n");
     }
 }

@@ -69,6 +69,7 @@ mod kind {
     pub(super) const OUTPUT: u8 = 8;
     pub(super) const ASSIGN: u8 = 9;
     pub(super) const DISRUPTION: u8 = 10;
+    pub(super) const START: u8 = 11;
     pub(super) const WELCOME: u8 = 65;
     pub(super) const REFUSED: u8 = 66;
     pub(super) const TRACE: u8 = 67;
@@ -140,6 +141,7 @@ impl Decoder for AgentCodec {
                 kind::OUTPUT => ManagerFrame::Output(output(body)?),
                 kind::ASSIGN => ManagerFrame::Assign(assign(body)?),
                 kind::DISRUPTION => ManagerFrame::Disruption(json(kind, &body)?),
+                kind::START => ManagerFrame::Start(json(kind, &body)?),
                 _ => continue,
             };
             return Ok(Some(frame));
@@ -166,6 +168,7 @@ impl Encoder<ManagerFrame> for ManagerCodec {
             ManagerFrame::Output(body) => put_output(&body, out),
             ManagerFrame::Assign(body) => put_assign(&body, out),
             ManagerFrame::Disruption(body) => put_json(kind::DISRUPTION, &body, out),
+            ManagerFrame::Start(body) => put_json(kind::START, &body, out),
         }
     }
 }
@@ -297,8 +300,8 @@ mod tests {
     use crate::ids::{Epoch, JobId, Offset};
     use crate::outcome::{Outcome, TraceSummary, Verdict};
     use crate::wire::{
-        AgentFrame, AssignFrame, ContainerFrame, ContainerState, Hello, ManagerFrame, OutputFrame,
-        StopFrame, StopMode, WIRE_VERSION, Want,
+        AgentFrame, AssignFrame, ContainerFrame, ContainerState, Hello, ImagePull, ManagerFrame,
+        OutputFrame, StartFrame, StopFrame, StopMode, WIRE_VERSION, Want,
     };
 
     fn agent_frames() -> Vec<AgentFrame> {
@@ -351,6 +354,10 @@ mod tests {
                 bytes: Bytes::from_static(b"\x00\xffready\n"),
             }),
             ManagerFrame::Assign(AssignFrame { last: true, bytes: Bytes::from_static(b"{}") }),
+            ManagerFrame::Start(StartFrame {
+                placed_ms: Some(5),
+                pulls: vec![ImagePull { container: "build".into(), took_ms: 7, bytes: Some(9) }],
+            }),
         ];
         let mut wire = BytesMut::new();
         for frame in frames.clone() {

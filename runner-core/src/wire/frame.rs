@@ -8,8 +8,25 @@ use crate::ids::{Epoch, JobId, Offset};
 use crate::outcome::{StageReport, Verdict};
 use crate::plan::HttpTransfer;
 
-/// The version of this protocol. Both sides say theirs and speak the lower one.
+/// The version of this protocol. Both sides say theirs and speak the lower one, if whoever is newer
+/// still can: see [`OLDEST_WIRE_VERSION`].
+///
+/// A field or a frame more is no new version: both are skipped by who does not know them.
 pub const WIRE_VERSION: u32 = 1;
+
+/// The oldest version that this build speaks. Whoever hears of an older one, or of 0, which is none,
+/// gives the session up: the agent with [`RefusalReason::Version`], the manager by ending the job.
+///
+/// It goes up two releases after [`WIRE_VERSION`] at the earliest, so that the agents and managers of
+/// the two releases before are understood.
+pub const OLDEST_WIRE_VERSION: u32 = 1;
+
+/// Whether this build can speak with a side whose newest version is this one. A newer side may still
+/// refuse: it alone knows how far back it goes.
+#[must_use]
+pub const fn speaks(version: u32) -> bool {
+    version >= OLDEST_WIRE_VERSION
+}
 
 /// From the manager to the agent.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +53,9 @@ pub enum ManagerFrame {
     Assign(AssignFrame),
     /// The pod is being taken away, and this is known of it. Repeated in each session.
     Disruption(DisruptionFrame),
+    /// How the pod came to run, as far as it is known. Repeated in each session, and when more is
+    /// known.
+    Start(StartFrame),
 }
 
 /// From the agent to the manager.
@@ -114,6 +134,8 @@ pub enum RefusalReason {
     NotReady,
     /// This pod has no job yet: send [`ManagerFrame::Assign`] and `Hello` again. The session goes on.
     Unassigned,
+    /// The manager speaks no version of this protocol that the agent still knows.
+    Version,
     /// A reason of a later release.
     #[serde(other)]
     Other,
@@ -150,6 +172,30 @@ pub struct DisruptionFrame {
     /// How long the pod has from its order to end until it is killed, in seconds. It may be shorter
     /// than the pod's own: whoever drains a node may say so.
     pub grace_s: u64,
+}
+
+/// See [`ManagerFrame::Start`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFrame {
+    /// When the pod had a node, in milliseconds since the Unix epoch. `None`: nobody has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed_ms: Option<u64>,
+    /// Images that were pulled for the pod. Those that the node had are not in it, and none are while
+    /// nobody has asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pulls: Vec<ImagePull>,
+}
+
+/// An image that was pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagePull {
+    /// For which container.
+    pub container: String,
+    /// How long that took, with the wait for other pulls, in milliseconds.
+    pub took_ms: u64,
+    /// Its size in bytes, where the kubelet says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// See [`ManagerFrame::Container`].

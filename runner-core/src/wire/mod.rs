@@ -61,7 +61,8 @@ mod terminal;
 pub use codec::{AgentCodec, FrameError, MAX_CONTROL, MAX_FRAME, MAX_TRACE, ManagerCodec};
 pub use frame::{
     AgentFrame, AnswerFrame, AskFrame, AssignFrame, Beat, ContainerFrame, ContainerState,
-    DisruptionFrame, Hello, MOST_ASKS, ManagerFrame, OutputFrame, RefusalReason, Refused,
-    StageFrame, StopFrame, StopMode, WIRE_VERSION, Want, Welcome,
+    DisruptionFrame, Hello, ImagePull, MOST_ASKS, ManagerFrame, OLDEST_WIRE_VERSION, OutputFrame,
+    RefusalReason, Refused, StageFrame, StartFrame, StopFrame, StopMode, WIRE_VERSION, Want,
+    Welcome, speaks,
 };
 pub use terminal::{MAX_TERMINAL_FRAME, TerminalCodec, TerminalError, TerminalFrame, TerminalSize};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use runner_core::executor::{JobEnd, JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::outcome::InfraKind;
@@ -29,12 +30,13 @@ use super::listen::{Listener, Listeners};
 use super::machine::{Action, Input, Machine};
 use super::milestones::Milestones;
 use super::shared::Shared;
+use super::start::PodStart;
 use super::warnings::{self, Wanted};
 use crate::announce::News;
 use crate::classify::{End, executor_error, sight};
 use crate::pod::with_policy;
-use crate::record::{Claimed, RecordBody, RecordPhase};
-use crate::watch::{PodHub, PodSight, PodWatch};
+use crate::record::{Claimed, POD_PULLS, RecordBody, RecordPhase};
+use crate::watch::{PodHub, PodSight, PodView, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
 const SEND: Duration = Duration::from_secs(10);
@@ -87,6 +89,7 @@ pub(super) struct Actor {
     pub(super) generation: u64,
     pub(super) unseen: Option<Instant>,
     pub(super) milestones: Milestones,
+    pub(super) start: PodStart,
     /// When a stream was lost; `None`: there is one, or was none yet.
     pub(super) lost: Option<Instant>,
     /// Whether the watch has said its last word.
@@ -193,6 +196,7 @@ impl Actor {
                 }
             }),
             Some(frame) = self.listeners.next() => Next::Output(frame),
+            known = self.start.answered() => Next::Input(Input::Start(known)),
         }
     }
 
@@ -205,6 +209,7 @@ impl Actor {
                 for milestone in self.milestones.look(&pod) {
                     self.tell(JobEvent::Reached(milestone));
                 }
+                self.look_at_start(&pod).await;
                 self.take_in(Input::Pod(sight(&pod))).await;
             }
             PodSight::Gone(last) => {
@@ -212,6 +217,24 @@ impl Actor {
                 self.take_in(Input::Gone(last.map(|pod| sight(&pod)))).await;
             }
         }
+    }
+
+    async fn look_at_start(&mut self, pod: &PodView) {
+        let now = Instant::now();
+        if let Some(known) = self.start.look(pod, now, Timestamp::now()) {
+            self.inputs.push_back(Input::Start(known));
+        }
+        let wants_pulls = self.start.wants_pulls(sight(pod).all_started, now);
+        if wants_pulls && self.is_listened_to(POD_PULLS).await {
+            let client = self.access.clients.api.clone();
+            self.start.ask(client, &self.namespace, &self.uid);
+        }
+    }
+
+    async fn is_listened_to(&mut self, name: &str) -> bool {
+        let claimed = self.claimed.lock().await;
+        let listens = claimed.body().listens.as_ref();
+        listens.is_some_and(|listens| listens.containers.iter().any(|known| known == name))
     }
 
     async fn ask_for_pod(&mut self) {
@@ -292,11 +315,7 @@ impl Actor {
 
     /// The end, with what Kubernetes says about the pod where that is what failed.
     async fn with_events(&mut self, end: JobEnd) -> JobEnd {
-        let claimed = self.claimed.lock().await;
-        let listens = claimed.body().listens.clone();
-        drop(claimed);
-        let all = listens.is_some_and(|listens| listens.containers.iter().any(|c| c == POD_EVENTS));
-        let wanted = match all {
+        let wanted = match self.is_listened_to(POD_EVENTS).await {
             // The agent has said them, as far as there was one.
             true if !self.machine.has_heard() => Wanted::All,
             _ if self.shared.settings.print_pod_warning_events => Wanted::Warnings,
@@ -434,7 +453,7 @@ impl Actor {
             ));
         };
         let mut body = claimed.body().clone();
-        body.phase = RecordPhase::Started;
+        (body.phase, body.promised) = (RecordPhase::Started, None);
         change(&mut pod, &mut body);
         body.pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let name = body.pod.clone();

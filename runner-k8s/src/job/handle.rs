@@ -26,6 +26,7 @@ use super::listen::Listeners;
 use super::machine::{Machine, Terms};
 use super::milestones::Milestones;
 use super::shared::{Held, Shared};
+use super::start::PodStart;
 use crate::classify::executor_error;
 use crate::record::{Claimed, Place, RecordPhase, StoredRemarks};
 use crate::watch::PodSight;
@@ -158,6 +159,10 @@ impl KubernetesJob {
             generation: 0,
             unseen: None,
             milestones: Milestones::default(),
+            start: match is_warm {
+                IsWarm::Yes => PodStart::warm(),
+                IsWarm::No => PodStart::default(),
+            },
             lost: None,
             gone: false,
             inputs: VecDeque::new(),
@@ -181,8 +186,7 @@ impl KubernetesJob {
         let Some(idle) = warm.pool.take(&hash) else { return Ok(None) };
         let found = self.shared.hub().find(&idle.name);
         let mut body = claimed.body().clone();
-        body.pod.clone_from(&idle.name);
-        body.phase = RecordPhase::Started;
+        body.promise(&idle.name, claimed.resource_version());
         let updated = match found {
             Some(_) => self.shared.store.update(&mut claimed, body, None).await,
             // Gone since it was seen.

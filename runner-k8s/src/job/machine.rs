@@ -18,7 +18,7 @@ use std::time::Duration;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::{Epoch, JobId, Offset};
 use runner_core::outcome::{StageReport, Verdict};
-use runner_core::wire::{AgentFrame, AnswerFrame, ContainerFrame, ManagerFrame};
+use runner_core::wire::{AgentFrame, AnswerFrame, ContainerFrame, ManagerFrame, StartFrame};
 use tokio::time::Instant;
 
 use self::pulls::Pulls;
@@ -79,6 +79,8 @@ pub(super) enum Input {
     Stop(Stop),
     /// The manager answers what the agent has asked.
     Answer(AnswerFrame),
+    /// This is known of how the pod came to run.
+    Start(StartFrame),
     /// The deadline has passed.
     Tick,
 }
@@ -186,6 +188,9 @@ pub(super) struct Machine {
     told: Vec<ContainerFrame>,
     /// The grace that the agent has been told of in this session.
     told_grace: Option<Duration>,
+    /// How the pod came to run, and whether the agent has been told in this session.
+    start: Option<StartFrame>,
+    told_start: bool,
     /// The stage that was said to run last.
     stage: Option<String>,
     stages: Vec<StageReport>,
@@ -220,6 +225,8 @@ impl Machine {
             pulls: Pulls::default(),
             told: Vec::new(),
             told_grace: None,
+            start: None,
+            told_start: false,
             stage: None,
             stages: Vec::new(),
             begun: 0,
@@ -256,6 +263,7 @@ impl Machine {
             }
             Input::Stop(stop) => self.on_stop(now, stop),
             Input::Answer(answer) => self.on_answer(answer),
+            Input::Start(known) => self.on_start(known),
             Input::Tick => self.on_tick(now),
         }
         self.conclude(now);

@@ -85,11 +85,17 @@ impl Bench {
         bench
     }
 
-    /// Connected, welcomed, and asked for everything.
-    fn following() -> Self {
+    /// Connected, and not welcomed yet.
+    fn linked() -> Self {
         let mut bench = Self::new();
         bench.is(Input::Pod(running()));
         bench.is(Input::Linked);
+        bench
+    }
+
+    /// Connected, welcomed, and asked for everything.
+    fn following() -> Self {
+        let mut bench = Self::linked();
         bench.welcome();
         bench.is(Input::Follow { from: None, until: ALL });
         bench
@@ -266,6 +272,43 @@ fn k8s_80_a_manager_that_lost_its_claim_says_nothing_more() {
     assert_eq!(actions, [Action::Unlink, Action::Superseded]);
     assert!(bench.is(Input::Gone(None)).is_empty());
     assert_eq!(bench.machine.deadline(), None);
+}
+
+#[test]
+fn an_agent_of_a_release_that_nobody_here_understands_is_a_failure_that_says_so() {
+    let mut bench = Bench::linked();
+    let (version, release) = (0, "0.0.9".to_owned());
+    let welcome = Welcome { version, release, length: Offset::ZERO };
+    let actions = bench.is(Input::Frame(AgentFrame::Welcome(welcome)));
+    assert_eq!(actions[0], Action::Unlink);
+    let end = ended(&actions).unwrap();
+    let Outcome::Infra(infra) = &end.outcome else { panic!("{end:?}") };
+    assert_eq!(infra.kind, InfraKind::System);
+    assert!(infra.message.contains("agent of another release"), "{}", infra.message);
+    let detail = end.detail.as_deref().unwrap();
+    assert!(detail.contains("\"0.0.9\" speaks version 0"), "{detail}");
+    // Its trace is not known, and whatever it says now is not listened to.
+    assert_eq!(end.trace, None);
+    assert!(bench.is(trace(0, b"some")).is_empty());
+}
+
+#[test]
+fn a_newer_agent_that_welcomes_this_manager_speaks_its_version() {
+    let mut bench = Bench::linked();
+    let (version, release) = (WIRE_VERSION + 2, "9.0.0".to_owned());
+    let welcome = Welcome { version, release, length: Offset::ZERO };
+    let actions = bench.is(Input::Frame(AgentFrame::Welcome(welcome)));
+    assert!(actions.contains(&Action::Emit(JobEvent::Running)), "{actions:?}");
+}
+
+#[test]
+fn a_newer_agent_that_refuses_this_managers_version_fails_the_job_with_its_words() {
+    let mut bench = Bench::linked();
+    let refused = Refused { reason: RefusalReason::Version, message: "from version 3 on".into() };
+    let actions = bench.is(Input::Frame(AgentFrame::Refused(refused)));
+    let end = ended(&actions).unwrap();
+    assert!(matches!(&end.outcome, Outcome::Infra(infra) if infra.kind == InfraKind::System));
+    assert!(end.detail.as_deref().unwrap().contains("from version 3 on"), "{end:?}");
 }
 
 #[test]

@@ -15,11 +15,7 @@ pub(super) struct Milestones {
 impl Milestones {
     /// What is new since the last look.
     pub(super) fn look(&mut self, pod: &PodView) -> impl Iterator<Item = Milestone> + use<> {
-        let scheduled = |condition: &crate::watch::Condition| {
-            condition.kind == "PodScheduled" && condition.status == "True"
-        };
-        let placed = pod.spec.node_name.as_deref().is_some_and(|node| !node.is_empty())
-            || pod.status.conditions.iter().any(scheduled);
+        let placed = pod.is_placed();
         // The job's own image is the last that is pulled: the helper starts before.
         let pulled = pod.container(BUILD).is_some_and(|status| {
             status.state.running.is_some() || status.state.terminated.is_some()

@@ -24,6 +24,7 @@ mod machine;
 mod machine_tests;
 mod milestones;
 mod shared;
+mod start;
 mod warnings;
 
 pub(crate) use access::Access;

@@ -22,9 +22,7 @@ use crate::announce::Announcer;
 use crate::capacity::Capacity;
 use crate::classify::executor_error;
 use crate::client::{Clients, StreamCounts};
-use crate::names::{
-    JOB_LABEL, MANAGER_LABEL, RunnerIdentity, SOURCE_LABEL, WARM_LABEL, source_hash,
-};
+use crate::names::{MANAGER_LABEL, RunnerIdentity, SOURCE_LABEL, WARM_LABEL, source_hash};
 use crate::pause::PausePods;
 use crate::pod::{Abilities, adapt, budget};
 use crate::presence::{Presence, Signs};
@@ -182,7 +180,7 @@ impl Shared {
             Some(seen) => seen,
             None => Arc::new(self.pods().get(name).await?),
         };
-        if has_job(&there) {
+        if there.has_job() {
             return Ok(());
         }
         let created = there.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -204,7 +202,7 @@ impl Shared {
         match self.pods().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => {}
             // A deadline can only become shorter: an earlier try, whose answer was lost, set it.
-            Err(error) if has_job(&self.pods().get(name).await?) => {
+            Err(error) if self.pods().get(name).await?.has_job() => {
                 debug!(%error, "a repeated patch")
             }
             Err(error) => return Err(error),
@@ -240,10 +238,6 @@ impl Shared {
 fn has_no_account_yet(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status)
         if status.code == 403 && status.message.contains("error looking up service account"))
-}
-
-fn has_job(pod: &PodView) -> bool {
-    pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(JOB_LABEL))
 }
 
 /// The jobs that have a handle in this process. A record of this manager whose job has none was

@@ -1,6 +1,6 @@
 //! The objects of pause pods, as pure functions of the settings.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::names::{
     MANAGED_LABEL, MANAGER_LABEL, RunnerIdentity, SOURCE_LABEL, label_value, manager_hash,
@@ -62,8 +62,7 @@ pub(crate) fn deployment(
 }
 
 fn pod(settings: &KubernetesSettings, autoscaler: &Autoscaler) -> Value {
-    let mut spec = Map::new();
-    scheduling(settings, &mut spec);
+    let mut spec = scheduling(settings);
     if let Some(affinity) = &settings.affinity {
         spec.insert("affinity".into(), affinity.clone());
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use runner_core::plan::{Companions, Disruption, POD_EVENTS, ServicePlan};
 
 use super::containers::starts_by_entrypoint;
-use super::environment::Masks;
+use super::environment::{Environment, Masks};
 use super::services::services;
 use super::{BUILD, PodError, PodInput};
-use crate::record::Listens;
+use crate::record::{Listens, POD_PULLS};
 use crate::settings::ServicesWait;
 
 /// The feature flag with which all that Kubernetes says about the pod is shown.
@@ -37,7 +37,8 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     let logs = input.plan().companions.logs;
     // Only their own variables say what is to be checked.
     let masks = Masks::of(input.plan());
-    let mut services: Vec<ServicePlan> = services(input, lookup, &[], &masks)?.plans()?;
+    let mut services: Vec<ServicePlan> =
+        services(input, lookup, &Environment::default(), &masks)?.plans()?;
     let disruption = input.settings.disruption(input.plan(), services.len());
     let wait = match input.settings.services_wait {
         ServicesWait::UntilDeadline => None,
@@ -57,6 +58,7 @@ pub(crate) fn around(input: &PodInput<'_>) -> Result<Around, PodError> {
     containers.extend(entrypoint.map(|_| BUILD.to_owned()));
     let events = lookup.setting(PRINT_EVENTS) == Some("true");
     containers.extend(events.then(|| POD_EVENTS.to_owned()));
+    containers.extend(input.plan().summary.map(|_| POD_PULLS.to_owned()));
     let limit = input.plan().log.limit;
     Ok(Around {
         companions: match services.is_empty() {

@@ -1,17 +1,16 @@
 //! The containers of the runner itself: helper, build, and the init container of clusters without
 //! image volumes.
 
-use std::borrow::Cow;
-
 use runner_core::layout;
 use runner_core::planner::PlanLookup;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::environment::{Entry, EnvVar};
+use super::environment::{Env, Environment};
 use super::images::{helper_image, policies};
 use super::json::Container;
+use super::text::Text;
 use super::user::security;
-use super::volumes::{self, Volumes};
+use super::volumes::{self, ReadOnly, Volumes};
 use super::{HONOR_ENTRYPOINT, PodError, PodInput};
 use crate::settings::{PullPolicy, Resources};
 
@@ -28,22 +27,21 @@ const LONGEST_SHOWN: usize = 4096;
 const INIT: &str = "init-permissions";
 
 /// `resources`; left out where nothing is set.
-pub(super) fn put_resources(container: &mut Map<String, Value>, resources: &Resources) {
-    let mut out = Map::new();
+pub(super) fn put_resources(out: &mut Text, resources: &Resources) {
+    if resources.requests.is_empty() && resources.limits.is_empty() {
+        return;
+    }
+    out.key("resources");
+    out.open('{');
     for (key, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
         if !map.is_empty() {
-            let map = map.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str())));
-            out.insert(key.into(), Value::Object(map.collect()));
+            out.key(key);
+            out.open('{');
+            map.iter().for_each(|(key, value)| out.text(key, value));
+            out.close('}');
         }
     }
-    if !out.is_empty() {
-        container.insert("resources".into(), Value::Object(out));
-    }
-}
-
-/// The first policy of a list, as Kubernetes spells it; the others are for when it fails.
-pub(super) fn first(list: &[Option<PullPolicy>]) -> Option<&'static str> {
-    list.first().copied().flatten().map(PullPolicy::as_str)
+    out.close('}');
 }
 
 /// The policies of `helper`. It goes by the settings alone: GitLab Runner applies the policies of
@@ -61,17 +59,45 @@ pub(super) fn build_policies(input: &PodInput<'_>) -> Result<Vec<Option<PullPoli
 }
 
 /// `lifecycle` of the main containers.
-pub(super) fn put_lifecycle(container: &mut Map<String, Value>, input: &PodInput<'_>) {
-    put(container, "lifecycle", input.settings.lifecycle.clone());
+pub(super) fn put_lifecycle(out: &mut Text, input: &PodInput<'_>) {
+    if let Some(lifecycle) = &input.settings.lifecycle {
+        out.key("lifecycle");
+        out.value(lifecycle);
+    }
 }
 
-fn container(name: &str, image: &str, command: Vec<String>) -> Map<String, Value> {
-    let mut out = Map::new();
-    out.insert("name".into(), json!(name));
-    out.insert("image".into(), json!(image));
-    if !command.is_empty() {
-        out.insert("command".into(), json!(command));
+/// `ports`; left out where there are none.
+pub(super) fn put_ports(out: &mut Text, ports: &[u16]) {
+    if ports.is_empty() {
+        return;
     }
+    out.key("ports");
+    out.open('[');
+    for port in ports {
+        out.open('{');
+        out.key("containerPort");
+        out.number(*port);
+        out.close('}');
+    }
+    out.close(']');
+}
+
+/// `imagePullPolicy`; left out where it is the cluster's.
+pub(super) fn put_policy(out: &mut Text, list: &[Option<PullPolicy>]) {
+    if let Some(policy) = list.first().copied().flatten() {
+        out.text("imagePullPolicy", policy.as_str());
+    }
+}
+
+/// Room for a container without its environment.
+const USUAL: usize = 2048;
+
+/// An object that is not closed.
+pub(super) fn container(name: &str, image: &str) -> Text {
+    let mut out = Text::with_capacity(USUAL);
+    out.open('{');
+    out.text("name", name);
+    out.text("image", image);
     out
 }
 
@@ -91,105 +117,100 @@ pub(super) fn starts_by_entrypoint(input: &PodInput<'_>, lookup: &PlanLookup<'_>
     honored && !matches!(entrypoint(input), [word] if word.is_empty())
 }
 
-fn put(out: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
-    if let Some(value) = value {
-        out.insert(key.into(), value.into());
-    }
-}
-
 pub(super) fn helper(
     input: &PodInput<'_>,
     volumes: &Volumes,
     lookup: &PlanLookup<'_>,
-) -> Result<Container<'static>, PodError> {
+) -> Result<Container, PodError> {
     let settings = input.settings;
-    let image = helper_image(settings, lookup)?;
-    let mut out = container(HELPER, &image, vec![layout::AGENT.into(), "supervise".into()]);
-    put(&mut out, "imagePullPolicy", first(&helper_policies(input)));
+    let mut out = container(HELPER, &helper_image(settings, lookup)?);
+    out.key("command");
+    out.strings([layout::AGENT, "supervise"]);
+    put_policy(&mut out, &helper_policies(input));
     put_lifecycle(&mut out, input);
     put_resources(&mut out, &settings.helper);
-    out.insert("securityContext".into(), Value::Object(settings.helper_security.clone()));
+    out.key("securityContext");
+    out.object(&settings.helper_security);
     // The verdict's compact copy; never the log, which GitLab Runner's users find there.
-    out.insert("terminationMessagePolicy".into(), json!("File"));
-    let mut mounts = volumes.shared.clone();
-    mounts.extend([
-        json!({ "name": volumes::AGENT, "mountPath": layout::BIN_DIR, "readOnly": true }),
-        json!({ "name": volumes::PLAN, "mountPath": layout::PLAN_DIR, "readOnly": true }),
-        json!({ "name": volumes::STATE, "mountPath": layout::STATE_DIR }),
-        json!({ "name": volumes::LINK, "mountPath": layout::LINK_DIR }),
-    ]);
-    out.insert("volumeMounts".into(), Value::Array(mounts));
+    out.text("terminationMessagePolicy", "File");
+    volumes.put_mounts(
+        &mut out,
+        &[
+            (volumes::AGENT, layout::BIN_DIR, ReadOnly::Yes),
+            (volumes::PLAN, layout::PLAN_DIR, ReadOnly::Yes),
+            (volumes::STATE, layout::STATE_DIR, ReadOnly::No),
+            (volumes::LINK, layout::LINK_DIR, ReadOnly::No),
+        ],
+    );
     // 137: out of memory or killed by hand; 139: a crash. The stage journal lets the new supervisor
     // go on. Nothing else restarts: an exit by itself is the job's end.
-    out.insert("restartPolicy".into(), json!("Never"));
-    out.insert(
-        "restartPolicyRules".into(),
-        json!([{ "action": "Restart", "exitCodes": { "operator": "In", "values": [137, 139] } }]),
-    );
-    Ok(Container { fields: out, environment: Vec::new() })
+    out.text("restartPolicy", "Never");
+    out.key("restartPolicyRules");
+    out.raw(r#"[{"action":"Restart","exitCodes":{"operator":"In","values":[137,139]}}]"#);
+    Ok(Container { fields: out, environment: String::new() })
 }
 
-pub(super) fn build<'e>(
+pub(super) fn build(
     input: &PodInput<'_>,
     volumes: &Volumes,
     image: &str,
     lookup: &PlanLookup<'_>,
-    environment: &'e [Entry<'_>],
-) -> Result<Container<'e>, PodError> {
+    environment: &Environment<'_>,
+) -> Result<Container, PodError> {
     let settings = input.settings;
-    let serve = vec![layout::AGENT.into(), "serve".into()];
-    let mut out = match starts_by_entrypoint(input, lookup) {
-        false => container(BUILD, image, serve),
-        true => {
-            let mut out = container(BUILD, image, entrypoint(input).to_vec());
-            out.insert("args".into(), json!(serve));
-            out
+    let serve = [layout::AGENT, "serve"];
+    let mut out = container(BUILD, image);
+    if starts_by_entrypoint(input, lookup) {
+        if !entrypoint(input).is_empty() {
+            out.key("command");
+            out.strings(entrypoint(input));
         }
-    };
+        out.key("args");
+    } else {
+        out.key("command");
+    }
+    out.strings(serve);
     let wanted = input.job.image.as_ref();
-    put(&mut out, "imagePullPolicy", first(&build_policies(input)?));
+    put_policy(&mut out, &build_policies(input)?);
     put_lifecycle(&mut out, input);
     put_resources(&mut out, &settings.build);
     let user = wanted.and_then(|image| image.user.as_deref());
-    let context = security(&settings.build_security, user, settings)?;
-    out.insert("securityContext".into(), Value::Object(context));
-    let environment = environment
-        .iter()
+    out.key("securityContext");
+    out.object(&*security(&settings.build_security, user, settings)?);
+    put_ports(&mut out, wanted.map_or(&[], |image| &image.ports));
+    volumes.put_mounts(
+        &mut out,
+        &[
+            (volumes::AGENT, layout::BIN_DIR, ReadOnly::Yes),
+            (volumes::LINK, layout::LINK_DIR, ReadOnly::Yes),
+        ],
+    );
+    let mut env = Env::new(environment);
+    for (at, entry) in environment.entries.iter().enumerate() {
         // The agent hands the script all variables from the plan; what only looks public does
         // not have to stand in the pod.
-        .filter(|entry| entry.value.len() <= LONGEST_SHOWN && !entry.is_secret)
-        .map(|entry| EnvVar::plain(entry.key, Cow::Borrowed(&entry.value)))
-        .collect();
-    let ports: Vec<_> = wanted
-        .into_iter()
-        .flat_map(|image| &image.ports)
-        .map(|port| json!({ "containerPort": port }))
-        .collect();
-    if !ports.is_empty() {
-        out.insert("ports".into(), Value::Array(ports));
+        if entry.value.len() <= LONGEST_SHOWN && !entry.is_secret {
+            env.shared(at);
+        }
     }
-    let mut mounts = volumes.shared.clone();
-    mounts.extend([
-        json!({ "name": volumes::AGENT, "mountPath": layout::BIN_DIR, "readOnly": true }),
-        json!({ "name": volumes::LINK, "mountPath": layout::LINK_DIR, "readOnly": true }),
-    ]);
-    out.insert("volumeMounts".into(), Value::Array(mounts));
-    Ok(Container { fields: out, environment })
+    Ok(Container { fields: out, environment: env.into_text() })
 }
 
 /// Copies the agent where the cluster cannot mount its image.
 pub(super) fn init(image: &Value, policy: &Value, security: &Value, resources: &Value) -> Value {
-    let command = vec!["/podwright-agent".into(), "install".into(), layout::BIN_DIR.into()];
-    let mut out = container(INIT, image.as_str().unwrap_or_default(), command);
+    let mut out = json!({
+        "name": INIT,
+        "image": image.as_str().unwrap_or_default(),
+        "command": ["/podwright-agent", "install", layout::BIN_DIR],
+        // Only what it needs: GitLab Runner mounts everything here, which breaks some CSI drivers.
+        "volumeMounts": [{ "name": volumes::AGENT, "mountPath": layout::BIN_DIR }],
+    });
     for (key, value) in
         [("imagePullPolicy", policy), ("securityContext", security), ("resources", resources)]
     {
-        put(&mut out, key, (!value.is_null()).then(|| value.clone()));
+        if !value.is_null() {
+            out[key] = value.clone();
+        }
     }
-    // Only what it needs: GitLab Runner mounts everything here, which breaks some CSI drivers.
-    out.insert(
-        "volumeMounts".into(),
-        json!([{ "name": volumes::AGENT, "mountPath": layout::BIN_DIR }]),
-    );
-    Value::Object(out)
+    out
 }

@@ -1,21 +1,23 @@
-//! What stands in the environment of containers: made once for all of them, because it is most of a
-//! pod.
+//! What stands in the environment of containers: found and written once for all of them, because it
+//! is most of a pod.
 //!
 //! Flags at their defaults are left out. GitLab Runner writes all 52 into each container; nobody but
 //! scripts reads them, and scripts get them from the agent (better).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::LazyLock;
 
+use foldhash::fast::RandomState;
 use memchr::memmem::Finder;
 use runner_core::layout::ROOT_VARIABLE;
 use runner_core::plan::Plan;
 use runner_core::planner::PlanLookup;
 use runner_core::planner::flags::FLAGS;
-use serde::Serialize;
 
 use super::PodInput;
+use super::text::Text;
 
 /// A variable.
 pub(super) struct Entry<'p> {
@@ -23,30 +25,123 @@ pub(super) struct Entry<'p> {
     pub(super) value: Cow<'p, str>,
     /// Whether it is nobody's business who may read pods.
     pub(super) is_secret: bool,
+    /// Where its text ends.
+    end: usize,
+}
+
+/// What all containers of a job may see, in order.
+#[derive(Default)]
+pub(super) struct Environment<'p> {
+    pub(super) entries: Vec<Entry<'p>>,
+    /// The items of `env`, one after the other.
+    text: Text,
 }
 
 /// What each flag is where nobody sets it.
-static DEFAULTS: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+static DEFAULTS: LazyLock<HashMap<&str, &str, RandomState>> = LazyLock::new(|| {
     FLAGS.iter().map(|flag| (flag.name, if flag.default { "true" } else { "false" })).collect()
 });
 
-/// What all containers of a job may see, in order.
-pub(super) fn environment<'p>(
-    input: &PodInput<'p>,
-    lookup: &PlanLookup<'p>,
-    masks: &Masks<'p>,
-) -> Vec<Entry<'p>> {
-    let at_default = |key: &str, value: &str| {
-        key.starts_with("FF_") && DEFAULTS.get(key).is_some_and(|default| *default == value)
-    };
-    let all = lookup.container_environment(&input.job.variables);
-    // The agent in `build` would look for its socket where the job says; scripts have it all the same.
-    let all = all.into_iter().filter(|(key, _)| *key != ROOT_VARIABLE);
-    let all = all.filter(|(key, value)| !at_default(key, value));
-    let mut entries: Vec<_> =
-        all.map(|(key, value)| Entry { key, value, is_secret: is_login(key) }).collect();
-    masks.mark(&mut entries);
-    entries
+impl<'p> Environment<'p> {
+    pub(super) fn new(input: &PodInput<'p>, lookup: &PlanLookup<'p>, masks: &Masks<'p>) -> Self {
+        let at_default = |key: &str, value: &str| {
+            key.starts_with("FF_") && DEFAULTS.get(key).is_some_and(|default| *default == value)
+        };
+        let all = lookup.container_environment(&input.job.variables);
+        // The agent in `build` would look for its socket where the job says; scripts have it all the
+        // same.
+        let all = all.into_iter().filter(|(key, _)| *key != ROOT_VARIABLE);
+        let all = all.filter(|(key, value)| !at_default(key, value));
+        let mut entries: Vec<_> = all
+            .map(|(key, value)| Entry { key, value, is_secret: is_login(key), end: 0 })
+            .collect();
+        masks.mark(&mut entries);
+        let length = entries.iter().map(|entry| entry.key.len() + entry.value.len() + 24).sum();
+        let mut text = Text::with_capacity(length);
+        for entry in &mut entries {
+            plain(&mut text, entry.key, &entry.value);
+            entry.end = text.len();
+        }
+        Self { entries, text }
+    }
+
+    /// Where the text of an entry is, without commas.
+    fn place(&self, at: usize) -> Range<usize> {
+        // Behind the comma after the one before.
+        let start = at.checked_sub(1).map_or(0, |before| self.entries[before].end + 1);
+        start..self.entries[at].end
+    }
+}
+
+/// `{"name":…,"value":…}`
+fn plain(out: &mut Text, name: &str, value: &str) {
+    out.open('{');
+    out.text("name", name);
+    out.key("value");
+    out.dollars(value);
+    out.close('}');
+}
+
+/// The environment of one container. What it shares with others is copied as text.
+pub(super) struct Env<'e> {
+    of_all: &'e Environment<'e>,
+    text: Text,
+    /// What is shared and not copied yet.
+    run: Range<usize>,
+}
+
+impl<'e> Env<'e> {
+    pub(super) fn new(of_all: &'e Environment<'e>) -> Self {
+        let text = Text::with_capacity(of_all.text.len() + 256);
+        Self { of_all, text, run: 0..0 }
+    }
+
+    /// An entry of all containers.
+    pub(super) fn shared(&mut self, at: usize) {
+        let place = self.of_all.place(at);
+        if self.run.is_empty() || self.run.end + 1 != place.start {
+            self.copy();
+            self.run.start = place.start;
+        }
+        self.run.end = place.end;
+    }
+
+    fn copy(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        if !run.is_empty() {
+            self.text.raw(&self.of_all.text.as_str()[run]);
+        }
+    }
+
+    /// Everyone who may read pods sees it.
+    pub(super) fn plain(&mut self, name: &str, value: &str) {
+        self.copy();
+        plain(&mut self.text, name, value);
+    }
+
+    /// It stands in a Secret. The kubelet puts these in without looking for `$(NAME)`, so nothing is
+    /// doubled.
+    pub(super) fn referred(&mut self, name: &str, secret: &str, key: &str) {
+        self.copy();
+        let out = &mut self.text;
+        out.open('{');
+        out.text("name", name);
+        out.key("valueFrom");
+        out.open('{');
+        out.key("secretKeyRef");
+        out.open('{');
+        out.text("name", secret);
+        out.text("key", key);
+        out.close('}');
+        out.close('}');
+        out.close('}');
+    }
+
+    /// The items; empty when there are none.
+    pub(super) fn into_text(mut self) -> String {
+        self.copy();
+        self.text.into_string()
+    }
 }
 
 /// Logins for registries are secret however they are marked; GitLab Runner shows those of its own
@@ -93,66 +188,6 @@ impl<'p> Masks<'p> {
     }
 }
 
-/// An entry of `env` in a container. It borrows: a pod of a usual job has some hundred of them, which
-/// are written once, into the pod's text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub(super) enum EnvVar<'e> {
-    /// Everyone who may read pods sees it.
-    Plain {
-        /// The variable.
-        name: &'e str,
-        /// As Kubernetes wants it, see [`EnvVar::plain`].
-        value: Cow<'e, str>,
-    },
-    /// It stands in a Secret.
-    #[serde(rename_all = "camelCase")]
-    Referred {
-        /// The variable.
-        name: &'e str,
-        /// Where it stands.
-        value_from: ValueFrom<'e>,
-    },
-}
-
-/// `valueFrom`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ValueFrom<'e> {
-    secret_key_ref: SecretKeyRef<'e>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct SecretKeyRef<'e> {
-    name: &'e str,
-    key: String,
-}
-
-impl<'e> EnvVar<'e> {
-    /// About how long it is as text.
-    pub(super) fn length(&self) -> usize {
-        match self {
-            Self::Plain { name, value } => name.len() + value.len() + 24,
-            Self::Referred { name, value_from } => {
-                let SecretKeyRef { name: secret, key } = &value_from.secret_key_ref;
-                name.len() + secret.len() + key.len() + 64
-            }
-        }
-    }
-
-    /// Kubernetes replaces `$(NAME)` in values; `$$` is how to say `$`.
-    pub(super) fn plain(name: &'e str, value: Cow<'e, str>) -> Self {
-        let value = if value.contains('$') { value.replace('$', "$$").into() } else { value };
-        Self::Plain { name, value }
-    }
-
-    /// The kubelet puts these in without looking for `$(NAME)`, so nothing is escaped.
-    pub(super) fn referred(name: &'e str, secret: &'e str, key: String) -> Self {
-        let value_from = ValueFrom { secret_key_ref: SecretKeyRef { name: secret, key } };
-        Self::Referred { name, value_from }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
@@ -166,7 +201,7 @@ mod tests {
         let values = ["a", "", "xhunter2x", "hunter2", "hunt", "er2", "s3cret", "hunter2 s3cret"];
         let mut entries: Vec<_> = values
             .iter()
-            .map(|value| Entry { key: "K", value: Cow::Borrowed(*value), is_secret: false })
+            .map(|value| Entry { key: "K", value: Cow::Borrowed(*value), is_secret: false, end: 0 })
             .collect();
         let masks = Masks(vec![Finder::new("hunter2"), Finder::new("s3cret")]);
         masks.mark(&mut entries);

@@ -1,16 +1,20 @@
 //! A finished pod as text.
 //!
-//! Owns how it gets there. A tree of a pod with its environment would take some thousand allocations,
-//! for something that is only sent; so containers keep their environment borrowed and typed, and it
-//! is written once, straight into the text.
+//! Owns how it is put together, and how patches get to see it: what they change is a tree, but for the
+//! environment, unless one of them has to do with it.
 
-use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::environment::EnvVar;
+use super::PodError;
+use super::patch;
+use super::text::Text;
+use crate::settings::PodPatch;
 
-/// Room for what is in a pod beside environments.
-const REST: usize = 8 * 1024;
+/// What a pod has around its parts, and some room.
+const AROUND: usize = 256;
+
+/// What stands in a tree for a container's environment, before its number. No environment is a text.
+const PLACE: &str = "\u{1}environment ";
 
 /// A pod as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,72 +33,93 @@ impl PodJson {
 }
 
 /// A container.
-pub(super) struct Container<'e> {
-    /// All but its environment.
-    pub(super) fields: Map<String, Value>,
-    /// `env`, left out when it is empty.
-    pub(super) environment: Vec<EnvVar<'e>>,
-}
-
-impl Serialize for Container<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_map(None)?;
-        for (key, value) in &self.fields {
-            out.serialize_entry(key, value)?;
-        }
-        if !self.environment.is_empty() {
-            out.serialize_entry("env", &self.environment)?;
-        }
-        out.end()
-    }
+pub(super) struct Container {
+    /// An object that is not closed: all but its environment.
+    pub(super) fields: Text,
+    /// The items of `env`.
+    pub(super) environment: String,
 }
 
 /// What a pod is to do.
-pub(super) struct Spec<'e> {
-    /// All but its containers.
-    pub(super) fields: Map<String, Value>,
-    pub(super) containers: Vec<Container<'e>>,
+pub(super) struct Spec {
+    /// An object that is not closed: all but its containers.
+    pub(super) fields: Text,
+    pub(super) containers: Vec<Container>,
 }
 
-impl Spec<'_> {
-    /// About how long the pod is as text.
-    pub(super) fn length(&self) -> usize {
-        let all = self.containers.iter().flat_map(|container| &container.environment);
-        REST + all.map(EnvVar::length).sum::<usize>()
+impl Spec {
+    /// How long it is as text, at most.
+    fn length(&self) -> usize {
+        let length = |one: &Container| one.fields.len() + one.environment.len() + AROUND;
+        self.fields.len() + self.containers.iter().map(length).sum::<usize>() + AROUND
     }
-}
 
-impl Serialize for Spec<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_map(None)?;
-        for (key, value) in &self.fields {
-            out.serialize_entry(key, value)?;
+    fn write(&self, out: &mut Text, environment: impl Fn(&mut Text, usize)) {
+        out.raw(self.fields.as_str());
+        out.key("containers");
+        out.open('[');
+        for (at, container) in self.containers.iter().enumerate() {
+            out.raw(container.fields.as_str());
+            if !container.environment.is_empty() {
+                out.key("env");
+                environment(out, at);
+            }
+            out.close('}');
         }
-        out.serialize_entry("containers", &self.containers)?;
-        out.end()
+        out.close(']');
+        out.close('}');
     }
-}
 
-/// The pod, of a [`Spec`] or of a tree that patches have changed. `length`: about how long it is.
-pub(super) fn pod(metadata: &impl Serialize, spec: &impl Serialize, length: usize) -> PodJson {
-    struct Pod<'a, M, S>(&'a M, &'a S);
-    impl<M: Serialize, S: Serialize> Serialize for Pod<'_, M, S> {
-        fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-            let mut out = serializer.serialize_struct("Pod", 4)?;
-            out.serialize_field("apiVersion", "v1")?;
-            out.serialize_field("kind", "Pod")?;
-            out.serialize_field("metadata", self.0)?;
-            out.serialize_field("spec", self.1)?;
-            out.end()
+    fn environment(&self, out: &mut Text, at: usize) {
+        out.open('[');
+        out.raw(&self.containers[at].environment);
+        out.close(']');
+    }
+
+    /// Writes a tree in which places stand for environments.
+    fn fill(&self, out: &mut Text, value: &Value) {
+        match value {
+            Value::Object(map) => {
+                out.open('{');
+                for (key, value) in map {
+                    out.key(key);
+                    self.fill(out, value);
+                }
+                out.close('}');
+            }
+            Value::Array(list) => {
+                out.open('[');
+                list.iter().for_each(|value| self.fill(out, value));
+                out.close(']');
+            }
+            Value::String(text) => match text.strip_prefix(PLACE).and_then(|at| at.parse().ok()) {
+                Some(at) if at < self.containers.len() => self.environment(out, at),
+                _ => out.string(text),
+            },
+            other => out.value(other),
         }
     }
-    let mut text = Vec::with_capacity(length);
-    serde_json::to_writer(&mut text, &Pod(metadata, spec))
-        .expect("all keys are texts and nothing refuses to be written");
-    PodJson(String::from_utf8(text).expect("JSON is written as UTF-8"))
 }
 
-/// The same spec as a tree.
-pub(super) fn tree(spec: &Spec<'_>) -> Value {
-    serde_json::to_value(spec).expect("all keys are texts and nothing refuses to be written")
+/// The pod, changed by these patches.
+pub(super) fn pod(metadata: &Text, spec: &Spec, patches: &[PodPatch]) -> Result<PodJson, PodError> {
+    let mut out = Text::with_capacity(metadata.len() + spec.length() + AROUND);
+    out.raw(r#"{"apiVersion":"v1","kind":"Pod","metadata":"#);
+    out.raw(metadata.as_str());
+    out.key("spec");
+    if patches.is_empty() {
+        spec.write(&mut out, |out, at| spec.environment(out, at));
+    } else {
+        let mut text = Text::with_capacity(spec.length());
+        // The environment is most of it, and few patches change it.
+        match patches.iter().any(PodPatch::has_to_do_with_environment) {
+            true => spec.write(&mut text, |out, at| spec.environment(out, at)),
+            false => spec.write(&mut text, |out, at| out.string(&format!("{PLACE}{at}"))),
+        }
+        let mut tree = serde_json::from_str(text.as_str()).expect("it was written as JSON");
+        patch::apply(&mut tree, patches)?;
+        spec.fill(&mut out, &tree);
+    }
+    out.close('}');
+    Ok(PodJson(out.into_string()))
 }

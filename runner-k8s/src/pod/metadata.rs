@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use runner_core::planner::PlanLookup;
-use serde::Serialize;
 
+use super::text::Text;
 use super::{BUILD, PodInput};
 use crate::names::{
     JOB_LABEL, MANAGED_LABEL, SOURCE_LABEL, is_protected_label, label_value, project_unique_name,
@@ -14,21 +14,25 @@ use crate::names::{
 };
 
 /// `metadata`.
-#[derive(Serialize)]
-pub(super) struct Metadata<'a> {
-    name: &'a str,
-    namespace: &'a str,
-    labels: BTreeMap<Cow<'a, str>, String>,
-    annotations: BTreeMap<&'a str, Cow<'a, str>>,
-}
-
-pub(super) fn metadata<'a>(input: &PodInput<'a>, lookup: &PlanLookup<'a>) -> Metadata<'a> {
-    Metadata {
-        name: &input.names.pod,
-        namespace: &input.settings.namespace,
-        labels: labels(input, lookup),
-        annotations: annotations(input, lookup),
+pub(super) fn metadata<'a>(input: &PodInput<'a>, lookup: &PlanLookup<'a>) -> Text {
+    let mut out = Text::with_capacity(2048);
+    out.open('{');
+    out.text("name", &input.names.pod);
+    out.text("namespace", &input.settings.namespace);
+    out.key("labels");
+    out.open('{');
+    for (key, value) in labels(input, lookup) {
+        out.text(&key, &value);
     }
+    out.close('}');
+    out.key("annotations");
+    out.open('{');
+    for (key, value) in annotations(input, lookup) {
+        out.text(key, &value);
+    }
+    out.close('}');
+    out.close('}');
+    out
 }
 
 fn labels<'a>(input: &PodInput<'a>, lookup: &PlanLookup<'_>) -> BTreeMap<Cow<'a, str>, String> {

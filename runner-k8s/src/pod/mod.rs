@@ -21,6 +21,7 @@ mod json;
 mod metadata;
 mod patch;
 mod services;
+mod text;
 mod user;
 mod volumes;
 
@@ -32,9 +33,10 @@ use runner_core::outcome::{Infra, InfraKind};
 use runner_core::plan::Plan;
 use runner_core::planner::PlanLookup;
 use runner_core::secret::Secret;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use self::environment::Masks;
+use self::environment::{Environment, Masks};
+use self::text::Text;
 use crate::names::{Names, RunnerIdentity};
 use crate::settings::{KubernetesSettings, Misfit, Resources, misfit};
 
@@ -148,7 +150,7 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     let plan = lookup.plan();
     let image = images::build_image(settings, input.job, lookup)?;
     let masks = Masks::of(plan);
-    let environment = environment::environment(input, lookup, &masks);
+    let environment = Environment::new(input, lookup, &masks);
     let mut services = services::services(input, lookup, &environment, &masks)?;
     let own = [(BUILD, &settings.build), (HELPER, &settings.helper)];
     fits(&own.into_iter().chain(services.resources()).collect::<Vec<_>>(), &settings.pod)?;
@@ -160,51 +162,50 @@ pub fn build_pod(input: &PodInput<'_>) -> Result<BuiltPod, PodError> {
     ];
     containers.extend(services.containers(input, &volumes)?);
 
-    let mut spec = Map::new();
+    let mut out = Text::with_capacity(2048);
+    out.open('{');
     // The agent waits for the build image's pull as part of the job's time, so this counts from the
     // pod's start and includes the wait.
     let active = plan.timeout + plan.hold + settings.poll_timeout + DEADLINE_SLACK;
-    spec.insert("restartPolicy".into(), json!("Never"));
+    out.text("restartPolicy", "Never");
     // Without it nothing but the agent's own deadlines and the manager ends the pod.
     if lookup.setting(DEADLINE) != Some("false") {
-        spec.insert("activeDeadlineSeconds".into(), json!(active.as_secs().max(1)));
+        out.key("activeDeadlineSeconds");
+        out.number(active.as_secs().max(1));
     }
-    spec.insert("volumes".into(), Value::Array(volumes.declared));
-    scheduling(settings, &mut spec);
+    out.key("volumes");
+    out.raw(volumes.declared.as_str());
+    put_scheduling(&mut out, settings);
     if let Some(grace) = settings.grace(plan) {
-        spec.insert("terminationGracePeriodSeconds".into(), json!(grace));
+        out.key("terminationGracePeriodSeconds");
+        out.number(grace);
     }
     if !settings.pod_security.is_empty() {
-        spec.insert("securityContext".into(), Value::Object(settings.pod_security.clone()));
+        out.key("securityContext");
+        out.object(&settings.pod_security);
     }
     if !settings.use_service_account_image_pull_secrets {
         let own = input.items.pull_secret.iter();
-        let names: Vec<_> =
-            settings.image_pull_secrets.iter().chain(own).map(|n| json!({ "name": n })).collect();
-        if !names.is_empty() {
-            spec.insert("imagePullSecrets".into(), Value::Array(names));
+        put_pull_secrets(&mut out, settings.image_pull_secrets.iter().chain(own));
+    }
+    services.put_host_aliases(&mut out, &settings.host_aliases);
+    if let Some(policy) = settings.dns_policy {
+        out.text("dnsPolicy", policy);
+    }
+    for (key, value) in [("dnsConfig", &settings.dns_config), ("affinity", &settings.affinity)] {
+        if let Some(value) = value {
+            out.key(key);
+            out.value(value);
         }
     }
-    let network = [
-        ("hostAliases", services.host_aliases(&settings.host_aliases)),
-        ("dnsPolicy", settings.dns_policy.map(Value::from)),
-        ("dnsConfig", settings.dns_config.clone()),
-        ("affinity", settings.affinity.clone()),
-    ];
-    spec.extend(network.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
-    containers::put_resources(&mut spec, &settings.pod);
-    let spec = json::Spec { fields: spec, containers };
+    containers::put_resources(&mut out, &settings.pod);
+    let spec = json::Spec { fields: out, containers };
     let metadata = metadata::metadata(input, lookup);
-    let length = spec.length();
-    let is_patched = !settings.pod_spec.is_empty() && lookup.setting(PATCHES) == Some("true");
-    let pod = match is_patched {
-        false => json::pod(&metadata, &spec, length),
-        true => {
-            let mut spec = json::tree(&spec);
-            patch::apply(&mut spec, &settings.pod_spec)?;
-            json::pod(&metadata, &spec, length)
-        }
+    let patches = match lookup.setting(PATCHES) {
+        Some("true") => &settings.pod_spec[..],
+        _ => &[],
     };
+    let pod = json::pod(&metadata, &spec, patches)?;
     let size = pod.as_str().len();
     if size > LARGEST_POD {
         return Err(PodError(format!(
@@ -240,44 +241,62 @@ fn fits(containers: &[(&str, &Resources)], pod: &Resources) -> Result<(), PodErr
     )))
 }
 
-pub(crate) fn scheduling(settings: &KubernetesSettings, spec: &mut Map<String, Value>) {
-    let mut text = |key: &str, value: &str| {
-        if !value.is_empty() {
-            spec.insert(key.to_owned(), json!(value));
-        }
-    };
-    text("schedulerName", &settings.scheduler_name);
-    text("serviceAccountName", &settings.service_account);
-    text("priorityClassName", &settings.priority_class_name);
-    text("runtimeClassName", settings.runtime_class_name.as_deref().unwrap_or_default());
+fn put_pull_secrets<'n>(out: &mut Text, names: impl Iterator<Item = &'n String>) {
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        return;
+    }
+    out.key("imagePullSecrets");
+    out.open('[');
+    for name in names {
+        out.open('{');
+        out.text("name", name);
+        out.close('}');
+    }
+    out.close(']');
+}
+
+/// Where pods of these settings may run, as fields of `spec`.
+pub(crate) fn scheduling(settings: &KubernetesSettings) -> Map<String, Value> {
+    let mut out = Text::default();
+    out.open('{');
+    put_scheduling(&mut out, settings);
+    out.close('}');
+    serde_json::from_str(out.as_str()).expect("it was written as an object")
+}
+
+fn put_scheduling(out: &mut Text, settings: &KubernetesSettings) {
+    out.text_if_any("schedulerName", &settings.scheduler_name);
+    out.text_if_any("serviceAccountName", &settings.service_account);
+    out.text_if_any("priorityClassName", &settings.priority_class_name);
+    let runtime_class = settings.runtime_class_name.as_deref().unwrap_or_default();
+    out.text_if_any("runtimeClassName", runtime_class);
     if let Some(mount) = settings.automount_service_account_token {
-        spec.insert("automountServiceAccountToken".into(), json!(mount));
+        out.key("automountServiceAccountToken");
+        out.flag(mount);
     }
     if !settings.node_selector.is_empty() {
-        spec.insert("nodeSelector".into(), json!(settings.node_selector));
+        out.key("nodeSelector");
+        out.open('{');
+        settings.node_selector.iter().for_each(|(key, value)| out.text(key, value));
+        out.close('}');
     }
-    let tolerations: Vec<_> = settings
-        .tolerations
-        .iter()
-        .map(|toleration| {
-            let mut out = Map::new();
-            if !toleration.key.is_empty() {
-                out.insert("key".into(), json!(toleration.key));
-            }
-            let operator = if toleration.value.is_some() { "Equal" } else { "Exists" };
-            out.insert("operator".into(), json!(operator));
-            if let Some(value) = &toleration.value {
-                out.insert("value".into(), json!(value));
-            }
-            if !toleration.effect.is_empty() {
-                out.insert("effect".into(), json!(toleration.effect));
-            }
-            Value::Object(out)
-        })
-        .collect();
-    if !tolerations.is_empty() {
-        spec.insert("tolerations".into(), Value::Array(tolerations));
+    if settings.tolerations.is_empty() {
+        return;
     }
+    out.key("tolerations");
+    out.open('[');
+    for toleration in &settings.tolerations {
+        out.open('{');
+        out.text_if_any("key", &toleration.key);
+        out.text("operator", if toleration.value.is_some() { "Equal" } else { "Exists" });
+        if let Some(value) = &toleration.value {
+            out.text("value", value);
+        }
+        out.text_if_any("effect", &toleration.effect);
+        out.close('}');
+    }
+    out.close(']');
 }
 
 /// The job's number in a pod's labels.

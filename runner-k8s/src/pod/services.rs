@@ -3,16 +3,18 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use runner_core::job::{Image, Variable};
 use runner_core::plan::ServicePlan;
 use runner_core::planner::{PlanLookup, expand as expand_text};
 use runner_core::secret::Secret;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::containers::{first, put_lifecycle, put_resources};
-use super::environment::{Entry, EnvVar, Masks, is_login};
+use super::containers::{container, put_lifecycle, put_policy, put_ports, put_resources};
+use super::environment::{Env, Environment, Masks, is_login};
 use super::images::{check_allowed, expand, policies};
 use super::json::Container;
+use super::text::Text;
 use super::user::security;
 use super::volumes::Volumes;
 use super::{BUILD, HELPER, PodError, PodInput};
@@ -40,30 +42,31 @@ fn program(service: &Image) -> (&[String], &[String]) {
 /// A container and the pull policies to try for it.
 pub(super) type PolicyList = (String, Vec<Option<PullPolicy>>);
 
-pub(super) struct Services<'a, 'e> {
-    list: Vec<Service<'a, 'e>>,
+pub(super) struct Services<'a> {
+    list: Vec<Service<'a>>,
 }
 
-struct Service<'a, 'e> {
+struct Service<'a> {
     name: String,
     image: String,
     aliases: Vec<String>,
     of_job: &'a Image,
     resources: Resources,
-    /// Plain variables, and those whose value stands in the record: name and key there.
-    plain: Vec<EnvVar<'e>>,
-    secret: Vec<(&'e str, String, Secret)>,
+    /// The items of `env`.
+    environment: String,
+    /// Values that stand in the record, by key.
+    secret: Vec<(String, Secret)>,
     /// Of the variable of this name.
     healthcheck: Option<String>,
 }
 
-pub(super) fn services<'a: 'e, 'e>(
+pub(super) fn services<'a>(
     input: &PodInput<'a>,
     lookup: &PlanLookup<'_>,
-    environment: &'e [Entry<'_>],
+    environment: &Environment<'_>,
     masks: &Masks<'_>,
-) -> Result<Services<'a, 'e>, PodError> {
-    let mut list: Vec<Service<'a, 'e>> = Vec::new();
+) -> Result<Services<'a>, PodError> {
+    let mut list: Vec<Service<'a>> = Vec::new();
     // GitLab Runner lets an alias take the name of another container (better).
     let mut taken = vec![BUILD.to_owned(), HELPER.to_owned()];
     let mut unnamed = 0;
@@ -90,10 +93,18 @@ pub(super) fn services<'a: 'e, 'e>(
         taken.push(name.clone());
         let resources = service_resources(input.settings, &of_job.variables, input.plan())
             .map_err(|error| PodError(format!("service {image:?}: {error}")))?;
-        let (plain, secret, healthcheck) = (Vec::new(), Vec::new(), None);
-        let mut service =
-            Service { name, image, aliases, of_job, resources, plain, secret, healthcheck };
-        service.environment(lookup, environment, masks)?;
+        let (own, secret, healthcheck) = (String::new(), Vec::new(), None);
+        let mut service = Service {
+            name,
+            image,
+            aliases,
+            of_job,
+            resources,
+            environment: own,
+            secret,
+            healthcheck,
+        };
+        service.environment(input, lookup, environment, masks)?;
         list.push(service);
     }
     list.sort_by(|one, other| one.name.cmp(&other.name));
@@ -109,24 +120,18 @@ pub(super) fn services<'a: 'e, 'e>(
     Ok(Services { list })
 }
 
-impl<'a: 'e, 'e> Service<'a, 'e> {
+impl Service<'_> {
     fn environment(
         &mut self,
+        input: &PodInput<'_>,
         lookup: &PlanLookup<'_>,
-        environment: &'e [Entry<'_>],
+        environment: &Environment<'_>,
         masks: &Masks<'_>,
     ) -> Result<(), PodError> {
         let of_job = self.of_job;
-        self.plain.reserve(environment.len() + of_job.variables.len());
-        if of_job.variables.is_empty() {
-            for entry in environment {
-                self.put(entry.key, Cow::Borrowed(&entry.value), entry.is_secret);
-            }
-            return Ok(());
-        }
-        let own: HashMap<&str, &Variable> =
-            of_job.variables.iter().map(|v| (v.key.as_str(), v)).collect();
-        let mut values: HashMap<&str, String> = HashMap::new();
+        let mut own: HashMap<&str, &Variable, RandomState> = HashMap::default();
+        own.extend(of_job.variables.iter().map(|v| (v.key.as_str(), v)));
+        let mut values: HashMap<&str, String, RandomState> = HashMap::default();
         for variable in &of_job.variables {
             let raw = variable.value.expose();
             let value = if variable.raw {
@@ -139,6 +144,9 @@ impl<'a: 'e, 'e> Service<'a, 'e> {
                 })
                 .map_err(|error| PodError(format!("variable {:?}: {error}", variable.key)))?
             };
+            if variable.key == HEALTHCHECK {
+                self.healthcheck = Some(value.clone());
+            }
             values.insert(variable.key.as_str(), value);
         }
         let is_secret = |key: &str, value: &str| {
@@ -146,24 +154,42 @@ impl<'a: 'e, 'e> Service<'a, 'e> {
                 || is_login(key)
                 || masks.are_in(value)
         };
+        let mut out = Env::new(environment);
+        let record = &input.names.record;
         // A variable of its own takes the place of the job's.
-        for entry in environment {
-            match values.remove(entry.key) {
-                Some(value) => {
-                    let is_secret = is_secret(entry.key, &value);
-                    self.put(entry.key, value.into(), is_secret);
+        for (at, entry) in environment.entries.iter().enumerate() {
+            // Most services have none.
+            let of_its_own = if values.is_empty() { None } else { values.remove(entry.key) };
+            match of_its_own {
+                Some(value) if is_secret(entry.key, &value) => {
+                    out.referred(entry.key, record, &self.hide(&value));
                 }
-                None => self.put(entry.key, Cow::Borrowed(&entry.value), entry.is_secret),
+                Some(value) => out.plain(entry.key, &value),
+                None if entry.is_secret => {
+                    out.referred(entry.key, record, &self.hide(&entry.value));
+                }
+                None => out.shared(at),
             }
         }
         for variable in &of_job.variables {
             let key = variable.key.as_str();
-            if let Some(value) = values.remove(key) {
-                let is_secret = is_secret(key, &value);
-                self.put(key, value.into(), is_secret);
+            match values.remove(key) {
+                Some(value) if is_secret(key, &value) => {
+                    out.referred(key, record, &self.hide(&value));
+                }
+                Some(value) => out.plain(key, &value),
+                None => {}
             }
         }
+        self.environment = out.into_text();
         Ok(())
+    }
+
+    /// Puts a value into the record; returns its key there.
+    fn hide(&mut self, value: &str) -> String {
+        let key = format!("env.{}.{}", self.name, self.secret.len());
+        self.secret.push((key.clone(), Secret::from(value)));
+        key
     }
 
     /// Ports that are to be checked: GitLab's `HEALTHCHECK_TCP_PORT`, from the service's own
@@ -193,56 +219,33 @@ impl<'a: 'e, 'e> Service<'a, 'e> {
         words.collect::<Vec<_>>().join("-")
     }
 
-    fn put(&mut self, key: &'e str, value: Cow<'e, str>, is_secret: bool) {
-        if key == HEALTHCHECK {
-            self.healthcheck = Some(value.clone().into_owned());
-        }
-        if is_secret {
-            let place = format!("env.{}.{}", self.name, self.secret.len());
-            self.secret.push((key, place, Secret::new(value)));
-        } else {
-            self.plain.push(EnvVar::plain(key, value));
-        }
-    }
-
     fn policies(&self, input: &PodInput<'_>) -> Result<Vec<Option<PullPolicy>>, PodError> {
         policies(input.settings, &self.of_job.pull_policies, &self.name)
     }
 
     fn container(
         &mut self,
-        input: &PodInput<'e>,
+        input: &PodInput<'_>,
         volumes: &Volumes,
-    ) -> Result<Container<'e>, PodError> {
-        let mut out = Map::new();
-        out.insert("name".into(), json!(self.name));
-        out.insert("image".into(), json!(self.image));
-        if let Some(policy) = first(&self.policies(input)?) {
-            out.insert("imagePullPolicy".into(), json!(policy));
-        }
+    ) -> Result<Container, PodError> {
+        let mut out = container(&self.name, &self.image);
+        put_policy(&mut out, &self.policies(input)?);
         let (command, args) = program(self.of_job);
         for (key, words) in [("command", command), ("args", args)] {
             if !words.is_empty() {
-                out.insert(key.into(), json!(words));
+                out.key(key);
+                out.strings(words);
             }
         }
-        let mut environment = std::mem::take(&mut self.plain);
-        let record = &input.names.record;
-        let referred = self.secret.iter();
-        environment
-            .extend(referred.map(|(key, place, _)| EnvVar::referred(key, record, place.clone())));
-        if !self.of_job.ports.is_empty() {
-            let ports = self.of_job.ports.iter().map(|port| json!({ "containerPort": port }));
-            out.insert("ports".into(), ports.collect());
-        }
+        put_ports(&mut out, &self.of_job.ports);
         put_lifecycle(&mut out, input);
         put_resources(&mut out, &self.resources);
         let settings = input.settings;
         let user = self.of_job.user.as_deref();
-        let context = security(&settings.service_security, user, settings)?;
-        out.insert("securityContext".into(), Value::Object(context));
-        out.insert("volumeMounts".into(), Value::Array(volumes.shared.clone()));
-        Ok(Container { fields: out, environment })
+        out.key("securityContext");
+        out.object(&*security(&settings.service_security, user, settings)?);
+        volumes.put_mounts(&mut out, &[]);
+        Ok(Container { fields: out, environment: std::mem::take(&mut self.environment) })
     }
 
     /// The image's path without registry port and tag, with `/` as `__` and as `-`, then aliases.
@@ -277,10 +280,10 @@ impl<'a: 'e, 'e> Service<'a, 'e> {
     }
 }
 
-impl<'a: 'e, 'e> Services<'a, 'e> {
+impl Services<'_> {
     /// The services as the job's plan knows them.
     pub(super) fn plans(&self) -> Result<Vec<ServicePlan>, PodError> {
-        let plan = |service: &Service<'_, '_>| {
+        let plan = |service: &Service<'_>| {
             let (name, title) = (service.name.clone(), service.title());
             Ok(ServicePlan { name, title, ports: service.ports()? })
         };
@@ -289,9 +292,9 @@ impl<'a: 'e, 'e> Services<'a, 'e> {
 
     pub(super) fn containers(
         &mut self,
-        input: &PodInput<'e>,
+        input: &PodInput<'_>,
         volumes: &Volumes,
-    ) -> Result<Vec<Container<'e>>, PodError> {
+    ) -> Result<Vec<Container>, PodError> {
         self.list.iter_mut().map(|service| service.container(input, volumes)).collect()
     }
 
@@ -301,26 +304,33 @@ impl<'a: 'e, 'e> Services<'a, 'e> {
     }
 
     pub(super) fn pull_policies(&self, input: &PodInput<'_>) -> Result<Vec<PolicyList>, PodError> {
-        let of = |service: &Service<'_, '_>| Ok((service.name.clone(), service.policies(input)?));
+        let of = |service: &Service<'_>| Ok((service.name.clone(), service.policies(input)?));
         self.list.iter().map(of).collect()
     }
 
-    /// One entry for localhost. Services with `ports` are left out, as GitLab Runner does.
-    /// Those of the settings come after.
-    pub(super) fn host_aliases(&self, of_settings: &[Value]) -> Option<Value> {
-        let names: Vec<_> = self
-            .list
-            .iter()
-            .filter(|service| service.of_job.ports.is_empty())
-            .flat_map(Service::hostnames)
-            .collect();
-        let own = (!names.is_empty()).then(|| json!({ "ip": "127.0.0.1", "hostnames": names }));
-        let all: Vec<_> = own.into_iter().chain(of_settings.iter().cloned()).collect();
-        (!all.is_empty()).then_some(Value::Array(all))
+    /// `hostAliases`: one entry for localhost. Services with `ports` are left out, as GitLab Runner
+    /// does. Those of the settings come after.
+    pub(super) fn put_host_aliases(&self, out: &mut Text, of_settings: &[Value]) {
+        let reached = self.list.iter().filter(|service| service.of_job.ports.is_empty());
+        let names: Vec<_> = reached.flat_map(Service::hostnames).collect();
+        if names.is_empty() && of_settings.is_empty() {
+            return;
+        }
+        out.key("hostAliases");
+        out.open('[');
+        if !names.is_empty() {
+            out.open('{');
+            out.text("ip", "127.0.0.1");
+            out.key("hostnames");
+            out.strings(names);
+            out.close('}');
+        }
+        of_settings.iter().for_each(|alias| out.value(alias));
+        out.close(']');
     }
 
     pub(super) fn secret_environment(&self) -> Vec<(String, Secret)> {
         let all = self.list.iter().flat_map(|service| &service.secret);
-        all.map(|(_, place, value)| (place.clone(), value.clone())).collect()
+        all.cloned().collect()
     }
 }

@@ -1,5 +1,7 @@
 //! The user that a job asks for, `image: kubernetes: user`.
 
+use std::borrow::Cow;
+
 use runner_core::job::Job;
 use runner_core::plan::{BuildUser, HeaderLine};
 use serde_json::{Map, Value, json};
@@ -13,12 +15,12 @@ use crate::settings::KubernetesSettings;
 /// `allowed_users` and `allowed_groups` say who it may be; without them anybody but root. GitLab
 /// Runner only warns about others and then runs whatever user the image names, which can be root
 /// (better).
-pub(super) fn security(
-    context: &Map<String, Value>,
+pub(super) fn security<'s>(
+    context: &'s Map<String, Value>,
     user: Option<&str>,
     settings: &KubernetesSettings,
-) -> Result<Map<String, Value>, PodError> {
-    let mut context = context.clone();
+) -> Result<Cow<'s, Map<String, Value>>, PodError> {
+    let mut context = Cow::Borrowed(context);
     let Some(user) = user.filter(|user| !user.is_empty()) else { return Ok(context) };
     let (uid, gid) = match user.split_once(':') {
         Some((uid, gid)) => (uid, Some(gid)),
@@ -50,7 +52,7 @@ pub(super) fn security(
                  {number}; allowed: {list}"
             )));
         }
-        context.insert(key.to_owned(), json!(number));
+        context.to_mut().insert(key.to_owned(), json!(number));
     }
     Ok(context)
 }

@@ -1,12 +1,15 @@
 //! Volumes of the pod and where they are mounted.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use runner_core::layout;
 use runner_core::planner::PlanLookup;
-use serde_json::{Map, Value, json};
 
 use super::images::expand;
+use super::text::Text;
 use super::{PodError, PodInput};
-use crate::settings::{PullPolicy, Volume, VolumeSource};
+use crate::settings::{Volume, VolumeSource};
 
 /// The agent program.
 pub(super) const AGENT: &str = "podwright-agent";
@@ -19,161 +22,231 @@ pub(super) const LINK: &str = "podwright-link";
 /// Checkouts: GitLab Runner's name.
 const REPO: &str = "repo";
 
+/// Whether something is mounted so that nothing can be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadOnly {
+    Yes,
+    No,
+}
+
 /// What the pod declares, and what every container mounts.
 #[derive(Debug)]
 pub(super) struct Volumes {
-    pub(super) declared: Vec<Value>,
-    pub(super) shared: Vec<Value>,
+    /// A list.
+    pub(super) declared: Text,
+    /// A list that is not closed.
+    shared: Text,
 }
 
 impl Volumes {
     pub(super) fn new(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> Result<Self, PodError> {
-        let mut out = Self { declared: Vec::new(), shared: Vec::new() };
-        let builds = &input.plan().directories.builds;
-        let mut own_builds = true;
+        let (mut declared, mut shared) = (Text::with_capacity(1024), Text::with_capacity(1024));
+        declared.open('[');
+        shared.open('[');
+        let builds = input.plan().directories.builds.as_str();
+        let (mut own_builds, mut known) = (true, Vec::new());
         for volume in &input.settings.volumes {
-            let mount = mount(volume, lookup)?;
-            own_builds &= mount["mountPath"] != json!(builds);
-            out.shared.push(mount);
-            let declared = declare(volume, lookup)?;
+            let path = expand(lookup, &volume.mount_path)?;
+            leaves_ours_alone(&path)?;
+            own_builds &= path != builds;
+            let name = name(volume, lookup)?;
+            shared.open('{');
+            shared.text("name", &name);
+            shared.text("mountPath", &path);
+            shared.text_if_any("subPath", &expand(lookup, &volume.sub_path)?);
+            if volume.read_only {
+                shared.key("readOnly");
+                shared.flag(true);
+            }
+            shared.text_if_any("mountPropagation", &volume.mount_propagation);
+            shared.close('}');
+            let volume = declare(volume, &name);
             // The same volume may be mounted twice, with different sub paths.
-            if !out.declared.contains(&declared) {
-                out.declared.push(declared);
+            if !known.contains(&volume) {
+                declared.raw(&volume);
+                known.push(volume);
             }
         }
         if own_builds {
-            out.declared.push(json!({ "name": REPO, "emptyDir": {} }));
-            out.shared.push(json!({ "name": REPO, "mountPath": builds }));
+            leaves_ours_alone(builds)?;
+            empty_dir(&mut declared, REPO);
+            mount(&mut shared, REPO, builds, ReadOnly::No);
         }
-        out.declared.extend(own(input, lookup)?);
-        for mount in &out.shared {
-            let path = mount["mountPath"].as_str().unwrap_or_default();
-            if path == "/podwright" || path.starts_with("/podwright/") {
-                return Err(PodError(format!(
-                    "a volume is mounted at {path:?}; {} and its neighbours are the runner's own",
-                    layout::BIN_DIR
-                )));
-            }
-        }
-        Ok(out)
+        own(&mut declared, input, lookup)?;
+        declared.close(']');
+        Ok(Self { declared, shared })
+    }
+
+    /// `volumeMounts`: what all have, and these.
+    pub(super) fn put_mounts(&self, out: &mut Text, more: &[(&str, &str, ReadOnly)]) {
+        out.key("volumeMounts");
+        out.raw(self.shared.as_str());
+        more.iter().for_each(|(name, path, read_only)| mount(out, name, path, *read_only));
+        out.close(']');
     }
 }
 
-fn own(input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> Result<Vec<Value>, PodError> {
-    let mut image = Map::new();
-    image.insert("reference".into(), json!(expand(lookup, &input.settings.agent_image)?));
+fn leaves_ours_alone(path: &str) -> Result<(), PodError> {
+    if path == "/podwright" || path.starts_with("/podwright/") {
+        return Err(PodError(format!(
+            "a volume is mounted at {path:?}; {} and its neighbours are the runner's own",
+            layout::BIN_DIR
+        )));
+    }
+    Ok(())
+}
+
+fn mount(out: &mut Text, name: &str, path: &str, read_only: ReadOnly) {
+    out.open('{');
+    out.text("name", name);
+    out.text("mountPath", path);
+    if read_only == ReadOnly::Yes {
+        out.key("readOnly");
+        out.flag(true);
+    }
+    out.close('}');
+}
+
+fn empty_dir(out: &mut Text, name: &str) {
+    out.open('{');
+    out.text("name", name);
+    out.key("emptyDir");
+    out.raw("{}");
+    out.close('}');
+}
+
+/// `items` of these keys, each under its own name.
+fn items<'k>(out: &mut Text, keys: impl IntoIterator<Item = (&'k String, &'k String)>) {
+    out.key("items");
+    out.open('[');
+    for (key, path) in keys {
+        out.open('{');
+        out.text("key", key);
+        out.text("path", path);
+        out.close('}');
+    }
+    out.close(']');
+}
+
+/// Readable by everyone in helper, where the uid is not known; no other container mounts it.
+const PLAN_MODE: u32 = 0o444;
+
+/// The runner's own.
+fn own(out: &mut Text, input: &PodInput<'_>, lookup: &PlanLookup<'_>) -> Result<(), PodError> {
+    out.open('{');
+    out.text("name", AGENT);
+    out.key("image");
+    out.open('{');
+    out.text("reference", &expand(lookup, &input.settings.agent_image)?);
     if let Some(policy) = input.settings.pull_policies.first() {
-        image.insert("pullPolicy".into(), json!(PullPolicy::as_str(*policy)));
+        out.text("pullPolicy", policy.as_str());
     }
-    let agent = json!({ "name": AGENT, "image": image });
-    // Readable by everyone in helper, where the uid is not known; no other container mounts it.
-    let item = |key: &String| json!({ "key": key, "path": key });
-    let plan = match input.items.secrets.as_slice() {
-        [(name, keys)] => json!({
-            "name": PLAN,
-            "secret": {
-                "secretName": name,
-                "defaultMode": 0o444,
-                "items": keys.iter().map(item).collect::<Vec<_>>(),
-            },
-        }),
-        several => json!({
-            "name": PLAN,
-            "projected": {
-                "defaultMode": 0o444,
-                "sources": several.iter().map(|(name, keys)| json!({
-                    "secret": { "name": name, "items": keys.iter().map(item).collect::<Vec<_>>() },
-                })).collect::<Vec<_>>(),
-            },
-        }),
-    };
-    Ok(vec![
-        agent,
-        plan,
-        json!({ "name": STATE, "emptyDir": {} }),
-        json!({ "name": LINK, "emptyDir": {} }),
-    ])
+    out.close('}');
+    out.close('}');
+
+    out.open('{');
+    out.text("name", PLAN);
+    match input.items.secrets.as_slice() {
+        [(name, keys)] => {
+            out.key("secret");
+            out.open('{');
+            out.text("secretName", name);
+            out.key("defaultMode");
+            out.number(PLAN_MODE);
+            items(out, keys.iter().zip(keys));
+            out.close('}');
+        }
+        several => {
+            out.key("projected");
+            out.open('{');
+            out.key("defaultMode");
+            out.number(PLAN_MODE);
+            out.key("sources");
+            out.open('[');
+            for (name, keys) in several {
+                out.raw(r#"{"secret":"#);
+                out.open('{');
+                out.text("name", name);
+                items(out, keys.iter().zip(keys));
+                out.close('}');
+                out.close('}');
+            }
+            out.close(']');
+            out.close('}');
+        }
+    }
+    out.close('}');
+    empty_dir(out, STATE);
+    empty_dir(out, LINK);
+    Ok(())
 }
 
-fn put(out: &mut Map<String, Value>, key: &str, text: &str) {
-    if !text.is_empty() {
-        out.insert(key.into(), json!(text));
-    }
-}
-
-fn mount(volume: &Volume, lookup: &PlanLookup<'_>) -> Result<Value, PodError> {
-    let mut out = Map::new();
-    out.insert("name".into(), json!(name(volume, lookup)?));
-    out.insert("mountPath".into(), json!(expand(lookup, &volume.mount_path)?));
-    put(&mut out, "subPath", &expand(lookup, &volume.sub_path)?);
-    if volume.read_only {
-        out.insert("readOnly".into(), json!(true));
-    }
-    put(&mut out, "mountPropagation", &volume.mount_propagation);
-    Ok(Value::Object(out))
-}
-
-fn name(volume: &Volume, lookup: &PlanLookup<'_>) -> Result<String, PodError> {
+fn name<'v>(volume: &'v Volume, lookup: &PlanLookup<'_>) -> Result<Cow<'v, str>, PodError> {
     match volume.source {
-        VolumeSource::Claim => expand(lookup, &volume.name),
-        _ => Ok(volume.name.clone()),
+        VolumeSource::Claim => expand(lookup, &volume.name).map(Cow::from),
+        _ => Ok(Cow::from(&volume.name)),
     }
 }
 
-fn items(map: &std::collections::BTreeMap<String, String>) -> Option<Value> {
-    let list = map.iter().map(|(key, path)| json!({ "key": key, "path": path }));
-    (!map.is_empty()).then(|| list.collect())
-}
-
-fn declare(volume: &Volume, lookup: &PlanLookup<'_>) -> Result<Value, PodError> {
-    let name = name(volume, lookup)?;
-    let mut source = Map::new();
+fn declare(volume: &Volume, name: &str) -> String {
+    let mut out = Text::default();
+    out.open('{');
+    out.text("name", name);
+    let of_map = |out: &mut Text, map: &BTreeMap<String, String>| {
+        if !map.is_empty() {
+            items(out, map);
+        }
+    };
+    let read_only = |out: &mut Text| {
+        if volume.read_only {
+            out.key("readOnly");
+            out.flag(true);
+        }
+    };
     let kind = match &volume.source {
-        VolumeSource::HostPath(path) => {
-            source.insert("path".into(), json!(path));
-            "hostPath"
-        }
-        VolumeSource::Claim => {
-            source.insert("claimName".into(), json!(name));
-            "persistentVolumeClaim"
-        }
+        VolumeSource::HostPath(_) => "hostPath",
+        VolumeSource::Claim => "persistentVolumeClaim",
+        VolumeSource::ConfigMap(_) => "configMap",
+        VolumeSource::Secret(_) => "secret",
+        VolumeSource::Csi { .. } => "csi",
+        VolumeSource::Nfs { .. } => "nfs",
+        VolumeSource::EmptyDir { .. } => "emptyDir",
+    };
+    out.key(kind);
+    out.open('{');
+    match &volume.source {
+        VolumeSource::HostPath(path) => out.text("path", path),
+        VolumeSource::Claim => out.text("claimName", name),
         VolumeSource::ConfigMap(map) => {
-            source.insert("name".into(), json!(name));
-            source.extend(items(map).map(|items| ("items".into(), items)));
-            "configMap"
+            out.text("name", name);
+            of_map(&mut out, map);
         }
         VolumeSource::Secret(map) => {
-            source.insert("secretName".into(), json!(name));
-            source.extend(items(map).map(|items| ("items".into(), items)));
-            "secret"
+            out.text("secretName", name);
+            of_map(&mut out, map);
         }
         VolumeSource::Csi { driver, fs_type, attributes } => {
-            source.insert("driver".into(), json!(driver));
-            put(&mut source, "fsType", fs_type);
-            if volume.read_only {
-                source.insert("readOnly".into(), json!(true));
-            }
+            out.text("driver", driver);
+            out.text_if_any("fsType", fs_type);
+            read_only(&mut out);
             if !attributes.is_empty() {
-                source.insert("volumeAttributes".into(), json!(attributes));
+                out.key("volumeAttributes");
+                out.open('{');
+                attributes.iter().for_each(|(key, value)| out.text(key, value));
+                out.close('}');
             }
-            "csi"
         }
         VolumeSource::Nfs { server, path } => {
-            source.insert("server".into(), json!(server));
-            source.insert("path".into(), json!(path));
-            if volume.read_only {
-                source.insert("readOnly".into(), json!(true));
-            }
-            "nfs"
+            out.text("server", server);
+            out.text("path", path);
+            read_only(&mut out);
         }
         VolumeSource::EmptyDir { medium, size_limit } => {
-            put(&mut source, "medium", medium);
-            put(&mut source, "sizeLimit", size_limit);
-            "emptyDir"
+            out.text_if_any("medium", medium);
+            out.text_if_any("sizeLimit", size_limit);
         }
-    };
-    let mut out = Map::new();
-    out.insert("name".into(), json!(name));
-    out.insert(kind.into(), Value::Object(source));
-    Ok(Value::Object(out))
+    }
+    out.close('}');
+    out.close('}');
+    out.into_string()
 }

@@ -50,6 +50,10 @@ pub struct RecordBody {
     /// The shape of a warm pod that can do the job's work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<String>,
+    /// The version of the record before a warm pod was noted as the job's. What shows that the pod got
+    /// the job is younger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised: Option<String>,
     /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
     pub patience: u64,
     /// What managers have said.
@@ -60,12 +64,31 @@ pub struct RecordBody {
 impl RecordBody {
     /// The format that this build writes. Optional fields do not change it.
     pub const VERSION: u32 = 1;
+
+    /// The job has a pod that was ready before; `version` is the record's so far. It gets labels and
+    /// plan later.
+    pub(crate) fn promise(&mut self, pod: &str, version: Option<&str>) {
+        pod.clone_into(&mut self.pod);
+        self.promised = version.map(str::to_owned);
+        self.phase = RecordPhase::Started;
+    }
+
+    /// The pod that was promised never had the job, which starts as if it had not been promised.
+    pub(crate) fn returns_to(&mut self, own: &serde_json::Value) {
+        own["metadata"]["name"].as_str().unwrap_or_default().clone_into(&mut self.pod);
+        self.promised = None;
+        self.phase = RecordPhase::Reserved;
+    }
 }
+
+/// Stands among the containers whose output is shown: how long images took belongs into the log's
+/// summary. No container can have this name.
+pub(crate) const POD_PULLS: &str = "#pulls";
 
 /// Whose output is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
-    /// Names of containers, or [`POD_EVENTS`](runner_core::plan::POD_EVENTS).
+    /// Names of containers, [`POD_EVENTS`](runner_core::plan::POD_EVENTS) or [`POD_PULLS`].
     pub containers: Vec<String>,
     /// Most bytes of each: the trace has no room for more.
     pub limit: u64,

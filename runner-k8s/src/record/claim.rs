@@ -97,6 +97,11 @@ impl Claimed {
         &self.body
     }
 
+    /// The version of the record, to ask what happened since.
+    pub fn resource_version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     pub(super) fn version(&self) -> (Option<String>, Option<String>) {
         (self.uid.clone(), self.version.clone())
     }

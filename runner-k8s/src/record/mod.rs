@@ -16,6 +16,7 @@ mod content;
 mod place;
 mod store;
 
+pub(crate) use body::POD_PULLS;
 pub use body::{Claim, Listens, RecordBody, RecordPhase, StoredRemarks};
 pub use claim::{ClaimError, Claimed, Found};
 pub use content::{Content, ContentError, MAX_ITEM};

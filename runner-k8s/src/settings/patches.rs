@@ -18,6 +18,30 @@ pub struct PodPatch {
     pub source: PatchSource,
 }
 
+impl PodPatch {
+    /// Whether it could read or change the environment of a container. Where it only mentions the
+    /// word, or cannot be read, that is yes, too.
+    pub(crate) fn has_to_do_with_environment(&self) -> bool {
+        match &self.source {
+            PatchSource::Read(value) => mentions_environment(value),
+            PatchSource::Text(_) | PatchSource::File(_) => true,
+        }
+    }
+}
+
+/// In a key, e.g. `env`, or in a text, e.g. the path `/containers/0/env/-`.
+fn mentions_environment(value: &Value) -> bool {
+    let is_it = |text: &str| text.contains("env");
+    match value {
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| is_it(key) || mentions_environment(value))
+        }
+        Value::Array(list) => list.iter().any(mentions_environment),
+        Value::String(text) => is_it(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// How a patch is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchKind {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 
 use crate::names::{JOB_LABEL, MANAGER_LABEL, WARM_LABEL};
@@ -83,6 +83,9 @@ pub struct Condition {
     pub reason: Option<String>,
     /// Why, in words.
     pub message: Option<String>,
+    /// Since when, to a second.
+    #[serde(rename = "lastTransitionTime")]
+    pub since: Option<Time>,
 }
 
 /// The status of a container.
@@ -160,6 +163,23 @@ impl PodView {
         self.status.phase == "Pending" && self.status.conditions.iter().any(refused)
     }
 
+    /// Whether it has a node.
+    pub fn is_placed(&self) -> bool {
+        self.spec.node_name.as_deref().is_some_and(|node| !node.is_empty())
+            || self.scheduled().is_some()
+    }
+
+    /// Since when, to a second.
+    pub fn placed_at(&self) -> Option<jiff::Timestamp> {
+        Some(self.scheduled()?.since.as_ref()?.0)
+    }
+
+    fn scheduled(&self) -> Option<&Condition> {
+        let is_it =
+            |condition: &&Condition| condition.kind == "PodScheduled" && condition.status == "True";
+        self.status.conditions.iter().find(is_it)
+    }
+
     /// The status of this container.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.status.container_statuses.iter().find(|container| container.name == name)
@@ -169,6 +189,16 @@ impl PodView {
     pub fn may_restart(&self, name: &str) -> bool {
         let mut all = self.spec.containers.iter();
         all.any(|spec| spec.name == name && spec.restart_policy_rules.is_some())
+    }
+
+    /// Whether it is some job's.
+    pub fn has_job(&self) -> bool {
+        self.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(JOB_LABEL))
+    }
+
+    /// Whether it has ended and was nobody's then: a warm pod gets the job's labels before its plan.
+    pub fn ended_without_job(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed") && !self.has_job()
     }
 
     /// Drops what the executor never looks at, before it is kept.

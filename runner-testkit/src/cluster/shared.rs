@@ -63,6 +63,18 @@ pub(super) struct Shared {
 impl Shared {
     /// Records an event about a pod.
     pub(super) fn event(&self, pod: &Value, kind: &str, reason: &str, message: &str) {
+        self.event_at(pod, None, kind, reason, message);
+    }
+
+    /// Records an event about a part of a pod.
+    pub(super) fn event_at(
+        &self,
+        pod: &Value,
+        field: Option<&str>,
+        kind: &str,
+        reason: &str,
+        message: &str,
+    ) {
         let meta = &pod["metadata"];
         let (namespace, name) =
             (meta["namespace"].as_str().unwrap_or(""), meta["name"].as_str().unwrap_or(""));
@@ -71,7 +83,7 @@ impl Shared {
             "metadata": {},
             "involvedObject": {
                 "kind": "Pod", "apiVersion": "v1", "namespace": namespace, "name": name,
-                "uid": meta["uid"],
+                "uid": meta["uid"], "fieldPath": field,
             },
             "type": kind, "reason": reason, "message": message, "count": 1,
             "firstTimestamp": now(), "lastTimestamp": now(),

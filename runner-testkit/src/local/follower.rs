@@ -197,6 +197,20 @@ impl LocalHandle {
         })
     }
 
+    /// The end of a job whose agent will not speak with this program.
+    fn refused_for_good(&self, reason: RefusalReason, message: String) -> JobEvent {
+        JobEvent::Ended(JobEnd {
+            outcome: Outcome::Infra(Infra::new(
+                InfraKind::System,
+                "the job's agent does not accept this runner",
+            )),
+            trace: None,
+            stages: Vec::new(),
+            explained: false,
+            detail: Some(format!("{reason:?}: {message}")),
+        })
+    }
+
     fn on_frame(&mut self, frame: AgentFrame) -> Option<JobEvent> {
         self.heard = Instant::now();
         match frame {
@@ -205,7 +219,13 @@ impl LocalHandle {
             }
             AgentFrame::Refused(refused) => {
                 self.session = None;
-                self.superseded = refused.reason == RefusalReason::Superseded;
+                match refused.reason {
+                    RefusalReason::Superseded => self.superseded = true,
+                    // It starts: the next session is welcome.
+                    RefusalReason::NotReady => {}
+                    // It would say the same again, for ever.
+                    reason => return Some(self.refused_for_good(reason, refused.message)),
+                }
                 None
             }
             AgentFrame::Trace { offset, bytes } => {

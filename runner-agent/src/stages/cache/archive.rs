@@ -155,7 +155,7 @@ impl<'a> Archiver<'a> {
             Ok(archive) => Some(Parcel { key, local, archive, manifest }),
             Err(error) => {
                 log.push(Message::warning(format_args!("no place for the archive: {error}")));
-                log.push(Message::warning("Failed to create cache"));
+                log.push(Message::caution("Failed to create cache"));
                 None
             }
         };
@@ -185,7 +185,7 @@ impl<'a> Archiver<'a> {
     /// Whether what the manifest describes still is where it was put.
     async fn is_there(&self, local: &Local, key: &CacheKey) -> Result<bool, StageFailure> {
         let Some(scope) = &self.stage.scope else { return Ok(local.modified().is_some()) };
-        let remote = Remote { context: self.context, scope, lasts: self.stage.limit };
+        let remote = Remote::new(self.context, scope, self.stage.limit);
         match timeout(self.stage.limit, remote.has(&key.object)).await {
             Ok(there) => there,
             Err(_) => Ok(false),
@@ -206,7 +206,7 @@ impl<'a> Archiver<'a> {
                     Ok(length) => length,
                     Err(error) => {
                         log.push(Message::warning(error));
-                        log.push(Message::warning("Failed to create cache"));
+                        log.push(Message::caution("Failed to create cache"));
                         return Ok(log);
                     }
                 };
@@ -228,7 +228,7 @@ impl<'a> Archiver<'a> {
             Ok(_) => log.push(Message::info("Created cache")),
             Err(why) => {
                 log.push(Message::warning(why));
-                log.push(Message::warning("Failed to create cache"));
+                log.push(Message::caution("Failed to create cache"));
             }
         }
         Ok(log)
@@ -259,9 +259,10 @@ impl<'a> Archiver<'a> {
             let parts = Parts::of_file(Arc::clone(file), &self.permits);
             return self.send_parts(cache, key, parts, log).await;
         }
-        let remote = Remote { context: self.context, scope, lasts: self.stage.limit };
-        let sending = remote.put(key, archive, file, length);
-        match timeout(self.stage.limit, sending).await {
+        let remote = Remote::new(self.context, scope, self.stage.limit);
+        let sent = timeout(self.stage.limit, remote.put(key, archive, file, length)).await;
+        log.extend(uploading(&remote));
+        match sent {
             Ok(sent) => Ok(sent?.map(|()| Place::Wanted)),
             Err(_) => Ok(Err(self.too_late())),
         }
@@ -276,9 +277,10 @@ impl<'a> Archiver<'a> {
         log: &mut Vec<Message>,
     ) -> Result<Result<Place, String>, StageFailure> {
         let Some(scope) = &self.stage.scope else { return Ok(Ok(Place::LocalOnly)) };
-        let remote = Remote { context: self.context, scope, lasts: self.stage.limit };
+        let remote = Remote::new(self.context, scope, self.stage.limit);
         let upload = Upload::new(&remote, key);
         let sent = timeout(self.stage.limit, upload.send(parts, cache.limit)).await;
+        log.extend(uploading(&remote));
         upload.abandon().await;
         Ok(match sent {
             Ok(sent) => sent?.map(|sent| match sent {
@@ -296,6 +298,12 @@ impl<'a> Archiver<'a> {
         let seconds = self.stage.limit.as_secs();
         format!("the cache could not be handed over within {seconds} s")
     }
+}
+
+/// Where it went, or would have gone.
+fn uploading(remote: &Remote<'_>) -> Option<Message> {
+    let address = remote.address()?;
+    Some(Message::plain(format_args!("Uploading cache.zip to {address}")))
 }
 
 fn too_big(length: u64, cache: &ArchiveCache) -> Message {

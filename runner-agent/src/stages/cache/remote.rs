@@ -1,5 +1,6 @@
 //! A cache in a store, by requests that the manager signs one at a time.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -25,9 +26,20 @@ pub(super) struct Remote<'a> {
     pub(super) scope: &'a CacheScope,
     /// How long an address has to be good.
     pub(super) lasts: Duration,
+    /// Where the last request went that a manager has signed, for the author: without its signature.
+    address: RefCell<Option<String>>,
 }
 
-impl Remote<'_> {
+impl<'a> Remote<'a> {
+    pub(super) fn new(context: &'a Context<'a>, scope: &'a CacheScope, lasts: Duration) -> Self {
+        Self { context, scope, lasts, address: RefCell::default() }
+    }
+
+    /// Where archives come from and go to; `None`: no manager has said so yet.
+    pub(super) fn address(&self) -> Option<String> {
+        self.address.borrow().clone()
+    }
+
     /// Asks for the right to do this. The error is for the author.
     pub(super) async fn ask(
         &self,
@@ -40,7 +52,9 @@ impl Remote<'_> {
             action,
             lasts: self.lasts,
         };
-        self.context.control.asks.cache(request).await
+        let transfer = self.context.control.asks.cache(request).await?;
+        *self.address.borrow_mut() = public(transfer.url.expose());
+        Ok(transfer)
     }
 
     /// Whether an object is there.
@@ -127,6 +141,17 @@ pub(super) fn tag(body: &str, name: &str) -> Option<String> {
     Some(from.split_once(&format!("</{name}>"))?.0.to_owned())
 }
 
+/// The part of an address that everybody may see: signatures are in the query.
+fn public(url: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok()?;
+    url.set_query(None);
+    url.set_fragment(None);
+    // Only addresses that have no place for them refuse.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    Some(url.into())
+}
+
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 pub(super) fn http_date(seconds: i64) -> Option<String> {
     let time = Timestamp::from_second(seconds).ok()?.to_zoned(TimeZone::UTC);
@@ -135,7 +160,14 @@ pub(super) fn http_date(seconds: i64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::http_date;
+    use super::{http_date, public};
+
+    #[test]
+    fn an_address_is_shown_without_what_signs_it() {
+        let signed = "https://key:secret@store.example/bucket/main?X-Amz-Signature=abc#d";
+        assert_eq!(public(signed).unwrap(), "https://store.example/bucket/main");
+        assert_eq!(public("no address"), None);
+    }
 
     #[test]
     fn dates_are_https() {

@@ -90,7 +90,7 @@ impl Search<'_> {
                 Ok(found) => return Ok(Some(found)),
                 Err(why) => {
                     self.log.push(Message::warning(why));
-                    self.log.push(Message::warning("Failed to extract cache"));
+                    self.log.push(Message::caution("Failed to extract cache"));
                 }
             }
         }
@@ -101,7 +101,7 @@ impl Search<'_> {
     async fn find(&mut self, key: &CacheKey) -> Result<Result<Found, String>, StageFailure> {
         let local = Local::new(self.root, key);
         let Some(scope) = &self.stage.scope else { return Ok(self.local(local)) };
-        let remote = Remote { context: self.context, scope, lasts: self.stage.limit };
+        let remote = Remote::new(self.context, scope, self.stage.limit);
         let mut problem = String::new();
         // The other form of the key only if there is nothing under this one: GitLab Runner asks for
         // both in any case.
@@ -122,6 +122,10 @@ impl Search<'_> {
                 }
                 Ok(Ok(Ok(Had::No(why)))) => problem = why,
                 Ok(Ok(Ok(Had::File(file, _)))) => {
+                    let address = remote.address();
+                    self.log.extend(address.map(|address| {
+                        Message::plain(format_args!("Downloading cache from {address}"))
+                    }));
                     let object = Some(object.clone());
                     return Ok(Ok(Found { file, local, object }));
                 }
@@ -194,7 +198,7 @@ async fn unpacked(
         Err(_) => "unpacking was interrupted".to_owned(),
     };
     context.say(&Message::warning(problem))?;
-    context.say(&Message::warning("Failed to extract cache"))?;
+    context.say(&Message::caution("Failed to extract cache"))?;
     if cache.clean_up {
         clean_up(context, cache).await?;
     }

@@ -53,8 +53,8 @@ impl Git<'_> {
         }
         if let Err(failure) = self.update(submodules).await {
             let StageFailure(Outcome::Exited(_)) = failure else { return Err(failure) };
-            let retrying = "\u{1b}[0;33mUpdating submodules failed. Retrying...\u{1b}[0;m";
-            self.context.say(&Message::plain(retrying))?;
+            let retrying = Message::caution("Updating submodules failed. Retrying...");
+            self.context.say(&retrying)?;
             self.update_again(submodules).await?;
         } else {
             self.context.say(&Message::info("Updated submodules"))?;

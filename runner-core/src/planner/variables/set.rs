@@ -1,7 +1,9 @@
 //! A list of variables that can be asked.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 
 use super::expand::{TooLong, expand};
 use crate::job::Variable;
@@ -77,23 +79,6 @@ impl VariableSet {
     }
 }
 
-/// The names whose last variable is not public, sorted.
-fn private(job: &[Variable]) -> Vec<&str> {
-    let mut out = HashSet::new();
-    for variable in job {
-        if !variable.public {
-            out.insert(variable.key.as_str());
-        } else if !out.is_empty() {
-            // A later one of the same name decides.
-            out.remove(variable.key.as_str());
-        }
-    }
-    // They are few: to look for a name among them costs less than its hash.
-    let mut out: Vec<_> = out.into_iter().collect();
-    out.sort_unstable();
-    out
-}
-
 fn file_path(temp: &str, key: &str) -> String {
     format!("{temp}/{key}")
 }
@@ -103,14 +88,17 @@ fn file_path(temp: &str, key: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct PlanLookup<'p> {
     plan: &'p Plan,
-    last: HashMap<&'p str, &'p PlanVariable>,
+    /// Where the one of a name is that counts. Keyed with a hash that is quick: who finds names that
+    /// collide although it is seeded has a slow job, nothing more.
+    last: HashMap<&'p str, usize, RandomState>,
 }
 
 impl<'p> PlanLookup<'p> {
     /// Of this plan's variables.
     #[must_use]
     pub fn new(plan: &'p Plan) -> Self {
-        Self { plan, last: plan.variables.iter().map(|v| (v.key.as_str(), v)).collect() }
+        let keys = plan.variables.iter().map(|variable| variable.key.as_str());
+        Self { plan, last: keys.zip(0..).collect() }
     }
 
     /// Whose variables they are.
@@ -122,13 +110,13 @@ impl<'p> PlanLookup<'p> {
     /// What a reference to this name is replaced by: for a file variable the path.
     #[must_use]
     pub fn reference(&self, name: &str) -> Option<Cow<'p, str>> {
-        self.last.get(name).map(|variable| self.exported(variable))
+        self.last.get(name).map(|at| self.exported(&self.plan.variables[*at]))
     }
 
     /// What a setting of this name says: for a file variable the content.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&'p str> {
-        self.last.get(name).map(|variable| variable.value.expose())
+        self.last.get(name).map(|at| self.plan.variables[*at].value.expose())
     }
 
     /// Replaces references in `text`.
@@ -144,22 +132,29 @@ impl<'p> PlanLookup<'p> {
     /// Each name once, in order. `job` is [`Job::variables`](crate::job::Job::variables).
     #[must_use]
     pub fn container_environment(&self, job: &[Variable]) -> Vec<(&'p str, Cow<'p, str>)> {
-        // Most of a job's variables are public, and most lists have each name once: what is usual
-        // needs no look-up.
-        let private = private(job);
-        let each_once = self.last.len() == self.plan.variables.len();
-        self.plan
-            .variables
-            .iter()
-            .filter(|variable| {
-                let key = variable.key.as_str();
-                let last = || self.last.get(key).is_some_and(|last| std::ptr::eq(*last, *variable));
-                (each_once || last())
-                    && key != super::TLS_KEY
-                    && private.binary_search(&key).is_err()
-            })
-            .map(|variable| (variable.key.as_str(), self.exported(variable)))
-            .collect()
+        let variables = &self.plan.variables;
+        let mut shown = vec![true; variables.len()];
+        // Most lists have each name once.
+        if self.last.len() != variables.len() {
+            shown.fill(false);
+            self.last.values().for_each(|at| shown[*at] = true);
+        }
+        let mut some_are_hidden = false;
+        for variable in job {
+            // Most of a job's variables are public, and need no look at what came before.
+            if variable.public && !some_are_hidden {
+                continue;
+            }
+            some_are_hidden = true;
+            if let Some(at) = self.last.get(variable.key.as_str()) {
+                // A later one of the same name decides.
+                shown[*at] = variable.public;
+            }
+        }
+        let tls_key = self.last.get(super::TLS_KEY);
+        tls_key.into_iter().for_each(|at| shown[*at] = false);
+        let shown = variables.iter().zip(shown).filter(|(_, shown)| *shown);
+        shown.map(|(variable, _)| (variable.key.as_str(), self.exported(variable))).collect()
     }
 
     fn exported(&self, variable: &'p PlanVariable) -> Cow<'p, str> {

@@ -8,7 +8,8 @@ use runner_core::outcome::{InfraKind, Outcome, StageReport, Verdict};
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, DisruptionFrame, Hello, MOST_ASKS, ManagerFrame,
-    RefusalReason, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
+    OLDEST_WIRE_VERSION, RefusalReason, StageFrame, StartFrame, StopFrame, StopMode, WIRE_VERSION,
+    Want, speaks,
 };
 use tokio::time::Instant;
 
@@ -117,6 +118,19 @@ impl Machine {
             return;
         }
         match frame {
+            AgentFrame::Welcome(welcome) if !speaks(welcome.version) => {
+                let message = "the job's pod runs an agent of another release, which this runner \
+                               does not understand"
+                    .to_owned();
+                let detail = format!(
+                    "the agent of release {:?} speaks version {} of the protocol, this manager \
+                     versions {OLDEST_WIRE_VERSION} to {WIRE_VERSION}: the pod's agent image has to be \
+                     at most two releases older than the manager",
+                    welcome.release, welcome.version,
+                );
+                self.actions.push(Action::Unlink);
+                self.finish(Some(End::new(InfraKind::System, message, detail)));
+            }
             AgentFrame::Welcome(_) => {
                 if let State::Following { welcomed, .. } = &mut self.state {
                     *welcomed = true;
@@ -132,9 +146,11 @@ impl Machine {
                 self.send_stop();
                 self.told.clear();
                 self.told_grace = None;
+                self.told_start = false;
                 self.actions.push(Action::Listen(POD_EVENTS.to_owned()));
                 self.tell_of_others();
                 self.tell_of_grace();
+                self.tell_of_start();
             }
             AgentFrame::Refused(refused) => match refused.reason {
                 RefusalReason::Superseded => {
@@ -195,6 +211,22 @@ impl Machine {
             self.told_grace = Some(grace);
             let frame = DisruptionFrame { grace_s: grace.as_secs() };
             self.actions.push(Action::Send(ManagerFrame::Disruption(frame)));
+        }
+    }
+
+    pub(super) fn on_start(&mut self, known: StartFrame) {
+        (self.start, self.told_start) = (Some(known), false);
+        self.tell_of_start();
+    }
+
+    /// Says how the pod came to run: only a manager can see it, and the agent makes the summary.
+    fn tell_of_start(&mut self) {
+        if self.told_start || self.verdict.is_some() || !self.is_welcome() {
+            return;
+        }
+        if let Some(known) = self.start.clone() {
+            self.told_start = true;
+            self.actions.push(Action::Send(ManagerFrame::Start(known)));
         }
     }
 

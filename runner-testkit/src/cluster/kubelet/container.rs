@@ -173,9 +173,16 @@ impl Container {
                     return Err(Stopped::BeforeStart);
                 }
                 Need::Pull { delay, failure } => {
+                    let began = Instant::now();
                     self.wait(delay).await?;
                     let Some(message) = failure else {
                         self.shared.images.lock().pulled(&name);
+                        let took = began.elapsed();
+                        let message = format!(
+                            "Successfully pulled image {name:?} in {took:.3?} ({took:.3?} including waiting). Image size: 3623844 bytes."
+                        );
+                        let field = format!("spec.containers{{{}}}", self.text("name"));
+                        self.shared.event_at(&self.pod, Some(&field), "Normal", "Pulled", &message);
                         break;
                     };
                     let state = State::waiting("ErrImagePull", &message);

@@ -1,44 +1,40 @@
 //! The executor itself.
 
-use std::collections::BTreeSet;
+mod adopt;
+mod room;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
-use kube::api::{WatchEvent, WatchParams};
 use parking_lot::Mutex;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
-use runner_core::ids::{Epoch, JobId};
+use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, Outcome};
 use runner_core::session::Door;
 use runner_core::source::Ticket;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::announce::{Announcer, News};
+use crate::announce::Announcer;
 use crate::availability;
 use crate::capacity::{Capacity, RoomCounts};
 use crate::classify::executor_error;
 use crate::client::{ClientError, Clients, RequestCounts, StreamCounts};
 use crate::job::{
-    Access, Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, PodDoor, Shared, Warm,
-    Whereabouts,
+    Connect, ExecConnector, HeldJobs, KubernetesJob, Pause, PodDoor, Shared, Warm, Whereabouts,
 };
-use crate::names::{JOB_LABEL, RunnerIdentity, SOURCE_LABEL, manager_hash, source_hash};
+use crate::names::RunnerIdentity;
 use crate::pause::{PauseNumbers, PausePods};
 use crate::prepare::{Prepared, prepare};
-use crate::presence::{Estate, HEIR_PATIENCE, Presence, View};
-use crate::record::{
-    Claim, ClaimError, Found, RecordBody, RecordPhase, RecordStore, StoredRemarks,
-};
+use crate::presence::{Estate, Presence, View};
+use crate::record::{Claim, RecordBody, RecordPhase, RecordStore, StoredRemarks};
 use crate::settings::{KubernetesSettings, WarmPods};
 use crate::sweep::Sweep;
 use crate::warm::{Pool, WarmPool, first_shape};
-use crate::watch::{Hubs, PodSight, PodView};
+use crate::watch::Hubs;
 
 /// How much longer than all deadlines of its plan a job may take before it is given up. Its own
 /// deadlines are in the pod; this is for a cluster that does not answer any more.
@@ -218,6 +214,7 @@ impl Executor for KubernetesExecutor {
             fallbacks: built.fallbacks,
             listens,
             warm: shape.map(|shape| shape.hash),
+            promised: None,
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };
@@ -349,45 +346,6 @@ impl Executor for KubernetesExecutor {
 }
 
 impl KubernetesExecutor {
-    /// Pause pods: those of the dead go, the own ones are looked after from now on.
-    async fn keep_room(&self, view: &View) {
-        let Some(pause) = &self.shared.pause else { return };
-        if let View::Seen(living) = view {
-            pause.pods.sweep(living).await;
-        }
-        let mut keeper = pause.keeper.lock();
-        if keeper.is_none() {
-            let keep = pause.pods.clone().keep(self.shared.held.watch());
-            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
-        }
-    }
-
-    /// Warm pods: those of the dead go, the own ones are looked after from now on.
-    async fn keep_warm(&self, view: &View) {
-        let Some(warm) = &self.shared.warm else { return };
-        let hub = self.shared.hub();
-        if let View::Seen(living) = view
-            && tokio::time::timeout(FIRST_LIST, hub.synced()).await.is_ok()
-        {
-            // A dead manager may have promised a pod to a job whose heir has not looked yet, so they
-            // are left alone for some time.
-            let orphans = hub.warm_pods(&living.hashes());
-            let (now, left_alone) = (Instant::now(), self.shared.settings.lease + HEIRS);
-            let (due, wait) = warm.orphans.lock().sort(orphans, left_alone, now);
-            for pod in &due {
-                crate::warm::delete(&self.shared, pod).await;
-            }
-            if let Some(at) = wait {
-                self.estate.lock().look_again_at(at);
-            }
-        }
-        let mut keeper = warm.keeper.lock();
-        if keeper.is_none() {
-            let keep = Arc::clone(&warm.pool).keep(Arc::downgrade(&self.shared));
-            *keeper = Some(AbortOnDropHandle::new(tokio::spawn(keep)));
-        }
-    }
-
     async fn view(&self) -> Result<View, ExecutorError> {
         let view = tokio::time::timeout(FIRST_LIST, self.shared.presence().view()).await;
         view.map_err(|_| {
@@ -396,181 +354,5 @@ impl KubernetesExecutor {
                 "could not find out which managers live",
             )
         })
-    }
-
-    /// The records that nobody looks after, and all jobs that have one.
-    async fn left_behind(&self, view: &View) -> kube::Result<(Vec<String>, BTreeSet<JobId>)> {
-        let me = manager_hash(&self.shared.runner.manager);
-        let living = match view {
-            View::Seen(living) => living.hashes(),
-            View::Blind | View::Unknown => std::iter::once(me.clone()).collect(),
-        };
-        let held = &self.shared.held;
-        let mut recorded = BTreeSet::new();
-        let names = self
-            .shared
-            .store
-            .find(|job, manager| {
-                recorded.insert(job);
-                match manager == me {
-                    true => !held.contains(job),
-                    false => !living.contains(manager),
-                }
-            })
-            .await?;
-        Ok((names, recorded))
-    }
-
-    async fn claim_all(
-        &self,
-        names: Vec<String>,
-    ) -> Result<Vec<Box<dyn JobHandle>>, ExecutorError> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut handles: Vec<Box<dyn JobHandle>> = Vec::new();
-        for name in names {
-            match self.claim(&name).await {
-                Ok(Some(handle)) => handles.push(handle),
-                // Somebody else was faster, and has it now.
-                Ok(None) => {}
-                Err(error) if handles.is_empty() => return Err(error),
-                Err(error) => {
-                    // What has been claimed must be followed; the rest comes with the next look.
-                    warn!(record = name, %error, "could not claim a job that was left behind");
-                    self.estate.lock().look_again_at(Instant::now() + HEIR_PATIENCE);
-                    break;
-                }
-            }
-        }
-        Ok(handles)
-    }
-
-    async fn claim(&self, name: &str) -> Result<Option<Box<dyn JobHandle>>, ExecutorError> {
-        let shared = &self.shared;
-        let found = shared.store.get(name).await;
-        let found = found.map_err(|error| executor_error(error, "read a job record"))?;
-        let Some(record) = found else { return Ok(None) };
-        let job = record.body.job;
-        let token = record.token();
-        let mut access = shared.access(token.as_ref()).await?;
-        let mut pod = self.what_became_of(&record, &access).await;
-        if token.is_some() && pod.is_err() {
-            warn!(%job, "the job's own token does not lead to its pod any more; trying the runner's");
-            access = shared.access(None).await?;
-            pod = self.what_became_of(&record, &access).await;
-        }
-        let pod = match pod {
-            Ok(pod) => pod,
-            // Only this job's trouble: it must not keep others from being looked after.
-            Err(error) if token.is_some() => {
-                warn!(%job, %error, "a job with a token of its own could not be looked at");
-                self.estate.lock().look_again_at(Instant::now() + HEIR_PATIENCE);
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        let held = shared.held.hold(job);
-        // A pod of which nobody knows whether it ever was is no sign that the source was told of the
-        // job: it has to be told before anything else, or it listens to nothing that is said of it.
-        let started = pod.as_ref().is_some_and(PodSight::was);
-        match shared.store.claim(record, started, &shared.runner.manager).await {
-            Ok(claimed) => {
-                info!(%job, record = claimed.name(), "took over a job that was left behind");
-                if let Some(PodSight::Seen(pod)) = &pod {
-                    let namespace = pod.metadata.namespace.as_deref();
-                    let namespace = namespace.unwrap_or(&shared.settings.namespace);
-                    shared.announcer.say(namespace, pod.name(), pod.uid(), &News::Adopted);
-                }
-                Ok(Some(Box::new(KubernetesJob::new(
-                    Arc::clone(shared),
-                    access,
-                    held,
-                    claimed,
-                    pod,
-                ))))
-            }
-            Err(ClaimError::Taken(_)) => Ok(None),
-            Err(error) => Err(error.into_executor_error("claim a job that was left behind")),
-        }
-    }
-}
-
-impl KubernetesExecutor {
-    /// The pod of a record; `None`: it was never created.
-    ///
-    /// A record does not say that the pod was created, which would be a request more for each job.
-    /// So a pod that is not there was either deleted by someone or never made. What happened to pods
-    /// since the record was written tells: Kubernetes repeats it for some minutes. After that it is
-    /// taken for deleted, because a job must never run twice.
-    async fn what_became_of(
-        &self,
-        record: &Found,
-        access: &Access,
-    ) -> Result<Option<PodSight>, ExecutorError> {
-        let place = record.body.place.as_ref();
-        let hub = self.shared.hub_at(place, access);
-        if tokio::time::timeout(FIRST_LIST, hub.synced()).await.is_err() {
-            return Err(ExecutorError::new(
-                ExecutorErrorKind::Unavailable,
-                "could not list the pods of jobs that may have been left behind",
-            ));
-        }
-        if let Some(pod) = hub.find(&record.body.pod) {
-            return Ok(Some(PodSight::Seen(pod)));
-        }
-        // The watch may be behind, e.g. because it was cut off while the pod was made: what it does
-        // not have is not gone.
-        let namespace = self.shared.namespace(place);
-        let there = access.pods(namespace).get_opt(&record.body.pod).await;
-        let there = there.map_err(|error| executor_error(error, "ask for a job's pod"))?;
-        let number = record.body.job.to_string();
-        let is_its = |pod: &PodView| {
-            let labels = pod.metadata.labels.as_ref();
-            labels.and_then(|labels| labels.get(JOB_LABEL)) == Some(&number)
-        };
-        if let Some(mut pod) = there.filter(is_its) {
-            pod.strip();
-            return Ok(Some(PodSight::Seen(Arc::new(pod))));
-        }
-        if record.body.phase == RecordPhase::Started {
-            return Ok(Some(PodSight::Gone(None)));
-        }
-        let Some(version) = record.resource_version() else {
-            return Ok(Some(PodSight::Gone(None)));
-        };
-        // Another source may have a job of the same number.
-        let source = source_hash(&record.body.source);
-        let selector = format!("{SOURCE_LABEL}={source},{JOB_LABEL}={}", record.body.job);
-        let parameters = WatchParams::default().labels(&selector).timeout(1).disable_bookmarks();
-        let failed = |error| executor_error(error, "ask what became of a pod");
-        let pods = access.pods(namespace);
-        let events = pods.watch(&parameters, version).await;
-        let mut events = match events {
-            Ok(events) => events.boxed(),
-            Err(kube::Error::Api(status)) if status.code == 410 => {
-                return Ok(Some(PodSight::Gone(None)));
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        let mut last = None;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => last = Some(pod),
-                Ok(WatchEvent::Deleted(pod)) => {
-                    return Ok(Some(PodSight::Gone(Some(Arc::new(pod)))));
-                }
-                Ok(WatchEvent::Bookmark(_)) => {}
-                // Too long ago to be told.
-                Ok(WatchEvent::Error(status)) if status.code == 410 => {
-                    return Ok(Some(PodSight::Gone(None)));
-                }
-                // Among others 504, "too large resource version": the server's view of pods is older
-                // than the record, for some seconds.
-                Ok(WatchEvent::Error(status)) => return Err(failed(kube::Error::Api(status))),
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Ok(last.map(|pod| PodSight::Seen(Arc::new(pod))))
     }
 }

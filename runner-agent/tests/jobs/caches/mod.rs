@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which clippy does not take for tests")]
 
+mod large;
+mod managers;
+
 use std::fs;
 use std::io::Write;
 use std::time::Duration;
@@ -91,7 +94,7 @@ async fn stages_66_what_one_job_saves_the_next_one_finds(#[case] format: &str) {
     for line in [
         "Checking cache for key...",
         "WARNING: file does not exist",
-        "WARNING: Failed to extract cache",
+        "\x1b[0;33mFailed to extract cache",
         "Creating cache key...",
         "vendor: found 4 matching artifact files and directories",
         "Created cache",
@@ -195,7 +198,7 @@ async fn stages_73_77_an_error_of_the_server_is_tried_again_and_never_fails_the_
 
     server.fail_with([404, 404, 500, 500, 500]);
     let seen = run(&world(&["mkdir -p v; echo 2 > v/a"], &[cache(&["v"])]), &server).await;
-    assert!(seen.text().contains("WARNING: Failed to create cache"), "{}", seen.text());
+    assert!(seen.text().contains("\x1b[0;33mFailed to create cache"), "{}", seen.text());
     assert_eq!(seen.end.outcome, Outcome::Exited(0));
 }
 
@@ -211,7 +214,7 @@ async fn a_broken_archive_never_fails_a_job(#[case] content: Vec<u8>) {
     let text = seen.text();
     assert_eq!(seen.end.outcome, Outcome::Exited(0));
     assert!(text.contains("WARNING: the archive is damaged"), "{text}");
-    assert!(text.contains("WARNING: Failed to extract cache"), "{text}");
+    assert!(text.contains("\x1b[0;33mFailed to extract cache"), "{text}");
     // And the next job finds a sound one.
     let seen = run(&world(&["cat v/a"], &[cache(&["v"])]), &server).await;
     assert!(seen.text().contains("Successfully extracted cache"), "{}", seen.text());
@@ -248,23 +251,6 @@ async fn stages_76_an_archive_that_is_too_big_stays() {
     assert!(server.names().is_empty());
 }
 
-/// A script that makes a file of so many bytes that do not compress.
-fn noise(bytes: u64) -> String {
-    format!("mkdir -p v; head -c {bytes} /dev/urandom > v/noise; sha256sum v/noise")
-}
-
-/// A job whose cache is not compressed, which takes long in a debug build.
-fn stored(script: &str) -> World {
-    world(&[script], &[cache(&["v"])]).variable("CACHE_COMPRESSION_LEVEL", "fastest")
-}
-
-/// What `sha256sum` has printed.
-fn digest(seen: &Seen) -> String {
-    let text = seen.text();
-    let end = text.find("  v/noise").unwrap_or_else(|| panic!("{text}"));
-    text[end - 64..end].to_owned()
-}
-
 #[rstest]
 #[case("exit 0", "success", Outcome::Exited(0))]
 #[case("exit 5", "failure", Outcome::Exited(5))]
@@ -292,101 +278,9 @@ async fn stages_10_a_cache_that_is_not_taken_changes_nothing_for_the_artifacts(
     let seen = follow(&mut *handle, &server).await;
     handle.dispose().await.unwrap();
     let text = seen.text();
-    assert!(text.contains("WARNING: Failed to create cache"), "{text}");
+    assert!(text.contains("\x1b[0;33mFailed to create cache"), "{text}");
     assert_eq!(seen.end.outcome, outcome, "{text}");
     assert_eq!(server.requests(), ["PUT project/1/key".to_owned(), format!("POST {sent}")]);
-}
-
-#[tokio::test]
-async fn stages_78_a_large_archive_is_sent_in_parts_and_lies_nowhere_as_a_whole() {
-    let server = ObjectServer::start().await.unwrap();
-    let seen = run(&stored(&noise(20 << 20)), &server).await;
-    assert!(seen.text().contains("Created cache"), "{}", seen.text());
-    let mut sent = server.requests();
-    sent.retain(|line| !line.starts_with("GET "));
-    let part = |number| format!("PUT project/1/key?partNumber={number}&uploadId=upload-1");
-    let begin = "POST project/1/key?uploads".to_owned();
-    let finish = "POST project/1/key?uploadId=upload-1".to_owned();
-    // Two are sent at once.
-    sent[1..4].sort();
-    assert_eq!(sent, [begin, part(1), part(2), part(3), finish]);
-    let object = server.object("project/1/key").unwrap();
-    assert_eq!(object.headers["x-test-meta-cachekey"], "key");
-    assert_eq!(object.headers["content-type"], "application/octet-stream");
-    assert_eq!(server.unfinished(), 0);
-
-    let pull = Cache { policy: "pull".into(), ..cache(&["v"]) };
-    let next = run(&world(&["sha256sum v/noise"], &[pull]), &server).await;
-    assert_eq!(digest(&next), digest(&seen));
-}
-
-#[tokio::test]
-async fn stages_78_a_part_that_was_lost_is_sent_again_and_nothing_is_packed_again() {
-    let server = ObjectServer::start().await.unwrap();
-    let world = stored(&noise(20 << 20));
-    let mut handle = reserve(&world, Some(&server)).await;
-    handle.start().await.unwrap();
-    handle.follow(Offset::ZERO, Offset(u64::MAX)).await;
-    let mut has_failed = false;
-    let end = loop {
-        match timeout(PATIENCE, handle.event()).await.unwrap() {
-            JobEvent::Asked(ask) => {
-                let request = ask.cache.unwrap();
-                if matches!(request.action, CacheAction::Part { .. }) && !has_failed {
-                    has_failed = true;
-                    server.fail_with([503, 503]);
-                }
-                let transfer = Some(server.sign(&request).await.unwrap());
-                handle.answer(AnswerFrame { id: ask.id, transfer, refused: String::new() }).await;
-            }
-            JobEvent::Ended(end) => break end,
-            _ => {}
-        }
-    };
-    handle.dispose().await.unwrap();
-    assert!(end.outcome.is_success());
-    let requests = server.requests();
-    let count = |what: &str| requests.iter().filter(|line| line.contains(what)).count();
-    assert_eq!((count("?uploads"), count("?partNumber")), (1, 5), "{requests:?}");
-    assert!(server.object("project/1/key").is_some());
-}
-
-#[tokio::test]
-async fn stages_78_what_was_sent_in_vain_is_thrown_away() {
-    let server = ObjectServer::start().await.unwrap();
-    let mut small = stored(&noise(20 << 20));
-    small.settings.cache_limit = 12 << 20;
-    let seen = run(&small, &server).await;
-    assert!(seen.text().contains(" is too big (Limit is set to 12582912)."), "{}", seen.text());
-    assert!(server.names().is_empty());
-    assert_eq!(server.unfinished(), 0);
-    assert!(server.requests().iter().any(|line| line.starts_with("DELETE ")));
-}
-
-#[tokio::test]
-async fn stages_78_pieces_of_a_large_archive_come_side_by_side_and_each_is_tried_again() {
-    let server = ObjectServer::start().await.unwrap();
-    let seen = run(&stored(&noise(20 << 20)), &server).await;
-    server.requests();
-    let pull = Cache { policy: "pull".into(), ..cache(&["v"]) };
-    // The first of two pieces comes; the other one has to be asked for three times.
-    server.answer_later(1, [503, 503]);
-    let next = run(&world(&["sha256sum v/noise"], &[pull]), &server).await;
-    assert_eq!(digest(&next), digest(&seen));
-    assert_eq!(server.requests(), vec!["GET project/1/key"; 2 + 2]);
-}
-
-#[tokio::test]
-async fn stages_78_pieces_of_an_archive_that_is_replaced_meanwhile_are_not_mixed() {
-    let server = ObjectServer::start().await.unwrap();
-    let seen = run(&stored(&noise(20 << 20)), &server).await;
-    server.requests();
-    let pull = Cache { policy: "pull".into(), ..cache(&["v"]) };
-    // Whoever asks for the second piece is told that the object is another one now: all of it is fetched again.
-    server.answer_later(1, [412]);
-    let next = run(&world(&["sha256sum v/noise"], &[pull]), &server).await;
-    assert_eq!(digest(&next), digest(&seen));
-    assert_eq!(server.requests().len(), 2 + 2);
 }
 
 #[tokio::test]
@@ -446,58 +340,6 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     fs::create_dir_all(to).unwrap();
     let mut cp = std::process::Command::new("cp");
     assert!(cp.arg("-a").arg(from.join(".")).arg(to).status().unwrap().success());
-}
-
-#[tokio::test]
-async fn a_cache_waits_for_the_next_manager() {
-    let server = ObjectServer::start().await.unwrap();
-    run(&world(&["mkdir v; echo kept > v/a"], &[cache(&["v"])]), &server).await;
-    let pull = Cache { policy: "pull".into(), ..cache(&["v"]) };
-    let world = world(&["cat v/a"], &[pull]);
-    let mut handle = reserve(&world, Some(&server)).await;
-    handle.start().await.unwrap();
-    handle.follow(Offset::ZERO, Offset(u64::MAX)).await;
-    // This manager hears the question and dies.
-    let asked = async {
-        loop {
-            if let JobEvent::Asked(_) = handle.event().await {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, asked).await.unwrap();
-    drop(handle);
-    let mut handle = world.executor.recover().await.unwrap().remove(0);
-    let seen = follow(&mut *handle, &server).await;
-    handle.dispose().await.unwrap();
-    assert!(seen.text().contains("kept"), "{}", seen.text());
-}
-
-#[tokio::test]
-async fn without_a_manager_the_stage_gives_up_at_its_deadline() {
-    let server = ObjectServer::start().await.unwrap();
-    let pull = Cache { policy: "pull".into(), ..cache(&["v"]) };
-    let world = world(&["echo went on"], &[pull]);
-    let transfers = Transfers { cache: Some(server.scope(&world.job)), ..Transfers::default() };
-    let mut plan = plan(&world.job, &world.settings, transfers).unwrap();
-    for stage in &mut plan.stages {
-        if let runner_core::plan::Operation::RestoreCaches(caches) = &mut stage.operation {
-            caches.limit = Duration::from_millis(200);
-        }
-    }
-    let ticket = Ticket("ticket".into());
-    let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
-    let mut handle = world.executor.reserve(request).await.unwrap();
-    handle.start().await.unwrap();
-    // This manager never answers.
-    let seen = crate::world::follow(&mut *handle, Offset::ZERO).await;
-    handle.dispose().await.unwrap();
-    let text = seen.text();
-    assert!(
-        text.contains("the cache could not be had within") && text.contains("went on"),
-        "{text}"
-    );
-    assert_eq!(seen.end.outcome, Outcome::Exited(0));
 }
 
 #[tokio::test]
