@@ -89,6 +89,21 @@ pub(crate) fn unzipped(content: &[u8], name: &str) -> String {
 }
 
 #[tokio::test]
+async fn stages_98_the_level_of_gitlabs_helper_is_the_level_of_artifacts() {
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do echo the same again; done > file";
+    let stored = |level: &'static str| async move {
+        let server = ObjectServer::start().await.unwrap();
+        let world = world(&[script], &[artifact(&["file"])]);
+        let seen = run(&world.variable("ARTIFACT_COMPRESSION_LEVEL", level), &server).await;
+        assert_eq!(seen.end.outcome, Outcome::Exited(0), "{}", seen.text());
+        let again = b"the same again\nthe same again\n";
+        part(&server, "upload/0").1.windows(again.len()).any(|window| window == again)
+    };
+    assert!(stored("fastest").await);
+    assert!(!stored("default").await);
+}
+
+#[tokio::test]
 async fn stages_89_an_archive_is_one_part_of_a_form_and_sent_while_it_is_packed() {
     let server = ObjectServer::start().await.unwrap();
     let archive = Artifact { name: Some("$NAME/x".into()), ..artifact(&["out", "none"]) };

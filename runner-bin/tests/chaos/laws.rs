@@ -76,7 +76,9 @@ fn verdict(
             let fatal = |harm: &&Harm| !harm.survivable && harm.at >= concluded - MOMENT;
             let destroyed = harms.iter().find(fatal).is_some_and(|harm| harm.at <= *at);
             let held = concluded + Duration::from_secs(3600) > *at;
-            let excused = infra && (destroyed || !held || !harms.is_empty());
+            // Its source cancelled it, and what its agent had come to went with the pod.
+            let cancelled = *outcome == Outcome::Cancelled && job.cancelled.is_some() && destroyed;
+            let excused = cancelled || infra && (destroyed || !held || !harms.is_empty());
             if verdict.outcome != *outcome && !excused {
                 say(format!(
                     "the agent came to {:?} at {:?}, the source was told {outcome:?} at {:?}; {harms:?}",

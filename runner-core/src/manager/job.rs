@@ -13,8 +13,10 @@ use super::numbers::{Number, Numbers};
 use super::observer::{JobFacts, JobLabel, JobUpdate, Observer, Release};
 use super::runner::Runner;
 use super::secrets::{self, NoStore, Unresolved};
+use super::shares::{Shares, StartTurn};
 use super::shutdown::{Shutdown, StopLevel};
 use super::visit::Visit;
+use crate::causes::causes;
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
 use crate::job::{Image, Job};
 use crate::outcome::{Infra, InfraKind, Outcome};
@@ -36,6 +38,9 @@ pub(super) struct JobTask {
     pub(super) runner: Arc<Runner>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) shutdown: Shutdown,
+    pub(super) shares: Shares,
+    /// Taken when the job is planned, spent when it is written down.
+    pub(super) turn: Option<StartTurn>,
     /// Numbers of the runner's jobs (group 0) and of its projects' (group: project + 1).
     pub(super) numbers: Numbers,
     /// When the job's time is over; `None`: not known, it was adopted.
@@ -72,6 +77,8 @@ impl JobTask {
             }
             Err(why) => Err(why),
         };
+        // What could not be planned has not spent it.
+        self.turn = None;
         let mut handle = match reserved {
             Ok(handle) => handle,
             Err(NotStarted::Refused(outcome)) => {
@@ -197,7 +204,10 @@ impl JobTask {
                 // A cancel is heard again, and obeyed, by whoever follows the job.
                 Ok(_) => Directive::Continue,
                 Err(error) => {
-                    warn!(%error, "could not ask the source about the job; following it");
+                    warn!(
+                        error = causes(&error),
+                        "could not ask the source about the job; following it"
+                    );
                     Directive::Continue
                 }
             });
@@ -208,7 +218,10 @@ impl JobTask {
             let wait = match self.runner.source.accept(&ticket).await {
                 Ok(reply) => return Some(reply.directive),
                 Err(error) if Instant::now() > give_up => {
-                    warn!(%error, "the source did not say whether it still wants the job");
+                    warn!(
+                        error = causes(&error),
+                        "the source did not say whether it still wants the job"
+                    );
                     return Some(Directive::Abort);
                 }
                 Err(error) => backoff.wait(error.retry_after),
@@ -268,7 +281,8 @@ impl JobTask {
             label,
             &self.runner.relay,
         )
-        .with_cache(self.runner.cache.clone());
+        .with_cache(self.runner.cache.clone())
+        .sharing(self.shares.pieces());
         if let Some(visit) = visit {
             follower.visited(visit);
         }
@@ -346,7 +360,7 @@ impl JobTask {
     }
 
     async fn plan(
-        &self,
+        &mut self,
         job: &mut Job,
         ticket: &Ticket,
         slot: &Number,
@@ -357,7 +371,7 @@ impl JobTask {
         let preface = Box::pin(self.fetch_secrets(job, ticket)).await?;
         let job = &*job;
         let unreachable = |error: SourceError| {
-            warn!(%error, "no place for the job's archives");
+            warn!(error = causes(&error), "no place for the job's archives");
             NotStarted::Refused(Outcome::Infra(Infra::new(
                 InfraKind::System,
                 "the artifact store could not be asked where to put or find archives",
@@ -378,6 +392,8 @@ impl JobTask {
                 transfers.uploads.push(to);
             }
         }
+        // From here on the job takes much more memory than its payload.
+        self.turn = Some(self.start_turn().await?);
         let settings = PlanSettings {
             slot: slot.value(),
             project_slot: project_slot.value(),
@@ -389,13 +405,25 @@ impl JobTask {
         Ok(plan)
     }
 
+    /// Waits for this job's turn to start, unless this manager stops first.
+    async fn start_turn(&mut self) -> Result<StartTurn, NotStarted> {
+        tokio::select! {
+            turn = self.shares.start_turn() => Ok(turn),
+            () = self.shutdown.stop() => Err(NotStarted::Leaving),
+        }
+    }
+
     async fn reserve(&mut self, request: JobRequest<'_>) -> Result<Box<dyn JobHandle>, NotStarted> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
             let JobRequest { job, plan, ticket, session } = request;
             let again = JobRequest { job, plan, ticket, session };
-            let error = match self.runner.executor.reserve(again).await {
+            let turn = match self.turn.take() {
+                Some(turn) => turn,
+                None => self.start_turn().await?,
+            };
+            let error = match turn.spend(self.runner.executor.reserve(again)).await {
                 Ok(handle) => return Ok(handle),
                 Err(error) => error,
             };
@@ -409,7 +437,7 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, "the executor could not take the job");
+                warn!(error = causes(&error), "the executor could not take the job");
                 return Err(NotStarted::Refused(unavailable(&error)));
             }
             tokio::select! {
@@ -424,7 +452,9 @@ impl JobTask {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
-            let error = match handle.start().await {
+            // A stop is looked at below: this job is accepted, so somebody has to hear of its end.
+            let turn = self.shares.start_turn().await;
+            let error = match turn.spend(handle.start()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -438,7 +468,7 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, "the executor could not start the job");
+                warn!(error = causes(&error), "the executor could not start the job");
                 return Err(NotStarted::Refused(unavailable(&error)));
             }
             tokio::select! {
@@ -490,7 +520,11 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, place = handle.place(), "could not remove what is left of the job; the next manager will");
+                warn!(
+                    error = causes(&error),
+                    place = handle.place(),
+                    "could not remove what is left of the job; the next manager will"
+                );
                 return;
             }
             tokio::select! {

@@ -41,7 +41,8 @@ fn kind(status: &Status) -> ApiErrorKind {
         // Not a refusal: the credentials are being renewed, or the clock is off.
         (401, _) => ApiErrorKind::Unavailable,
         (403, _) => ApiErrorKind::Forbidden,
-        (429 | 408, _) => ApiErrorKind::Unavailable,
+        // 410 is about a version that is too old, never about the object.
+        (429 | 408 | 410, _) => ApiErrorKind::Unavailable,
         (code, _) if (400..500).contains(&code) => ApiErrorKind::Invalid,
         _ => ApiErrorKind::Unavailable,
     }

@@ -168,7 +168,7 @@ impl KubernetesExecutor {
             return Ok(Some(PodSight::Seen(Arc::new(pod))));
         }
         let since = match record.body.phase {
-            RecordPhase::Reserved => record.resource_version(),
+            RecordPhase::Reserved => record.before_pod(),
             // A warm pod becomes the job's after this was written, and has the job after that.
             RecordPhase::Started => record.body.promised.as_deref(),
         };
@@ -189,14 +189,23 @@ impl KubernetesExecutor {
             }
             Err(error) => return Err(failed(error)),
         };
+        // A warm pod that never had the job has its labels too, under another name.
+        let is_meant = |pod: &PodView| pod.name() == record.body.pod;
         let mut last = None;
         while let Some(event) = events.next().await {
             match event {
-                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => last = Some(pod),
-                Ok(WatchEvent::Deleted(pod)) => {
+                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) if is_meant(&pod) => {
+                    last = Some(pod);
+                }
+                Ok(WatchEvent::Deleted(pod)) if is_meant(&pod) => {
                     return Ok(Some(PodSight::Gone(Some(Arc::new(pod)))));
                 }
-                Ok(WatchEvent::Bookmark(_)) => {}
+                Ok(
+                    WatchEvent::Bookmark(_)
+                    | WatchEvent::Added(_)
+                    | WatchEvent::Modified(_)
+                    | WatchEvent::Deleted(_),
+                ) => {}
                 // Too long ago to be told.
                 Ok(WatchEvent::Error(status)) if status.code == 410 => {
                     return Ok(Some(PodSight::Gone(None)));

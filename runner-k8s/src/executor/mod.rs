@@ -215,6 +215,7 @@ impl Executor for KubernetesExecutor {
             listens,
             warm: shape.map(|shape| shape.hash),
             promised: None,
+            since: None,
             patience: patience.as_secs(),
             remarks: StoredRemarks::default(),
         };

@@ -287,12 +287,12 @@ impl Actor {
             Action::Emit(event) => self.tell(event),
             Action::DeletePod => {
                 let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
-                if let Err(error) =
-                    self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await
-                {
-                    // It is tried again when the job is disposed of.
-                    warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted");
+                let deleted =
+                    self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await;
+                if let Err(error) = &deleted {
+                    warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted yet");
                 }
+                self.inputs.push_back(Input::Deleted(deleted.is_ok()));
             }
             Action::Relaunch { container, policy } => {
                 let input = match self.relaunch(&container, policy.as_deref()).await {

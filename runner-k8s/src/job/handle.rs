@@ -51,6 +51,8 @@ pub struct KubernetesJob {
     current: watch::Sender<Option<Whereabouts>>,
     remarks: Remarks,
     phase: JobPhase,
+    /// When the record was certainly this manager's.
+    owned: Instant,
     /// What was found of the pod when the job was adopted.
     found: Option<PodSight>,
     running: Option<Running>,
@@ -96,6 +98,7 @@ impl KubernetesJob {
             current: watch::Sender::new(None),
             remarks: body.remarks.to_remarks(),
             phase: if started { JobPhase::Started } else { JobPhase::Reserved },
+            owned: Instant::now(),
             found,
             _held: held,
             claimed: Arc::new(Mutex::new(claimed)),
@@ -250,6 +253,16 @@ impl JobHandle for KubernetesJob {
         if let Some(found) = self.found.clone() {
             self.follow_pod(found, IsWarm::No).await;
             return Ok(());
+        }
+        // The source may have taken its time, and this manager may have been taken for dead meanwhile:
+        // then the heir has decided what becomes of the job. Before half a lease nobody takes it.
+        if self.owned.elapsed() > self.shared.settings.lease / 2 {
+            let asked = Instant::now();
+            let claimed = self.claimed.lock().await;
+            let owns = self.shared.store.owns(&claimed).await;
+            owns.map_err(|error| error.into_executor_error("look at the job's record"))?;
+            drop(claimed);
+            self.owned = asked;
         }
         // Before the pod, so that the list does not have to be waited for later.
         let _hub = self.shared.hub_at(self.place_of_pod.as_ref(), &self.access);

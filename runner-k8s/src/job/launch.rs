@@ -194,8 +194,17 @@ impl Launcher {
             .map_err(kube::Error::HttpError)?;
         match self.client.request::<serde_json::Value>(request).await {
             Ok(_) => Ok(()),
-            // 409: a pod of this name with another uid; ours is gone.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            // A pod of this name with another uid: ours is gone. Or somebody changed it meanwhile, and
+            // it has to be deleted again.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                match self.api(namespace).get_opt(name).await? {
+                    Some(there) if uid.is_none_or(|uid| uid.is_empty() || uid == there.uid()) => {
+                        Err(kube::Error::Api(status))
+                    }
+                    _ => Ok(()),
+                }
+            }
             Err(error) => Err(error),
         }
     }

@@ -51,8 +51,14 @@ const USUAL_GRACE: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long a container may be between two starts.
 const COME_BACK: Duration = Duration::from_secs(90);
-/// How long a stopped job that cannot be reached is left alone before its pod is deleted.
-const UNHEARD_STOP: Duration = Duration::from_secs(60);
+/// How long a stopped job that nobody may talk to is left alone before its pod is deleted: its log does
+/// not get out in any case.
+const BARRED_STOP: Duration = Duration::from_secs(60);
+/// How long one that does not answer is: with its pod goes what nobody has of its log. Longer than an
+/// API server, a tunnel to its nodes or a kubelet takes to come back.
+const UNHEARD_STOP: Duration = Duration::from_secs(5 * 60);
+/// Pause between two tries to delete the pod of a job that never ran.
+const DELETE_AGAIN: Duration = Duration::from_secs(5);
 
 /// What happened.
 #[derive(Debug)]
@@ -69,6 +75,8 @@ pub(super) enum Input {
     Frame(AgentFrame),
     /// The stream is over.
     Unlinked(String),
+    /// The pod is deleted, or it could not be.
+    Deleted(bool),
     /// The manager wants the trace up to here; from elsewhere, if it says so.
     Follow { from: Option<Offset>, until: Offset },
     /// There is a new pod, with the next pull policy.
@@ -100,7 +108,7 @@ pub(super) enum Action {
     Assign,
     /// Say this to the manager.
     Emit(JobEvent),
-    /// Delete the pod at once: nothing of it is wanted.
+    /// Delete the pod at once: nothing of it is wanted. [`Input::Deleted`] follows.
     DeletePod,
     /// This container's image could not be pulled: replace the pod by one with this policy
     /// (`None`: the cluster's default).
@@ -176,7 +184,14 @@ pub(super) struct Machine {
     settled: bool,
     /// Since when the helper is between two starts.
     away_until: Option<Instant>,
+    /// That the job is to stop, and since when it could have heard of that.
     stop: Option<(Stop, Instant)>,
+    /// When to try again to delete the pod of a job that never ran.
+    delete_at: Option<Instant>,
+    /// Whether the pod is being deleted: [`Input::Deleted`] is still to come.
+    deleting: bool,
+    /// Nobody may open a stream into the pod.
+    barred: bool,
     said_running: bool,
     said_finishing: bool,
     waits_for: Option<String>,
@@ -218,6 +233,9 @@ impl Machine {
             settled: false,
             away_until: None,
             stop: None,
+            delete_at: None,
+            deleting: false,
+            barred: false,
             said_running: false,
             said_finishing: false,
             waits_for: None,
@@ -250,6 +268,7 @@ impl Machine {
             }
             Input::Frame(frame) => self.on_frame(now, frame),
             Input::Unlinked(message) => self.on_unlinked(now, message),
+            Input::Deleted(gone) => self.on_deleted(now, gone),
             Input::Follow { from, until } => self.on_follow(now, from, until),
             Input::Relaunched => {
                 self.sighting = Sighting::default();
@@ -293,6 +312,7 @@ impl Machine {
         all.extend(self.settle_until.filter(|_| !self.settled));
         all.extend(self.away_until);
         all.extend(self.unheard_stop());
+        all.extend(self.delete_at);
         all.into_iter().min()
     }
 

@@ -548,8 +548,8 @@ fn the_next_pull_policy_is_tried_at_once_when_the_registry_is_away() {
 fn k8s_72_a_job_that_is_cancelled_before_it_runs_is_gone_at_once() {
     let mut bench = Bench::new();
     bench.is(Input::Pod(Sighting::default()));
-    let actions = bench.is(Input::Stop(Stop::Cancel));
-    assert!(actions.contains(&Action::DeletePod));
+    assert!(bench.is(Input::Stop(Stop::Cancel)).contains(&Action::DeletePod));
+    let actions = bench.is(Input::Deleted(true));
     let end = ended(&actions).unwrap();
     assert_eq!((&end.outcome, end.trace), (&Outcome::Cancelled, Some(TraceSummary::default())));
 }
@@ -567,13 +567,58 @@ fn k8s_70_a_stop_is_said_again_after_a_lost_stream_and_the_stronger_one_stays() 
 }
 
 #[test]
-fn a_stopped_job_that_cannot_be_reached_is_deleted_after_a_minute() {
+fn a_job_that_is_cancelled_before_it_runs_is_not_over_while_its_pod_cannot_be_deleted() {
+    let mut bench = Bench::new();
+    bench.is(Input::Pod(Sighting::default()));
+    bench.is(Input::Stop(Stop::Cancel));
+    assert!(ended(&bench.is(Input::Deleted(false))).is_none(), "it may still run");
+    assert!(bench.pass(6).contains(&Action::DeletePod), "it is tried again");
+    bench.is(Input::Deleted(false));
+    // It does run, and is told as soon as it is heard.
+    bench.is(Input::Pod(running()));
+    bench.is(Input::Linked);
+    assert!(has_stop(&bench.welcome(), StopMode::Cancel));
+    assert!(!bench.pass(100).contains(&Action::DeletePod));
+    bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Cancelled, b""))));
+    assert!(bench.machine.is_ended());
+}
+
+#[test]
+fn a_stopped_job_that_nobody_may_talk_to_is_deleted_after_a_minute() {
     let mut bench = Bench::following();
     bench.is(Input::Stop(Stop::Cancel));
     bench.is(Input::Unlinked("reset".into()));
-    let actions = bench.pass(61);
-    assert!(actions.contains(&Action::DeletePod));
-    assert_eq!(ended(&actions).unwrap().outcome, Outcome::Cancelled);
+    bench.pass(1);
+    bench.is(Input::NotLinked { refused: true, message: "403".into(), retry_after: None });
+    assert!(bench.pass(60).contains(&Action::DeletePod));
+    assert_eq!(ended(&bench.is(Input::Deleted(true))).unwrap().outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn the_log_of_a_stopped_job_that_does_not_answer_is_waited_for_before_its_pod_is_deleted() {
+    let mut bench = Bench::following();
+    bench.is(Input::Stop(Stop::Cancel));
+    bench.is(Input::Unlinked("reset".into()));
+    assert!(!bench.pass(299).contains(&Action::DeletePod));
+    assert!(bench.pass(2).contains(&Action::DeletePod));
+    assert_eq!(ended(&bench.is(Input::Deleted(true))).unwrap().outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn a_stopped_job_whose_pod_cannot_be_deleted_is_not_over_and_says_what_it_comes_to() {
+    // Its API server was away for longer than the job was waited for: seeds 298 and 625.
+    let mut bench = Bench::following();
+    bench.is(Input::Stop(Stop::Cancel));
+    bench.is(Input::Unlinked("reset".into()));
+    assert!(bench.pass(301).contains(&Action::DeletePod));
+    assert!(ended(&bench.is(Input::Deleted(false))).is_none(), "it may still run");
+    assert!(!bench.pass(10).contains(&Action::DeletePod), "the stream is tried first");
+    bench.is(Input::Linked);
+    bench.welcome();
+    bench.is(trace(0, b"all"));
+    let actions = bench.is(Input::Frame(AgentFrame::Verdict(verdict(Outcome::Exited(0), b"all"))));
+    let end = ended(&actions).unwrap();
+    assert_eq!((&end.outcome, end.trace), (&Outcome::Exited(0), Some(TraceSummary::of(b"all"))));
 }
 
 #[test]

@@ -54,6 +54,11 @@ pub struct RecordBody {
     /// the job is younger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promised: Option<String>,
+    /// The version of the record before anybody took it over, where nobody knew then whether its pod
+    /// ever was. What happened to pods is asked for from here on: a claim makes a new version, since
+    /// which nothing has happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// Longest life of the pod in seconds, to know when to stop waiting for an answer.
     pub patience: u64,
     /// What managers have said.

@@ -18,9 +18,9 @@ pub struct Found {
 }
 
 impl Found {
-    /// The version of the record, to ask what happened since.
-    pub fn resource_version(&self) -> Option<&str> {
-        self.secret.metadata.resource_version.as_deref()
+    /// A version from before the pod was made, if it was, to ask what happened since.
+    pub fn before_pod(&self) -> Option<&str> {
+        self.body.since.as_deref().or(self.secret.metadata.resource_version.as_deref())
     }
 }
 

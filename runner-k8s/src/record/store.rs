@@ -308,10 +308,13 @@ impl RecordStore {
         started: bool,
         manager: &str,
     ) -> Result<Claimed, ClaimError> {
+        let since = found.before_pod().map(str::to_owned);
         let Found { mut secret, mut body } = found;
         if started {
             body.phase = RecordPhase::Started;
         }
+        // Once it is known to have started, nobody asks any more.
+        body.since = since.filter(|_| body.phase == RecordPhase::Reserved);
         body.claim.manager = manager.to_owned();
         body.claim.epoch = runner_core::ids::Epoch(body.claim.epoch.0 + 1);
         let name = secret.metadata.name.clone().unwrap_or_default();
@@ -377,7 +380,15 @@ impl RecordStore {
         }
     }
 
-    /// Whether a record is still this manager's.
+    /// Whether a record is there and still this manager's.
+    ///
+    /// # Errors
+    /// [`ClaimError::Taken`] when another claim has come since, or the record is gone.
+    pub async fn owns(&self, claimed: &Claimed) -> Result<(), ClaimError> {
+        self.current(claimed).await.map(drop)
+    }
+
+    /// Whether a record is not somebody else's.
     ///
     /// # Errors
     /// [`ClaimError::Taken`] when another claim has come since. A record that is gone is no error:

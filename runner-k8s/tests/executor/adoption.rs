@@ -73,6 +73,22 @@ async fn k8s_80_a_manager_whose_job_was_taken_over_touches_nothing() {
 }
 
 #[tokio::test]
+async fn a_manager_that_lost_a_job_while_its_source_was_asked_does_not_start_it() {
+    // Seeds 1713, 2076 and 2084: it was cut off, and its heir's job got a pod behind its back.
+    let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
+    let first_executor = executor(&cluster, &agent, "m1");
+    let mut first = reserve(&first_executor).await;
+    first_executor.retire().await;
+    let heir = take_over(&executor(&cluster, &agent, "m2")).await.pop().unwrap();
+    // Half of the tests' lease: before that nobody is taken for dead.
+    tokio::time::sleep(std::time::Duration::from_millis(501)).await;
+    let error = first.start().await.unwrap_err();
+    assert_eq!(error.kind, ExecutorErrorKind::Superseded);
+    assert!(cluster.names("pods").is_empty());
+    drop(heir);
+}
+
+#[tokio::test]
 async fn only_one_of_two_managers_gets_a_job() {
     let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
     drop(reserve(&executor(&cluster, &agent, "m1")).await);
@@ -122,6 +138,27 @@ async fn k8s_80_a_pod_deleted_while_no_manager_ran_is_not_run_again() {
         assert!(matches!(&end.outcome, Outcome::Infra(infra) if infra.message.contains("deleted")));
         handle.dispose().await.unwrap();
         assert!(cluster.names("pods").is_empty() && cluster.names("secrets").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_job_of_which_one_manager_cannot_tell_whether_it_ran_is_not_run_again_by_the_next() {
+    // Seeds 694 and 1544: nothing has happened since the second manager's claim, and the third one
+    // took that for "never".
+    let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
+    let mut first = reserve(&executor(&cluster, &agent, "m1")).await;
+    first.start().await.unwrap();
+    let pod = runs(&cluster);
+    drop(first);
+    cluster.delete_pod(&pod);
+    cluster.compact();
+    for manager in ["m2", "m3", "m4"] {
+        let mut handle = take_over(&executor(&cluster, &agent, manager)).await.pop().unwrap();
+        handle.start().await.unwrap();
+        assert!(cluster.names("pods").is_empty(), "{manager} runs it again");
+        let (_, end) = to_the_end(&mut *handle).await;
+        let JobEvent::Ended(end) = end else { panic!("{end:?}") };
+        assert!(matches!(&end.outcome, Outcome::Infra(infra) if infra.message.contains("deleted")));
     }
 }
 

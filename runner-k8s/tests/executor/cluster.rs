@@ -33,6 +33,8 @@ struct State {
     version: u64,
     objects: BTreeMap<String, Value>,
     history: Vec<(u64, Value)>,
+    /// What happened up to this version is forgotten.
+    compacted: u64,
     requests: Vec<String>,
     /// Answers to give instead, once each: method and path's end.
     faults: Vec<(Method, String, Fault)>,
@@ -131,8 +133,9 @@ impl Cluster {
 
     /// Forgets what happened to pods, as compaction does.
     pub(crate) fn compact(&self) {
-        self.0.state.lock().history.clear();
-        self.0.state.lock().history.push((u64::MAX, Value::Null));
+        let mut state = self.0.state.lock();
+        state.history.clear();
+        state.compacted = state.version;
     }
 
     fn store(&self, state: &mut State, kind: &str, name: &str, mut object: Value, change: &str) {
@@ -287,7 +290,7 @@ impl Cluster {
         let state = self.0.state.lock();
         let line =
             |event: &Value| Ok::<_, Infallible>(Frame::data(Bytes::from(format!("{event}\n"))));
-        if state.history.first().is_some_and(|(version, _)| *version == u64::MAX) {
+        if from < state.compacted {
             let expired = json!({ "type": "ERROR", "object": {
                 "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
                 "reason": "Expired", "message": "too old resource version", "metadata": {},

@@ -238,6 +238,33 @@ async fn a_cluster_without_image_volumes_gets_an_init_container() {
 }
 
 #[tokio::test]
+async fn a_pod_that_somebody_changed_while_it_was_deleted_is_deleted_again() {
+    // Seed 1349: the conflict was taken for another pod of that name, and this one stayed.
+    let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
+    let mut handle = reserve(&executor(&cluster, &agent, "m1")).await;
+    handle.start().await.unwrap();
+    let pod = cluster.names("pods").pop().unwrap();
+    let message = "the object has been modified; please apply your changes to the latest version";
+    cluster.fault(Method::DELETE, &pod, Fault::Refuse(409, "Conflict", message));
+    let error = handle.dispose().await.unwrap_err();
+    assert_eq!(error.kind, ExecutorErrorKind::Unavailable);
+    assert!(!cluster.names("secrets").is_empty(), "the record goes last");
+    handle.dispose().await.unwrap();
+    assert!(cluster.names("pods").is_empty() && cluster.names("secrets").is_empty());
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_old_refuses_no_job() {
+    // Seed 1833.
+    let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
+    cluster.fault(Method::POST, "pods", Fault::Refuse(410, "Expired", "too old resource version"));
+    let mut handle = reserve(&executor(&cluster, &agent, "m1")).await;
+    let error = handle.start().await.unwrap_err();
+    assert_eq!(error.kind, ExecutorErrorKind::Unavailable);
+    handle.start().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_cluster_cannot_do_is_found_out_once() {
     let (cluster, agent) = (Cluster::new(), Agent::new(b"", Outcome::Exited(0)));
     let message = "Pod \"x\" is invalid: spec.containers[0].restartPolicyRules: Forbidden";

@@ -6,8 +6,8 @@ use runner_core::wire::{Beat, ManagerFrame};
 use tokio::time::Instant;
 
 use super::{
-    AFTER_GRACE, Action, BEAT, Ending, LAST_WORDS, Machine, State, UNHEARD, UNHEARD_STOP,
-    USUAL_GRACE,
+    AFTER_GRACE, Action, BARRED_STOP, BEAT, DELETE_AGAIN, Ending, LAST_WORDS, Machine, State,
+    UNHEARD, UNHEARD_STOP, USUAL_GRACE,
 };
 use crate::classify::{End, Sighting, Whole, worst};
 
@@ -122,21 +122,51 @@ impl Machine {
         let since = self.stop.map_or(now, |(_, since)| since);
         let stop = self.stop.map_or(stop, |(known, _)| known.max(stop));
         self.stop = Some((stop, since));
-        if !self.sighting.has_run && !self.said_running {
+        if self.never_ran() {
             // Nothing has run, so there is nothing to clean up and no log to wait for. GitLab
             // Runner waits for the pod first.
-            self.actions.push(Action::Unlink);
-            self.actions.push(Action::DeletePod);
-            self.finish_as(Outcome::Cancelled, None, false);
+            self.delete_pod();
             return;
         }
         self.send_stop();
     }
 
+    fn delete_pod(&mut self) {
+        self.delete_at = None;
+        if !self.deleting {
+            self.deleting = true;
+            self.actions.push(Action::DeletePod);
+        }
+    }
+
+    fn never_ran(&self) -> bool {
+        !self.sighting.has_run && !self.said_running
+    }
+
+    /// A stopped job is over when its pod is: before that it may still run, and what it writes and
+    /// comes to counts.
+    pub(super) fn on_deleted(&mut self, now: Instant, gone: bool) {
+        self.deleting = false;
+        if self.is_ended() {
+            return;
+        }
+        if gone {
+            self.actions.push(Action::Unlink);
+            self.finish_as(Outcome::Cancelled, None, false);
+        } else if self.never_ran() {
+            self.delete_at = Some(now + DELETE_AGAIN);
+        } else if let Some((_, since)) = &mut self.stop {
+            // Who cannot be told to delete the pod could not carry a stream into it either.
+            *since = now;
+        }
+    }
+
     pub(super) fn unheard_stop(&self) -> Option<Instant> {
         let (_, since) = self.stop?;
+        let patience = if self.barred { BARRED_STOP } else { UNHEARD_STOP };
         // A job that is over has heard it, or need not; its trace may be wanted again.
-        (!self.is_welcome() && self.verdict.is_none()).then_some(since + UNHEARD_STOP)
+        let unheard = !self.is_welcome() && self.verdict.is_none() && !self.deleting;
+        (unheard && !self.never_ran()).then_some(since + patience)
     }
 
     pub(super) fn on_tick(&mut self, now: Instant) {
@@ -174,10 +204,11 @@ impl Machine {
             let message = "the runner's helper container was killed and did not come back";
             let end = End::new(InfraKind::System, message, "no restart of helper in time");
             self.finish(Some(end));
-        } else if due(self.unheard_stop()) {
-            self.actions.push(Action::Unlink);
-            self.actions.push(Action::DeletePod);
-            self.finish_as(Outcome::Cancelled, None, false);
+        } else if due(self.unheard_stop()) || (due(self.delete_at) && self.never_ran()) {
+            self.delete_pod();
+        } else if due(self.delete_at) {
+            // It runs by now, and is told to stop as soon as it is heard.
+            self.delete_at = None;
         } else if self.terms.end_by <= now {
             let problem = self.last_problem.clone().unwrap_or_default();
             let message = "the job is long over its time, and its pod does not answer";

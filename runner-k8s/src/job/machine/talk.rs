@@ -53,6 +53,7 @@ impl Machine {
             return;
         }
         self.state = State::Following { welcomed: false, beat_at: now + BEAT };
+        self.barred = false;
         self.say_hello();
     }
 
@@ -76,6 +77,7 @@ impl Machine {
         if !matches!(self.state, State::Connecting) {
             return;
         }
+        self.barred = refused;
         if refused && self.tries == PAUSES.len() {
             // The verdict still comes through the watch; only the log does not.
             let reason = "the runner's role to allow a look at the job's log".to_owned();
