@@ -69,6 +69,10 @@ msrv:
 deny:
     .ci/release deny
 
+# The workflow files against the schemas of GitHub and GitLab.
+workflows:
+    .ci/release workflows
+
 # Bills of materials of both programs, CycloneDX.
 sbom:
     .ci/release sbom
