@@ -51,6 +51,7 @@ pub(crate) async fn run(world: &World, server: &ObjectServer) -> Seen {
     let ticket = Ticket("ticket".into());
     let request = JobRequest { job, plan: &plan, ticket: &ticket, session: None };
     let mut handle = world.executor.reserve(request).await.unwrap();
+    world.mount_builds();
     handle.start().await.unwrap();
     let seen = follow(&mut *handle, Offset::ZERO).await;
     handle.dispose().await.unwrap();

@@ -153,11 +153,16 @@ impl World {
         (self.amend)(&mut plan);
         let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket, session: None };
         let handle = self.executor.reserve(request).await.unwrap();
+        self.mount_builds();
+        handle
+    }
+
+    /// Puts the builds directory that outlives the job in its place, once the job is written down.
+    pub(crate) fn mount_builds(&self) {
         if let Some(builds) = &self.builds {
             let root = self.executor.directory(self.job.id).join("root");
             std::os::unix::fs::symlink(builds, root.join("builds")).unwrap();
         }
-        handle
     }
 
     /// Runs the job to its end and removes it.

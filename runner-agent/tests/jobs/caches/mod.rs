@@ -52,7 +52,9 @@ pub(crate) async fn reserve(world: &World, server: Option<&ObjectServer>) -> Box
     let plan = plan(&world.job, &world.settings, transfers).unwrap();
     let ticket = Ticket("ticket".into());
     let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
-    world.executor.reserve(request).await.unwrap()
+    let handle = world.executor.reserve(request).await.unwrap();
+    world.mount_builds();
+    handle
 }
 
 async fn follow(handle: &mut dyn JobHandle, server: &ObjectServer) -> Seen {
