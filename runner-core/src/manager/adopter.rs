@@ -222,7 +222,11 @@ impl Adopter {
                 Err(error) => error,
             };
             let wait = backoff.wait(error.retry_after);
-            warn!(error = causes(&error), ?wait, "cannot find out which jobs were left behind");
+            warn!(
+                error = causes(&error),
+                ?wait,
+                "cannot find out which jobs were left behind; until then this runner takes none"
+            );
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.search.cancelled() => return None,
