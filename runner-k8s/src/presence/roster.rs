@@ -31,6 +31,8 @@ struct Sighting {
     version: String,
     lasts: Duration,
     since: Instant,
+    /// Some time since then was not counted.
+    excused: bool,
 }
 
 /// The managers of a source.
@@ -54,20 +56,23 @@ impl Roster {
     ///
     /// A time in which this manager could not look for long says nothing about the others: an API
     /// server that was away could not be shown anything either, and whoever looks first after it is
-    /// back would take all others for dead. Such a time is not counted.
+    /// back would take all others for dead. Such a time is not counted, once for each sign: who looks
+    /// late every time, because its machine is slow, must still see who is dead.
     pub(crate) fn observe(&mut self, signs: impl IntoIterator<Item = Sign>, now: Instant) {
         let blind = self.looked.replace(now).map_or(Duration::ZERO, |at| now.duration_since(at));
         let mut before = std::mem::take(&mut self.seen);
         for Sign { manager, version, lasts, jobs } in signs {
-            let since = match before.remove(&manager) {
-                // A look is due each quarter: three have failed.
-                Some(known) if known.version == version && blind > lasts * 3 / 4 => {
-                    known.since + blind
+            let (since, excused) = match before.remove(&manager) {
+                Some(known) if known.version == version => {
+                    // A look is due each quarter: three have failed.
+                    match !known.excused && blind > lasts * 3 / 4 {
+                        true => (known.since + blind, true),
+                        false => (known.since, known.excused),
+                    }
                 }
-                Some(known) if known.version == version => known.since,
-                _ => now,
+                _ => (now, false),
             };
-            self.seen.insert(manager, Sighting { jobs, version, lasts, since });
+            self.seen.insert(manager, Sighting { jobs, version, lasts, since, excused });
         }
     }
 
@@ -173,6 +178,16 @@ mod tests {
         roster.observe([sign("a", 3), sign("dead", 1)], after(begin, 70));
         assert!(roster.living(after(begin, 79)).contains("dead"), "it was silent for 19 s");
         assert_eq!(roster.silent(after(begin, 80)), ["dead"]);
+    }
+
+    #[test]
+    fn who_always_looks_late_still_sees_who_is_dead() {
+        let begin = Instant::now();
+        let mut roster = Roster::new("me");
+        for look in 0..4 {
+            roster.observe([sign("a", look), sign("dead", 1)], after(begin, 19 * u64::from(look)));
+        }
+        assert_eq!(roster.silent(after(begin, 57)), ["dead"]);
     }
 
     #[test]
