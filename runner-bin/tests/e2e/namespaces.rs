@@ -157,7 +157,10 @@ async fn k8s_19_the_next_pull_policy_gets_its_pod_in_the_jobs_own_namespace() {
     let job = world.gitlab.enqueue(spec);
     job.wait_trace(" once", PATIENCE).await.unwrap();
     let namespace = format!("ci-job-{}", job.id());
-    assert_eq!(world.place.namespaces_of_jobs(&world.source_id()).await, [namespace.clone()]);
+    assert_eq!(
+        world.place.namespaces_of_jobs(&world.source_id()).await,
+        std::slice::from_ref(&namespace)
+    );
     // The first one may still be on its way out.
     assert!(places(&world).iter().all(|place| *place == namespace), "{:?}", places(&world));
     assert_eq!(world.cluster().requests().of("create", "pods"), 2, "one for each policy");
