@@ -8,6 +8,7 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderNa
 use http::{Method, header};
 use parking_lot::Mutex;
 use reqwest::redirect::Policy;
+use runner_core::causes::causes;
 use runner_core::secret::Secret;
 use runner_core::source::{SourceError, SourceErrorKind};
 use rustls::crypto::CryptoProvider;
@@ -111,7 +112,9 @@ impl Client {
             match Pool::open(&self.files, &self.timeouts, self.max_age) {
                 Ok(pool) => *current = pool,
                 // The old one still works; the next request tries again.
-                Err(error) => tracing::error!(%error, "the HTTP client could not be renewed"),
+                Err(error) => {
+                    tracing::error!(error = causes(&error), "the HTTP client could not be renewed")
+                }
             }
         }
         current.http.clone()

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::Method;
 use parking_lot::Mutex;
+use runner_core::causes::causes;
 use runner_core::ids::{Offset, SourceId};
 use runner_core::session::SessionKey;
 use runner_core::source::{
@@ -205,7 +206,7 @@ impl GitLabSource {
             self.update(Endpoint::FinishJob, &ticket, "failed", Some((ending, output))).await
         };
         if let Err(error) = told.await {
-            tracing::warn!(%error, job = %id, "could not fail a job that cannot be understood");
+            tracing::warn!(error = causes(&error), job = %id, "could not fail a job that cannot be understood");
         }
         refusal
     }

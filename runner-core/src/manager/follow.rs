@@ -402,7 +402,10 @@ impl<'a> Follower<'a> {
             }
             let next = Instant::now() + backoff.wait(error.retry_after);
             if next > give_up {
-                warn!(%error, "could not note how the job ended; reporting it all the same");
+                warn!(
+                    error = causes(&error),
+                    "could not note how the job ended; reporting it all the same"
+                );
                 return Ok(());
             }
             sleep_until(next).await;

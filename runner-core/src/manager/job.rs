@@ -93,7 +93,10 @@ impl JobTask {
                         return;
                     }
                     Ok(Some(_)) => {}
-                    Err(error) => warn!(%error, "could not accept a job that has to be failed"),
+                    Err(error) => warn!(
+                        error = causes(&error),
+                        "could not accept a job that has to be failed"
+                    ),
                 }
                 let never = NeverStarted::new(job.id, ticket, outcome);
                 Box::pin(self.refuse(&label, never)).await;
@@ -124,7 +127,10 @@ impl JobTask {
             // to somebody else after a minute, and then it runs twice: without a yes nothing starts.
             Err(error) => {
                 let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
-                error!(%error, url, "the source did not say for long that the job may run; it is left to it");
+                error!(
+                    error = causes(&error),
+                    url, "the source did not say for long that the job may run; it is left to it"
+                );
                 Box::pin(self.dispose(&label, &mut *handle, began)).await;
                 return;
             }
@@ -348,7 +354,7 @@ impl JobTask {
                         accepted = true;
                         // It is said again when the job is written down, and the answer counts then.
                         if let Err(error) = self.runner.source.accept(ticket).await {
-                            warn!(%error, "could not accept a job whose secrets take their time");
+                            warn!(error = causes(&error), "could not accept a job whose secrets take their time");
                         }
                     }
                 }

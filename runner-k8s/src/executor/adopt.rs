@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use kube::api::{WatchEvent, WatchParams};
+use runner_core::causes::causes;
 use runner_core::executor::{ExecutorError, ExecutorErrorKind, JobHandle};
 use runner_core::ids::JobId;
 use tokio::time::Instant;
@@ -62,7 +63,11 @@ impl KubernetesExecutor {
                 Err(error) if handles.is_empty() => return Err(error),
                 Err(error) => {
                     // What has been claimed must be followed; the rest comes with the next look.
-                    warn!(record = name, %error, "could not claim a job that was left behind");
+                    warn!(
+                        record = name,
+                        error = causes(&error),
+                        "could not claim a job that was left behind"
+                    );
                     self.estate.lock().look_again_at(Instant::now() + HEIR_PATIENCE);
                     break;
                 }
@@ -89,7 +94,7 @@ impl KubernetesExecutor {
             Ok(pod) => pod,
             // Only this job's trouble: it must not keep others from being looked after.
             Err(error) if token.is_some() => {
-                warn!(%job, %error, "a job with a token of its own could not be looked at");
+                warn!(%job, error = causes(&error), "a job with a token of its own could not be looked at");
                 self.estate.lock().look_again_at(Instant::now() + HEIR_PATIENCE);
                 return Ok(None);
             }

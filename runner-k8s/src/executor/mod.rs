@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use runner_core::causes::causes;
 use runner_core::executor::{Executor, ExecutorError, ExecutorErrorKind, JobHandle, JobRequest};
 use runner_core::ids::Epoch;
 use runner_core::outcome::{Infra, Outcome};
@@ -305,7 +306,7 @@ impl Executor for KubernetesExecutor {
         let found = match self.shared.store.of_session(session).await {
             Ok(found) => found?,
             Err(error) => {
-                warn!(%error, "cannot look for the job of a session");
+                warn!(error = causes(&error), "cannot look for the job of a session");
                 return None;
             }
         };

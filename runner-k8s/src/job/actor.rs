@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use runner_core::causes::causes;
 use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
 use runner_core::wire::{
@@ -304,7 +305,11 @@ impl Actor {
         let deleted = self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid);
         let deleted = Box::pin(deleted).await;
         if let Err(error) = &deleted {
-            warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted yet");
+            warn!(
+                pod = self.pod,
+                error = causes(error),
+                "the pod of a stopped job could not be deleted yet"
+            );
         }
         self.inputs.push_back(Input::Deleted(deleted.is_ok()));
     }

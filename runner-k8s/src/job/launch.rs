@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
+use runner_core::causes::causes;
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -164,7 +165,11 @@ impl Launcher {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
                 let name = budget["metadata"]["name"].as_str().unwrap_or_default();
-                warn!(name, %error, "the pod can be evicted: no PodDisruptionBudget");
+                warn!(
+                    name,
+                    error = causes(&error),
+                    "the pod can be evicted: no PodDisruptionBudget"
+                );
             }
         }
     }

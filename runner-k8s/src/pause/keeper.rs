@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
+use runner_core::causes::causes;
 use runner_core::ids::JobId;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -64,7 +65,7 @@ impl PausePods {
                     Err(error) => {
                         warn!(
                             runner = self.runner.name,
-                            %error,
+                            error = causes(&error),
                             "the Deployment of pause pods could not be written"
                         );
                         not_before = now + AGAIN;
@@ -135,7 +136,7 @@ impl PausePods {
             Err(error) if is(&error, 409) => {}
             Err(error) => warn!(
                 name,
-                %error,
+                error = causes(&error),
                 "the priority class of pause pods could not be made sure of; without it there are none"
             ),
         }
@@ -171,7 +172,9 @@ impl PausePods {
         match request(&self.client, "DELETE", &url, None).await {
             Ok(_) => {}
             Err(error) if is(&error, 404) => {}
-            Err(error) => warn!(name, %error, "the Deployment of pause pods was not deleted"),
+            Err(error) => {
+                warn!(name, error = causes(&error), "the Deployment of pause pods was not deleted")
+            }
         }
     }
 }

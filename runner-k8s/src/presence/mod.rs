@@ -219,7 +219,7 @@ impl Watcher {
                 }
                 self.settled = true;
                 warn!(
-                    %error,
+                    error = causes(&error),
                     "this manager cannot show that it lives, and others of the same runner would take \
                      its jobs: allow create, update, list and delete of leases (or configmaps) in the \
                      jobs' namespace, or run one manager only"

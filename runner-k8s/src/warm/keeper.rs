@@ -8,6 +8,7 @@ use futures_util::future::select_all;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use parking_lot::Mutex;
+use runner_core::causes::causes;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -163,7 +164,7 @@ impl WarmPool {
             Ok(Launched::Created(created)) => created,
             Ok(Launched::BuildAgain) => return Err(Trouble::Other),
             Err(error) => {
-                warn!(image = shape.image, %error, "a warm pod could not be made");
+                warn!(image = shape.image, error = causes(&error), "a warm pod could not be made");
                 return Err(Trouble::Other);
             }
         };
@@ -181,7 +182,7 @@ impl WarmPool {
                 Err(Trouble::Forbidden)
             }
             Err(error) => {
-                warn!(pod = pod.name, %error, "a warm pod could not be made");
+                warn!(pod = pod.name, error = causes(&error), "a warm pod could not be made");
                 delete(shared, &pod).await;
                 Err(Trouble::Other)
             }
@@ -197,7 +198,7 @@ impl WarmPool {
             if let Err(error) =
                 shared.delete_pod(&shared.clients, namespace, &name, uid.as_deref()).await
             {
-                warn!(pod = name, %error, "a warm pod could not be deleted");
+                warn!(pod = name, error = causes(&error), "a warm pod could not be deleted");
             }
         }
         for pod in pods {
@@ -222,7 +223,7 @@ pub(crate) async fn delete(shared: &Shared, pod: &Idle) {
         .await
     {
         // Its agent ends by itself, and the next manager sweeps.
-        warn!(pod = pod.name, %error, "a warm pod could not be deleted");
+        warn!(pod = pod.name, error = causes(&error), "a warm pod could not be deleted");
     }
 }
 
