@@ -5,7 +5,11 @@ _default:
 
 # Formatting, lints and docs, as CI wants them.
 check:
-    .ci/run core_tree features fmt clippy docs
+    .ci/run core_tree features fmt clippy docs api
+
+# The libraries' public interface against the reviewed lists in docs/api.
+api:
+    .ci/run api
 
 # All tests.
 test:
@@ -64,6 +68,10 @@ msrv:
 # Licences, sources and duplicate versions; ADVISORIES=1 asks the advisory database too.
 deny:
     .ci/release deny
+
+# The workflow files against the schemas of GitHub and GitLab.
+workflows:
+    .ci/release workflows
 
 # Bills of materials of both programs, CycloneDX.
 sbom:

@@ -26,7 +26,8 @@ pub struct Job {
     /// Variables in the source's order; a later one wins over an earlier one of the same key.
     pub variables: Vec<Variable>,
     /// The user's commands, in order. A step named `after_script` runs after all others, even after
-    /// a failure or a cancel.
+    /// a failure or a cancel. Empty: nothing is run, and the job succeeds; a source that cannot read
+    /// a job sets [`refusal`](Job::refusal) instead.
     pub steps: Vec<Step>,
     /// Image that the commands run in. `None`: the executor's default.
     pub image: Option<Image>,

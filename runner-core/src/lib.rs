@@ -51,6 +51,7 @@
 
 pub mod artifact;
 pub mod cache;
+pub mod causes;
 pub mod executor;
 pub mod glob;
 pub mod ids;

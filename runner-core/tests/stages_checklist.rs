@@ -134,3 +134,19 @@ fn check(page: &Page) {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+#[test]
+fn what_people_complain_about_has_tests_that_exist_in_each_row() {
+    let functions = functions();
+    let text = fs::read_to_string(workspace().join("docs/known-complaints.md")).unwrap();
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 10, "{} rows", rows.len());
+    for row in rows {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let named: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test in {row}");
+        for test in named {
+            assert!(functions.contains(test), "{test} does not exist: {row}");
+        }
+    }
+}

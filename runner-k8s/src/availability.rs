@@ -72,7 +72,15 @@ async fn look(client: &Client, namespace: &str, need: &Need) -> kube::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use super::{Need, needs};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::{BETWEEN, Need, needs, wait};
     use crate::settings::{KubernetesSettings, RawSettings};
 
     #[test]
@@ -88,5 +96,56 @@ mod tests {
         let secret = |name: &str| Need::Secret(name.into());
         let account = Need::ServiceAccount("builder".into());
         assert_eq!(of(&raw), [account, secret("one"), secret("two")]);
+    }
+
+    /// A server that has the account from the so-and-so-many'th question on; the answers it gave.
+    fn server(from: usize) -> (Client, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let is_there = counter.fetch_add(1, Ordering::Relaxed) + 1 >= from;
+            assert_eq!(request.uri().path(), "/api/v1/namespaces/ci/serviceaccounts/builder");
+            let (code, body) = match is_there {
+                true => (200, json!({ "metadata": { "name": "builder" } })),
+                false => (
+                    404,
+                    json!({ "kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound",
+                        "message": "serviceaccounts \"builder\" not found" }),
+                ),
+            };
+            let body = Body::from(body.to_string().into_bytes());
+            let answer = http::Response::builder().status(code).body(body).unwrap();
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        (Client::new(service, "ci"), asked)
+    }
+
+    fn looking(attempts: i64) -> KubernetesSettings {
+        KubernetesSettings::resolve(&RawSettings {
+            namespace: "ci".into(),
+            service_account: "builder".into(),
+            resource_availability_check_max_attempts: attempts,
+            ..RawSettings::default()
+        })
+        .unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k8s_54_what_comes_later_is_waited_for() {
+        let (client, asked) = server(3);
+        let began = Instant::now();
+        wait(&client, &looking(5)).await.unwrap();
+        assert_eq!((asked.load(Ordering::Relaxed), began.elapsed()), (3, 2 * BETWEEN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k8s_54_what_never_comes_fails_the_job_with_its_name_and_without_the_setting_nobody_looks()
+     {
+        let (client, asked) = server(usize::MAX);
+        let error = wait(&client, &looking(2)).await.unwrap_err();
+        assert!(error.message.contains("ServiceAccount/builder in namespace ci"), "{error:?}");
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "once, and twice more");
+        wait(&client, &looking(0)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
     }
 }

@@ -448,3 +448,46 @@ fn k8s_08_no_namespace_is_the_default_one_with_a_warning() {
     assert_eq!(settings.namespace, "default");
     assert!(settings.warnings.iter().any(|warning| warning.key == "namespace"));
 }
+
+/// Patches see a place for each container's environment, unless one of them has to do with it: the
+/// pod is the same.
+#[test]
+fn k8s_46_the_environment_outlives_patches_and_can_be_patched() {
+    let mut job = job();
+    let flag = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
+    let on = |key: &str, value: &str| Variable {
+        key: key.into(),
+        value: value.into(),
+        public: true,
+        raw: true,
+        ..Variable::default()
+    };
+    job.variables.extend([on(flag, "true"), on("ODD", "a$b \"c\"\\ \n")]);
+    job.services = vec![Image::named("debian:13")];
+    let patch = |kind: &str, text: &str| {
+        format!("[[pod_spec]]\npatch_type = {kind:?}\npatch = '''{text}'''\n")
+    };
+    let environments = |pod: &Value| -> Vec<Value> {
+        let containers = pod["spec"]["containers"].as_array().unwrap();
+        let named = |name: &str| containers.iter().find(|c| c["name"] == name).unwrap();
+        ["build", "svc-0"].map(|name| named(name)["env"].clone()).into()
+    };
+    let plain = environments(&pod_of(&job, "").unwrap());
+    let odd = |list: &Value| {
+        let mut all = list.as_array().unwrap().iter();
+        all.find(|entry| entry["name"] == "ODD").unwrap()["value"].clone()
+    };
+    assert_eq!(odd(&plain[0]), "a$$b \"c\"\\ \n");
+    let elsewhere = [
+        patch("merge", "hostNetwork: true"),
+        patch("strategic", "containers: [{name: build, tty: true}, {name: first, image: a}]"),
+        patch("json", r#"[{"op": "move", "from": "/containers/1", "path": "/containers/0"}]"#),
+    ];
+    let patched = pod_of(&job, &elsewhere.concat()).unwrap();
+    assert_eq!(patched["spec"]["hostNetwork"], true);
+    assert_eq!(environments(&patched), plain, "whatever moves around it");
+    let own = patch("strategic", "containers: [{name: build, env: [{name: ODD, value: even}]}]");
+    let patched = environments(&pod_of(&job, &own).unwrap());
+    assert_eq!((odd(&patched[0]), &patched[1]), (json!("even"), &plain[1]));
+    assert_eq!(patched[0].as_array().unwrap().len(), plain[0].as_array().unwrap().len());
+}

@@ -232,6 +232,12 @@ fn the_page_about_embedding_shows_the_program_as_it_is() {
         page.contains(code),
         "docs/embedding.md shows another main.rs than examples/queue-source"
     );
+    let from = page.find("    let cluster").expect("the page shows how a test begins");
+    let beginning = &page[from..from + page[from..].find("```").unwrap()];
+    assert!(
+        include_str!("in_pods.rs").contains(beginning),
+        "this test begins in another way:\n{beginning}"
+    );
 }
 
 #[test]

@@ -48,6 +48,19 @@ pub(crate) fn tree(root: &Path) -> Tree {
 }
 
 impl Sight {
+    /// Kind and permissions, octal.
+    pub(crate) fn mode(&self) -> &str {
+        &self.mode
+    }
+
+    pub(crate) fn is_link(&self) -> bool {
+        self.mode.starts_with("12")
+    }
+
+    pub(crate) fn forget_time(&mut self) {
+        self.modified = 0;
+    }
+
     pub(crate) fn forget_time_of_link(&mut self) {
         if self.mode.starts_with("12") {
             self.modified = 0;

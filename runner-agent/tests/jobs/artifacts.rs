@@ -51,6 +51,7 @@ pub(crate) async fn run(world: &World, server: &ObjectServer) -> Seen {
     let ticket = Ticket("ticket".into());
     let request = JobRequest { job, plan: &plan, ticket: &ticket, session: None };
     let mut handle = world.executor.reserve(request).await.unwrap();
+    world.mount_builds();
     handle.start().await.unwrap();
     let seen = follow(&mut *handle, Offset::ZERO).await;
     handle.dispose().await.unwrap();
@@ -86,6 +87,21 @@ pub(crate) fn unzipped(content: &[u8], name: &str) -> String {
     let mut text = String::new();
     zip.by_name(name).unwrap().read_to_string(&mut text).unwrap();
     text
+}
+
+#[tokio::test]
+async fn stages_98_the_level_of_gitlabs_helper_is_the_level_of_artifacts() {
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do echo the same again; done > file";
+    let stored = |level: &'static str| async move {
+        let server = ObjectServer::start().await.unwrap();
+        let world = world(&[script], &[artifact(&["file"])]);
+        let seen = run(&world.variable("ARTIFACT_COMPRESSION_LEVEL", level), &server).await;
+        assert_eq!(seen.end.outcome, Outcome::Exited(0), "{}", seen.text());
+        let again = b"the same again\nthe same again\n";
+        part(&server, "upload/0").1.windows(again.len()).any(|window| window == again)
+    };
+    assert!(stored("fastest").await);
+    assert!(!stored("default").await);
 }
 
 #[tokio::test]

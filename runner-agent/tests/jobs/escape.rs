@@ -100,6 +100,10 @@ async fn a_link_that_an_earlier_job_left_does_not_lead_archives_out_of_the_build
     next.job.caches = first.job.caches.clone();
     let seen = caches::run(&next, &server).await;
     assert!(!target.path().join("p/out").exists(), "{}", seen.text());
+    // Nor anything else of the job's: it does not begin.
+    assert!(!target.path().join("p.tmp").exists(), "{}", seen.text());
+    let Outcome::Infra(infra) = &seen.end.outcome else { panic!("{:?}", seen.end) };
+    assert!(infra.message.contains("no directory of its own any more"), "{}", infra.message);
 }
 
 fn fifo(path: &Path) {
@@ -237,4 +241,38 @@ async fn cleaning_up_does_not_reach_what_a_link_in_the_place_of_the_project_lead
     assert!(seen.text().contains("is no directory of its own any more"), "{}", seen.text());
     assert_eq!(fs::read_to_string(helper.join("file")).unwrap(), SECRET);
     assert_eq!(seen.end.outcome, Outcome::Exited(0), "{}", seen.text());
+}
+
+/// In a builds directory that outlives its pods: what the runner writes there for a job, as the values of file
+/// variables and git's credentials, must not stay where an earlier job wants it.
+#[rstest]
+#[case::the_directory("ln -s \"$TARGET\" p.tmp")]
+#[case::a_file_in_it(
+    "mkdir p.tmp; ln -s \"$TARGET/KEY\" p.tmp/KEY; ln -s \"$TARGET/env\" p.tmp/gitlab_runner_env"
+)]
+#[tokio::test]
+async fn a_link_that_an_earlier_job_left_does_not_keep_secrets_of_the_next_one(
+    #[case] plant: &str,
+) {
+    let (builds, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(builds.path().join("g")).unwrap();
+    let planted = std::process::Command::new("sh")
+        .args(["-c", plant])
+        .current_dir(builds.path().join("g"))
+        .env("TARGET", target.path())
+        .status();
+    assert!(planted.unwrap().success());
+    let mut world = World::new(&["cat \"$KEY\"; echo A=b >> \"$GITLAB_ENV\"; echo went on"]);
+    world.builds = Some(builds.path().to_owned());
+    world.job.variables.push(runner_core::job::Variable {
+        key: "KEY".into(),
+        value: SECRET.into(),
+        file: true,
+        ..Default::default()
+    });
+    let seen = world.run().await;
+    assert!(seen.text().contains("went on"), "{}", seen.text());
+    assert_eq!(seen.end.outcome, Outcome::Exited(0), "{}", seen.text());
+    let left: Vec<_> = fs::read_dir(target.path()).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -7,6 +7,7 @@ mod conformance;
 mod disruption;
 mod endings;
 mod escape;
+mod functions;
 mod hostile;
 mod recovery;
 mod scripts;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rstest::rstest;
 use runner_core::job::{Sources, Step};
-use runner_core::outcome::{InfraKind, Outcome};
+use runner_core::outcome::Outcome;
 
 use crate::world::World;
 
@@ -110,17 +110,6 @@ async fn stages_62_no_hook_runs_where_no_sources_are_got(#[case] strategy: &str)
     world.job.hooks = vec![hook("pre_get_sources_script", "exit 9")];
     let seen = world.run().await;
     assert!(seen.end.outcome.is_success(), "{}", seen.text());
-}
-
-#[tokio::test]
-async fn stages_114_run_without_step_runner_in_the_image_is_a_configuration_error() {
-    let mut world = World::new(&[]);
-    world.job.steps.clear();
-    world.job.functions = Some(r#"[{"name":"hello","script":"echo hi"}]"#.into());
-    let seen = world.run().await;
-    let Outcome::Infra(infra) = &seen.end.outcome else { panic!("{:?}", seen.end.outcome) };
-    assert_eq!(infra.kind, InfraKind::Configuration);
-    assert!(seen.text().contains("needs the program step-runner in the job's image"));
 }
 
 #[tokio::test]

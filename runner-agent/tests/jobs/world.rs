@@ -86,14 +86,24 @@ impl World {
 
     /// Lets the helper's program find this `git` first.
     pub(crate) fn with_git(self, script: &str) -> Self {
+        self.with_program("supervise", "git", script)
+    }
+
+    /// Lets the build container's program find this `step-runner` first: a stand-in, since no package
+    /// registry has the real one.
+    pub(crate) fn with_step_runner(self, script: &str) -> Self {
+        self.with_program("serve", "step-runner", script)
+    }
+
+    fn with_program(self, role: &str, name: &str, script: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let programs = self._directory.path().join("programs");
         std::fs::create_dir(&programs).unwrap();
-        let git = programs.join("git");
-        std::fs::write(&git, script).unwrap();
-        std::fs::set_permissions(&git, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = programs.join(name);
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let first = programs.display().to_string();
-        self.wrapped(&format!("[ \"$2\" = supervise ] && export PATH=\"{first}:$PATH\""))
+        self.wrapped(&format!("[ \"$2\" = {role} ] && export PATH=\"{first}:$PATH\""))
     }
 
     /// Lets the build container's program start when somebody writes to this pipe.
@@ -143,11 +153,16 @@ impl World {
         (self.amend)(&mut plan);
         let request = JobRequest { job: &self.job, plan: &plan, ticket: &ticket, session: None };
         let handle = self.executor.reserve(request).await.unwrap();
+        self.mount_builds();
+        handle
+    }
+
+    /// Puts the builds directory that outlives the job in its place, once the job is written down.
+    pub(crate) fn mount_builds(&self) {
         if let Some(builds) = &self.builds {
             let root = self.executor.directory(self.job.id).join("root");
             std::os::unix::fs::symlink(builds, root.join("builds")).unwrap();
         }
-        handle
     }
 
     /// Runs the job to its end and removes it.

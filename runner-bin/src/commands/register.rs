@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
+use runner_core::causes::causes;
 use runner_core::secret::Secret;
 use runner_gitlab::{
     GitLabSettings, RegisteredRunner, Registration, RunnerApi, is_created_runner_token, short_token,
@@ -277,7 +278,11 @@ impl Register {
                 };
                 let api = api(table, &token, system_id)?;
                 let identity = api.register(&registration).await.map_err(|error| {
-                    error!(runner = short_token(token.expose()), %error, "Registering runner... failed");
+                    error!(
+                        runner = short_token(token.expose()),
+                        error = causes(&error),
+                        "Registering runner... failed"
+                    );
                     anyhow::anyhow!("Failed to register the runner.")
                 })?;
                 info!(runner = short_token(token.expose()), "Registering runner... succeeded");

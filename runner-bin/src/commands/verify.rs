@@ -1,6 +1,7 @@
 //! `verify`: whether GitLab knows the runners.
 
 use anyhow::bail;
+use runner_core::causes::causes;
 use runner_core::source::SourceErrorKind;
 use tracing::{error, info};
 
@@ -138,7 +139,11 @@ async fn verify(runner: &RunnerConfig, system_id: &str) -> Verdict {
             Verdict::Unknown
         }
         Err(error) => {
-            error!(runner = name, %error, "Verifying runner... failed; nothing is known about it");
+            error!(
+                runner = name,
+                error = causes(&error),
+                "Verifying runner... failed; nothing is known about it"
+            );
             Verdict::Unsure
         }
     }

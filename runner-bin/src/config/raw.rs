@@ -165,7 +165,7 @@ settings! {
         "clean_git_config" clean_git_config: Option<bool>
             [ignored("git never reads what a job has left, so there is nothing to remove")];
         /// Run scripts through the helper's `proxy-exec`.
-        "proxy_exec" proxy_exec: Option<bool> [ignored("the agent in the pod runs all commands")];
+        "proxy_exec" proxy_exec: Option<bool> [ignored("the agent in the pod runs all commands, and does not obey `::add-mask::` in what they print: such values are to be masked variables or `secrets:`")];
         /// Image of the step runner.
         "step_runner_image" step_runner_image: Option<String>
             [ignored("`run:` uses the step-runner in the job's image")];

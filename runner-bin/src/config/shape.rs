@@ -12,7 +12,8 @@ use toml::value::Datetime;
 
 use super::duration::GoDuration;
 
-/// A type that values of a key are read into.
+/// A type that values of a key are read into. Of its own, beside the executor's: TOML's types cannot
+/// be given a trait of another crate.
 pub(crate) trait Shaped {
     /// What they look like.
     fn shape() -> Shape;

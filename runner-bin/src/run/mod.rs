@@ -226,7 +226,8 @@ async fn serve_pages(
     }
     match Pages::bind(address).await {
         Ok(pages) => {
-            info!(address = ?pages.address(), "Metrics server listening");
+            let address = pages.address().map(tracing::field::display);
+            info!(address, "Metrics server listening");
             let task = tokio::spawn(pages.serve(Arc::clone(metrics)));
             Ok(Some(AbortOnDropHandle::new(task)))
         }

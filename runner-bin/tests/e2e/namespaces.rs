@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rstest::rstest;
-use runner_testkit::cluster::{ClusterSettings, Rule};
+use runner_k8s::settings::OneOrMany;
+use runner_testkit::cluster::{ClusterSettings, ImageSpec, Rule};
 use runner_testkit::gitlab::{GitLab, Image, JobSpec};
 use serde::Deserialize;
 use serde_json::Value;
@@ -142,6 +143,34 @@ async fn k8s_9_another_manager_goes_on_with_a_job_in_its_own_namespace() {
     success(&end);
     world.check().await;
     no_namespace_is_left(&world).await;
+}
+
+/// The pod that takes another's place is made where that was, and nothing of either stays.
+#[tokio::test]
+async fn k8s_19_the_next_pull_policy_gets_its_pod_in_the_jobs_own_namespace() {
+    let Some(mut world) = world(with_role("namespace-per-job")).await else { return };
+    world.settings.namespace_per_job = true;
+    world.settings.pull_policy = OneOrMany::Many(vec!["never".into(), "if-not-present".into()]);
+    world.cluster().register_image("elsewhere:1", ImageSpec::default());
+    let manager = world.manager("s_first0000000").await;
+    let spec = JobSpec::new("test").image("elsewhere:1").script(["echo once; sleep 2"]);
+    let job = world.gitlab.enqueue(spec);
+    job.wait_trace(" once", PATIENCE).await.unwrap();
+    let namespace = format!("ci-job-{}", job.id());
+    assert_eq!(
+        world.place.namespaces_of_jobs(&world.source_id()).await,
+        std::slice::from_ref(&namespace)
+    );
+    // The first one may still be on its way out.
+    assert!(places(&world).iter().all(|place| *place == namespace), "{:?}", places(&world));
+    assert_eq!(world.cluster().requests().of("create", "pods"), 2, "one for each policy");
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    success(&end);
+    let trace = text(&end);
+    assert_eq!(trace.matches(" once\n").count(), 1, "{trace}");
+    manager.drain().await;
+    no_namespace_is_left(&world).await;
+    world.check().await;
 }
 
 #[tokio::test]

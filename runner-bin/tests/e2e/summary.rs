@@ -62,3 +62,41 @@ async fn who_wants_no_summary_asks_for_nothing() {
     assert!(!said.contains("job_summary"), "{said}");
     assert_eq!(world.cluster().requests().of("list", "events"), 0);
 }
+
+/// What a kernel with control groups of version 2 shows in a container.
+const GROUP: [(&str, &str); 4] = [
+    ("memory.peak", "5242881\n"),
+    ("memory.max", "8388608\n"),
+    ("cpu.stat", "usage_usec 3210000\nuser_usec 1\n"),
+    ("memory.events", "low 0\noom 2\noom_kill 2\n"),
+];
+
+#[tokio::test]
+async fn the_summary_has_memory_and_cpu_of_each_container_and_why_the_job_failed() {
+    let what = "show control groups of its own";
+    let Some(mut world) = World::simulated(what).await else { return };
+    if !world.cluster().has_namespaces() {
+        // The agent is process 1 of nothing then, and says nothing of its control group.
+        eprintln!("left out: containers of this simulation have no namespaces of their own");
+        return;
+    }
+    let group = world.directory().join("group");
+    std::fs::create_dir(&group).unwrap();
+    for (name, content) in GROUP {
+        std::fs::write(group.join(name), content).unwrap();
+    }
+    let mount = serde_json::json!({
+        "name": "group", "mount_path": "/sys/fs/cgroup", "host_path": group, "read_only": true,
+    });
+    world.settings.volumes.host_path = vec![serde_json::from_value(mount).unwrap()];
+    let end = world.run_one(JobSpec::new("job").script(["exit 3"])).await;
+    let said = text(&end);
+    let used = "memory 6 MiB at most of 8 MiB, CPU 3.2s, 2 killed for want of memory";
+    for row in [
+        format!("  container build    {used}"),
+        format!("  container helper   {used}"),
+        "  failed             step_script: command terminated with exit code 3".to_owned(),
+    ] {
+        assert!(said.contains(&row), "{row:?} is not in {said}");
+    }
+}

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use runner_k8s::settings::raw::RawWarmPods;
 use runner_testkit::cluster::{ClusterSettings, Fault, RequestFilter, Rule};
-use runner_testkit::gitlab::{GitLab, Image, JobSpec, Variable};
+use runner_testkit::gitlab::{GitLab, Image, JobSpec, Rule as GitLabRule, Variable};
 use serde_json::Value;
 
-use crate::world::{PATIENCE, World, success, text};
+use crate::world::{PATIENCE, World, failure, success, text};
 
 fn rights() -> ClusterSettings {
     let mut rules = Rule::least_privilege();
@@ -164,6 +165,79 @@ async fn a_manager_that_dies_before_the_plan_is_handed_over_loses_no_job() {
     assert_eq!(text(&end).matches("\nonce\n").count() + text(&end).matches(" once\n").count(), 1);
     second.drain().await;
     world.check().await;
+}
+
+/// Waits until so many requests were made that change pods.
+async fn patched(world: &World, times: u64) {
+    let asked = async {
+        while world.cluster().requests().of("patch", "pods") < times {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("the pod should be made the job's");
+}
+
+/// The record names the pod, and the manager goes before the pod has the job: nothing of it has run,
+/// and what happened to pods since tells that.
+#[rstest]
+#[case::deleted(WarmPodGoes::Deleted)]
+#[case::ended(WarmPodGoes::Ended)]
+#[tokio::test]
+async fn a_job_of_a_dead_manager_whose_warm_pod_went_before_it_had_the_job_runs_once_in_another_one(
+    #[case] how: WarmPodGoes,
+) {
+    let Some(world) = world(1).await else { return };
+    let first = world.manager("s_first0000000").await;
+    let lost = warm(&world, 1).await.remove(0);
+    let before = world.cluster().requests().of("patch", "pods");
+    // Two: the pod that takes its place is patched too.
+    let patch = RequestFilter::of("patch", "pods");
+    world.cluster().fail_next(2, patch, Fault::Delay(Duration::from_secs(600)));
+    let job = world.gitlab.enqueue(JobSpec::new("test").script(["echo once; sleep 1"]));
+    world.record().await;
+    patched(&world, before + 2).await;
+    first.vanish();
+    match how {
+        WarmPodGoes::Deleted => world.cluster().delete_pod(&lost, Some(Duration::ZERO)).unwrap(),
+        WarmPodGoes::Ended => world.cluster().evict(&lost).unwrap(),
+    }
+    let second = world.manager("s_second000000").await;
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    success(&end);
+    assert_eq!(text(&end).matches(" once\n").count(), 1, "{}", text(&end));
+    second.drain().await;
+    world.check().await;
+}
+
+/// How a warm pod is lost.
+#[derive(Clone, Copy, Debug)]
+enum WarmPodGoes {
+    Deleted,
+    /// It is there, but nothing of it runs.
+    Ended,
+}
+
+/// The same a moment later: the pod is the job's, which may have run. It must not run again.
+#[tokio::test]
+async fn a_job_of_a_dead_manager_whose_warm_pod_went_with_the_job_is_not_run_again() {
+    let Some(world) = world(1).await else { return };
+    let first = world.manager("s_first0000000").await;
+    let lost = warm(&world, 1).await.remove(0);
+    let job = world.gitlab.enqueue(JobSpec::new("test").script(["echo once; sleep 100"]));
+    job.wait_trace(" once\n", PATIENCE).await.unwrap();
+    first.vanish();
+    world.cluster().delete_pod(&lost, Some(Duration::ZERO)).unwrap();
+    let second = world.manager("s_second000000").await;
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    failure(&end, "runner_system_failure");
+    assert!(text(&end).contains("deleted by someone"), "{}", text(&end));
+    assert_eq!(text(&end).matches(" once\n").count(), 1, "{}", text(&end));
+    second.drain().await;
+    // Nobody is left who knows how far the trace is. The heir offers its words at the beginning, which
+    // the source refuses with the place where it stands (the trace above has both).
+    let broken = world.gitlab.violations();
+    assert!(broken.iter().all(|one| one.rule == GitLabRule::TraceRewritten), "{broken:?}");
+    assert!(world.place.records(&world.source_id()).await.is_empty());
 }
 
 /// The request that makes the pod the job's never arrives in time: nobody has given it a plan.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests only inside `#[test]` functions")]
 #![expect(clippy::print_stderr, reason = "a failed test shows the manager's log")]
 
+mod away;
 mod boot_verify;
 mod browser;
 mod capacity;

@@ -291,6 +291,23 @@ async fn manager_61_a_terminal_that_stays_open_is_closed_after_the_session_timeo
     while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("an end in time") {}
 }
 
+#[tokio::test]
+async fn manager_61_a_terminal_that_stays_open_is_closed_when_the_jobs_own_time_is_over() {
+    let house = House::new().await;
+    house.write(&format!("{SERVER}session_timeout = 1800\n{}", house.one()));
+    let _manager = house.start();
+    // Enough for the script on a busy machine, and far less than the session's time.
+    let job = house.gitlab.enqueue(waits().timeout(Duration::from_secs(15)));
+    job.wait_trace("started", PATIENCE).await.unwrap();
+    let web = Web::of(&job).await;
+    let mut socket = web.exec("terminal.gitlab.com").await.unwrap();
+    types(&mut socket, "touch done\r").await;
+    job.wait_trace("Terminal is connected, will time out in", PATIENCE).await.unwrap();
+    let end = job.wait_finished(PATIENCE).await.unwrap();
+    assert_eq!(end.state.as_str(), "success");
+    while let Some(Ok(_)) = timeout(PATIENCE, socket.next()).await.expect("an end in time") {}
+}
+
 /// Two managers cannot listen on one address here; in a cluster, a Service stands before them.
 fn with_address(house: &House, listen: u16, advertise: u16) -> String {
     let server = format!(

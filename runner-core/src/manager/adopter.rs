@@ -13,6 +13,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::backoff::Backoff;
 use super::runner::Runner;
 use super::shutdown::Shutdown;
+use crate::causes::causes;
 use crate::executor::{Executor, JobHandle};
 
 /// How long an executor may take to tell other managers that this one ends.
@@ -221,7 +222,11 @@ impl Adopter {
                 Err(error) => error,
             };
             let wait = backoff.wait(error.retry_after);
-            warn!(%error, ?wait, "cannot find out which jobs were left behind");
+            warn!(
+                error = causes(&error),
+                ?wait,
+                "cannot find out which jobs were left behind; until then this runner takes none"
+            );
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.search.cancelled() => return None,

@@ -18,12 +18,14 @@ use super::backoff::Backoff;
 use super::courier::{Answer, Courier};
 use super::observer::{JobLabel, JobUpdate, Observer};
 use super::settings::RelaySettings;
+use super::shares::Pieces;
 use super::shutdown::Shutdown;
 use super::trace_relay::{LastWords, TraceRelay};
 use super::turn::{Rhythm, Sight, Turn};
 use super::visit::{Lingering, Visit};
 use super::voice::Voice;
 use crate::cache::CacheStore;
+use crate::causes::causes;
 use crate::executor::{
     ExecutorError, ExecutorErrorKind, JobEnd, JobEvent, JobHandle, Remarks, Stop,
 };
@@ -128,6 +130,12 @@ impl<'a> Follower<'a> {
     /// Answers what the job asks for its caches.
     pub(super) fn with_cache(mut self, store: Option<Arc<dyn CacheStore>>) -> Self {
         self.asks = Asks::new(store);
+        self
+    }
+
+    /// Large pieces of trace have room among those of other jobs.
+    pub(super) fn sharing(mut self, pieces: Pieces) -> Self {
+        self.rhythm = self.rhythm.sharing(pieces);
         self
     }
 
@@ -470,7 +478,7 @@ impl<'a> Follower<'a> {
         let wait = self.backoff.wait(error.retry_after);
         match error.kind {
             SourceErrorKind::Unavailable => debug!(%error, ?wait, "the source did not answer"),
-            _ => warn!(%error, ?wait, "the source did not take it"),
+            _ => warn!(error = causes(error), ?wait, "the source did not take it"),
         }
         self.rhythm.pause(now, wait);
         if self.end.is_some() {

@@ -13,8 +13,10 @@ use super::numbers::{Number, Numbers};
 use super::observer::{JobFacts, JobLabel, JobUpdate, Observer, Release};
 use super::runner::Runner;
 use super::secrets::{self, NoStore, Unresolved};
+use super::shares::{Shares, StartTurn};
 use super::shutdown::{Shutdown, StopLevel};
 use super::visit::Visit;
+use crate::causes::causes;
 use crate::executor::{ExecutorError, ExecutorErrorKind, JobHandle, JobPhase, JobRequest};
 use crate::job::{Image, Job};
 use crate::outcome::{Infra, InfraKind, Outcome};
@@ -36,6 +38,9 @@ pub(super) struct JobTask {
     pub(super) runner: Arc<Runner>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) shutdown: Shutdown,
+    pub(super) shares: Shares,
+    /// Taken when the job is planned, spent when it is written down.
+    pub(super) turn: Option<StartTurn>,
     /// Numbers of the runner's jobs (group 0) and of its projects' (group: project + 1).
     pub(super) numbers: Numbers,
     /// When the job's time is over; `None`: not known, it was adopted.
@@ -44,6 +49,8 @@ pub(super) struct JobTask {
 
 impl JobTask {
     /// Takes a job that was just handed out to its end.
+    ///
+    /// Its parts are boxed: the state of one that is over would be a part of the task for as long as the job runs.
     pub(super) async fn run_offer(mut self, offer: Offer, queue: QueueFacts) {
         let (began, received) = (Instant::now(), jiff::Timestamp::now());
         let Offer { mut job, ticket } = offer;
@@ -63,15 +70,18 @@ impl JobTask {
         // Held until the job is over: a directory or name made of them is this job's alone.
         let slot = self.numbers.take(0);
         let project_slot = self.numbers.take(job.project.id.saturating_add(1));
-        let reserved = match self.plan(&mut job, &ticket, &slot, &project_slot, received).await {
+        let planned = Box::pin(self.plan(&mut job, &ticket, &slot, &project_slot, received)).await;
+        let reserved = match planned {
             Ok(plan) => {
                 let key = self.session(&ticket);
                 let session = key.as_ref().map(|key| key.id.as_str());
                 let request = JobRequest { job: &job, plan: &plan, ticket: &ticket, session };
-                self.reserve(request).await
+                Box::pin(self.reserve(request)).await
             }
             Err(why) => Err(why),
         };
+        // What could not be planned has not spent it.
+        self.turn = None;
         let mut handle = match reserved {
             Ok(handle) => handle,
             Err(NotStarted::Refused(outcome)) => {
@@ -85,7 +95,8 @@ impl JobTask {
                     Ok(Some(_)) => {}
                     Err(error) => warn!(%error, "could not accept a job that has to be failed"),
                 }
-                self.refuse(&label, NeverStarted::new(job.id, ticket, outcome)).await;
+                let never = NeverStarted::new(job.id, ticket, outcome);
+                Box::pin(self.refuse(&label, never)).await;
                 return;
             }
             Err(NotStarted::Superseded | NotStarted::Leaving) => {
@@ -99,11 +110,13 @@ impl JobTask {
                 Directive::Continue => {}
                 Directive::Abort => {
                     info!("the source took the job back");
-                    self.dispose(&label, &mut *handle, began).await;
+                    Box::pin(self.dispose(&label, &mut *handle, began)).await;
                     return;
                 }
                 Directive::Cancel => {
-                    self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began).await;
+                    let refused =
+                        self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began);
+                    Box::pin(refused).await;
                     return;
                 }
             },
@@ -112,12 +125,12 @@ impl JobTask {
             Err(error) => {
                 let url = label.facts.as_ref().and_then(|facts| facts.url.clone());
                 error!(%error, url, "the source did not say for long that the job may run; it is left to it");
-                self.dispose(&label, &mut *handle, began).await;
+                Box::pin(self.dispose(&label, &mut *handle, began)).await;
                 return;
             }
         }
         drop(job);
-        self.start_and_follow(&label, &mut *handle, began).await;
+        Box::pin(self.start_and_follow(&label, &mut *handle, began)).await;
     }
 
     /// Tells the source that the job runs. An answer that does not come is asked for again: a source
@@ -164,7 +177,7 @@ impl JobTask {
         // Another manager has decided that it never runs, and may have said a part of that already.
         let decided = handle.remarks().outcome.filter(|_| handle.phase() == JobPhase::Reserved);
         if let Some(outcome) = decided {
-            self.refuse_reserved(&label, &mut *handle, outcome, began).await;
+            Box::pin(self.refuse_reserved(&label, &mut *handle, outcome, began)).await;
             return;
         }
         match self.still_wanted(handle.phase(), handle.ticket()).await {
@@ -175,16 +188,17 @@ impl JobTask {
             Some(Directive::Continue) => {}
             // Its source listens now, and has to hear of its end.
             Some(Directive::Cancel) => {
-                self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began).await;
+                let refused = self.refuse_reserved(&label, &mut *handle, Outcome::Cancelled, began);
+                Box::pin(refused).await;
                 return;
             }
             Some(Directive::Abort) => {
                 info!("the source no longer wants this job");
-                self.dispose(&label, &mut *handle, began).await;
+                Box::pin(self.dispose(&label, &mut *handle, began)).await;
                 return;
             }
         }
-        self.start_and_follow(&label, &mut *handle, began).await;
+        Box::pin(self.start_and_follow(&label, &mut *handle, began)).await;
     }
 
     /// Asks the source whether an adopted job is still this runner's. A source that does not answer
@@ -197,7 +211,10 @@ impl JobTask {
                 // A cancel is heard again, and obeyed, by whoever follows the job.
                 Ok(_) => Directive::Continue,
                 Err(error) => {
-                    warn!(%error, "could not ask the source about the job; following it");
+                    warn!(
+                        error = causes(&error),
+                        "could not ask the source about the job; following it"
+                    );
                     Directive::Continue
                 }
             });
@@ -208,7 +225,10 @@ impl JobTask {
             let wait = match self.runner.source.accept(&ticket).await {
                 Ok(reply) => return Some(reply.directive),
                 Err(error) if Instant::now() > give_up => {
-                    warn!(%error, "the source did not say whether it still wants the job");
+                    warn!(
+                        error = causes(&error),
+                        "the source did not say whether it still wants the job"
+                    );
                     return Some(Directive::Abort);
                 }
                 Err(error) => backoff.wait(error.retry_after),
@@ -248,7 +268,7 @@ impl JobTask {
         match self.start(handle).await {
             Ok(()) => {}
             Err(NotStarted::Refused(outcome)) => {
-                self.refuse_reserved(label, handle, outcome, began).await;
+                Box::pin(self.refuse_reserved(label, handle, outcome, began)).await;
                 return;
             }
             Err(NotStarted::Superseded) => {
@@ -268,7 +288,8 @@ impl JobTask {
             label,
             &self.runner.relay,
         )
-        .with_cache(self.runner.cache.clone());
+        .with_cache(self.runner.cache.clone())
+        .sharing(self.shares.pieces());
         if let Some(visit) = visit {
             follower.visited(visit);
         }
@@ -299,7 +320,7 @@ impl JobTask {
                 return;
             }
         }
-        self.dispose(label, handle, began).await;
+        Box::pin(self.dispose(label, handle, began)).await;
     }
 
     /// Fetches the values of the job's secrets and puts them among its variables. The result is
@@ -346,7 +367,7 @@ impl JobTask {
     }
 
     async fn plan(
-        &self,
+        &mut self,
         job: &mut Job,
         ticket: &Ticket,
         slot: &Number,
@@ -357,7 +378,7 @@ impl JobTask {
         let preface = Box::pin(self.fetch_secrets(job, ticket)).await?;
         let job = &*job;
         let unreachable = |error: SourceError| {
-            warn!(%error, "no place for the job's archives");
+            warn!(error = causes(&error), "no place for the job's archives");
             NotStarted::Refused(Outcome::Infra(Infra::new(
                 InfraKind::System,
                 "the artifact store could not be asked where to put or find archives",
@@ -378,6 +399,8 @@ impl JobTask {
                 transfers.uploads.push(to);
             }
         }
+        // From here on the job takes much more memory than its payload.
+        self.turn = Some(self.start_turn().await?);
         let settings = PlanSettings {
             slot: slot.value(),
             project_slot: project_slot.value(),
@@ -389,13 +412,25 @@ impl JobTask {
         Ok(plan)
     }
 
+    /// Waits for this job's turn to start, unless this manager stops first.
+    async fn start_turn(&mut self) -> Result<StartTurn, NotStarted> {
+        tokio::select! {
+            turn = self.shares.start_turn() => Ok(turn),
+            () = self.shutdown.stop() => Err(NotStarted::Leaving),
+        }
+    }
+
     async fn reserve(&mut self, request: JobRequest<'_>) -> Result<Box<dyn JobHandle>, NotStarted> {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
             let JobRequest { job, plan, ticket, session } = request;
             let again = JobRequest { job, plan, ticket, session };
-            let error = match self.runner.executor.reserve(again).await {
+            let turn = match self.turn.take() {
+                Some(turn) => turn,
+                None => self.start_turn().await?,
+            };
+            let error = match turn.spend(self.runner.executor.reserve(again)).await {
                 Ok(handle) => return Ok(handle),
                 Err(error) => error,
             };
@@ -409,7 +444,7 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, "the executor could not take the job");
+                warn!(error = causes(&error), "the executor could not take the job");
                 return Err(NotStarted::Refused(unavailable(&error)));
             }
             tokio::select! {
@@ -424,7 +459,9 @@ impl JobTask {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let give_up = Instant::now() + START_PATIENCE;
         loop {
-            let error = match handle.start().await {
+            // A stop is looked at below: this job is accepted, so somebody has to hear of its end.
+            let turn = self.shares.start_turn().await;
+            let error = match turn.spend(handle.start()).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -438,7 +475,7 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, "the executor could not start the job");
+                warn!(error = causes(&error), "the executor could not start the job");
                 return Err(NotStarted::Refused(unavailable(&error)));
             }
             tokio::select! {
@@ -490,7 +527,11 @@ impl JobTask {
             }
             let wait = backoff.wait(error.retry_after);
             if Instant::now() + wait > give_up {
-                warn!(%error, place = handle.place(), "could not remove what is left of the job; the next manager will");
+                warn!(
+                    error = causes(&error),
+                    place = handle.place(),
+                    "could not remove what is left of the job; the next manager will"
+                );
                 return;
             }
             tokio::select! {

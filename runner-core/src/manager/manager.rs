@@ -17,7 +17,9 @@ use super::numbers::Numbers;
 use super::observer::{NoObserver, Observer, RunnerLabel};
 use super::roster::{Control, Roster};
 use super::runner::Runner;
+use super::shares::Shares;
 use super::shutdown::{self, Shutdown, StopHandle};
+use crate::causes::causes;
 use crate::ids::SourceId;
 use crate::source::{Offer, Polled, SourceError, SourceErrorKind};
 
@@ -141,6 +143,7 @@ impl Manager {
             running: HashMap::new(),
             waiting: VecDeque::new(),
             adopters,
+            shares: Shares::default(),
             observer,
             shutdown,
         };
@@ -165,6 +168,7 @@ struct Floor {
     /// Jobs that came without a place for them. Bounded by the requests that were held back.
     waiting: VecDeque<Waiting>,
     adopters: Adopters,
+    shares: Shares,
     observer: Arc<dyn Observer>,
     shutdown: Shutdown,
 }
@@ -384,6 +388,8 @@ impl Floor {
             runner: Arc::clone(runner),
             observer: Arc::clone(&self.observer),
             shutdown: self.shutdown.clone(),
+            shares: self.shares.clone(),
+            turn: None,
             deadline: None,
         }
     }
@@ -438,14 +444,14 @@ impl Floor {
 
 fn failure(runner: &str, error: &SourceError) -> Answer {
     let retry_after = error.retry_after;
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    match error.kind {
+    let (kind, error) = (error.kind, causes(error));
+    match kind {
         SourceErrorKind::Forbidden => {
-            error!(runner, %error, "Checking for jobs... forbidden");
+            error!(runner, error, "Checking for jobs... forbidden");
             Answer::Refused { retry_after }
         }
         SourceErrorKind::Unavailable | SourceErrorKind::Protocol => {
-            warn!(runner, %error, cause, "Checking for jobs... failed");
+            warn!(runner, error, "Checking for jobs... failed");
             Answer::Failed { retry_after }
         }
     }

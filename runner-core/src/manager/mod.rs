@@ -30,6 +30,7 @@ mod roster;
 mod runner;
 mod secrets;
 mod settings;
+mod shares;
 mod shutdown;
 mod trace_relay;
 mod turn;

@@ -16,8 +16,8 @@ use crate::ids::Offset;
 use crate::outcome::TraceSummary;
 
 /// Bytes that are fetched ahead of the next turn: enough for a screen, so that the source sees life
-/// at once, and small, because every running job holds as much.
-pub(super) const AHEAD: u64 = 32 * 1024;
+/// at once, and small, because every running job holds as much: a thousand of them 8 MiB.
+pub(super) const AHEAD: u64 = 8 * 1024;
 /// Most bytes in one piece for the source, as GitLab Runner sends at most.
 pub(super) const PIECE: u64 = 1024 * 1024;
 

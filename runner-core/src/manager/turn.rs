@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::settings::{KeepAlivePace, RelaySettings};
+use super::shares::{Pieces, Room};
 use super::trace_relay::{AHEAD, PIECE};
 
 /// How long a piece is gathered at most, once its turn has come.
@@ -55,6 +56,9 @@ pub(super) struct Rhythm {
     next_piece: Instant,
     last_contact: Instant,
     gathering: Option<Instant>,
+    pieces: Pieces,
+    /// For what is fetched beyond [`AHEAD`], until the source has it: also while it cannot be reached.
+    room: Option<Room>,
     /// The interval that is usual: a source that asks for more is not hurried.
     usual: Duration,
     hurry: Hurry,
@@ -78,9 +82,16 @@ impl Rhythm {
             next_piece: now,
             last_contact: now,
             gathering: None,
+            pieces: Pieces::own(),
+            room: None,
             usual: settings.interval,
             hurry: Hurry::NotYet,
         }
+    }
+
+    /// Large pieces have room among those of other jobs.
+    pub(super) fn sharing(self, pieces: Pieces) -> Self {
+        Self { pieces, ..self }
     }
 
     /// The job's own commands begin.
@@ -135,8 +146,14 @@ impl Rhythm {
     }
 
     /// How many bytes after what is stored may be fetched now.
-    pub(super) fn window(&self, draining: bool) -> u64 {
-        if draining || self.gathering.is_some() { PIECE } else { AHEAD }
+    pub(super) fn window(&mut self, draining: bool) -> u64 {
+        if !draining && self.gathering.is_none() {
+            return AHEAD;
+        }
+        if self.room.is_none() {
+            self.room = self.pieces.take();
+        }
+        if self.room.is_some() { PIECE } else { AHEAD }
     }
 
     /// The source asked for another interval.
@@ -151,9 +168,12 @@ impl Rhythm {
 
     /// A piece of this many bytes was dealt with.
     pub(super) fn sent(&mut self, now: Instant, bytes: u64) {
-        self.gathering = None;
+        let crowded = self.gathering.is_some() && self.room.is_none();
+        (self.gathering, self.room) = (None, None);
         self.last_contact = now;
-        let pause = if bytes >= PIECE { self.interval.min(LAGGING) } else { self.interval };
+        // A piece that was small for want of room is as much of a lag.
+        let full = if crowded { AHEAD } else { PIECE };
+        let pause = if bytes >= full { self.interval.min(LAGGING) } else { self.interval };
         self.next_piece = now + pause;
     }
 

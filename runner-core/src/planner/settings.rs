@@ -18,7 +18,7 @@ pub struct PlanSettings {
     pub short_token: String,
     /// Which manager this is, for the header. Default: empty.
     pub system_id: String,
-    /// Host name of the manager, for `Running on … via …`. Default: empty.
+    /// Host name of the manager, for `Running on … via …`. Default: empty, which leaves out the `via …`.
     pub manager_host: String,
     /// Name of the program in the header. Default: `podwright`.
     pub release_name: String,

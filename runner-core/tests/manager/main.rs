@@ -76,7 +76,7 @@ async fn a_source_that_is_away_for_long_gets_everything_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_never_comes_back_is_given_up_after_an_hour() {
+async fn manager_80_a_source_that_never_comes_back_is_given_up_after_an_hour() {
     let world = World::new(|state| state.away = true);
     let lines = Lines::default();
     let _said = tracing::subscriber::set_default(lines.clone());
@@ -87,6 +87,28 @@ async fn a_source_that_never_comes_back_is_given_up_after_an_hour() {
     let lines = lines.0.lock();
     let last = lines.iter().find(|line| line.contains("did not take the verdict")).unwrap();
     assert!(last.contains("https://source.example/jobs/1"), "{last}");
+}
+
+/// GitLab Runner offers it ten times within about a minute, and an outage of two costs the job.
+#[tokio::test(start_paused = true)]
+async fn manager_80_a_verdict_is_offered_ever_more_rarely_while_the_source_is_away() {
+    let world = World::new(|state| state.away = true);
+    let silent = Script::says("", Outcome::Exited(0));
+    world.run(silent, 2 * 3600, async {}).await;
+    let state = world.source.state.lock();
+    assert!(state.verdicts.is_empty());
+    // Pauses of 1, 2, 4 … 60 s, each up to half shorter or longer.
+    assert!((45..130).contains(&state.offers), "{}", state.offers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn manager_80_a_verdict_that_the_source_does_not_take_holds_up_no_end() {
+    let world = World::new(|state| state.away = true);
+    let begin = tokio::time::Instant::now();
+    world.run(Script::says("", Outcome::Exited(0)), 300, async {}).await;
+    assert!(begin.elapsed() < Duration::from_secs(301), "{:?}", begin.elapsed());
+    assert!(world.source.state.lock().offers > 1, "it was tried");
+    assert_eq!(world.log.lock().disposed, 0, "the next manager says it");
 }
 
 /// What the operator's log says.

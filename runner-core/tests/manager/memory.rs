@@ -32,6 +32,8 @@ pub(crate) struct MemorySource {
 pub(crate) struct SourceState {
     pub(crate) trace: Vec<u8>,
     pub(crate) verdicts: Vec<Conclusion>,
+    /// How often a verdict was offered, also while it was away.
+    pub(crate) offers: usize,
     pub(crate) away: bool,
     /// Answers to give before anything else.
     pub(crate) directives: VecDeque<Directive>,
@@ -115,6 +117,7 @@ impl JobSource for MemorySource {
         conclusion: &Conclusion,
     ) -> Result<Finished, SourceError> {
         let mut state = self.state.lock();
+        state.offers += 1;
         Self::check(&state)?;
         if let Some(summary) = conclusion.trace
             && (summary != TraceSummary::of(&state.trace) || state.rejections > 0)

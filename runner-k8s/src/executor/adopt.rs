@@ -8,7 +8,7 @@ use kube::api::{WatchEvent, WatchParams};
 use runner_core::executor::{ExecutorError, ExecutorErrorKind, JobHandle};
 use runner_core::ids::JobId;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{FIRST_LIST, KubernetesExecutor};
 use crate::announce::News;
@@ -96,9 +96,11 @@ impl KubernetesExecutor {
             Err(error) => return Err(error),
         };
         let held = shared.held.hold(job);
+        let mut lost = None;
         if pod.is_none() && record.body.promised.is_some() {
             match record.pod() {
                 Some(own) => {
+                    lost = Some(record.body.pod.clone());
                     info!(%job, pod = record.body.pod, "a warm pod went before it had its job; the job gets another");
                     record.body.returns_to(&own);
                 }
@@ -112,6 +114,14 @@ impl KubernetesExecutor {
         match shared.store.claim(record, started, &shared.runner.manager).await {
             Ok(claimed) => {
                 info!(%job, record = claimed.name(), "took over a job that was left behind");
+                if let Some(lost) = lost
+                    && let Err(error) = shared
+                        .delete_pod(&access.clients, &shared.settings.namespace, &lost, None)
+                        .await
+                {
+                    // It goes with what else its manager left.
+                    debug!(%error, pod = lost, "what is left of a warm pod could not be deleted");
+                }
                 if let Some(PodSight::Seen(pod)) = &pod {
                     let namespace = pod.metadata.namespace.as_deref();
                     let namespace = namespace.unwrap_or(&shared.settings.namespace);
@@ -189,14 +199,23 @@ impl KubernetesExecutor {
             }
             Err(error) => return Err(failed(error)),
         };
+        // A warm pod that never had the job has its labels too, under another name.
+        let is_meant = |pod: &PodView| pod.name() == record.body.pod;
         let mut last = None;
         while let Some(event) = events.next().await {
             match event {
-                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => last = Some(pod),
-                Ok(WatchEvent::Deleted(pod)) => {
+                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) if is_meant(&pod) => {
+                    last = Some(pod);
+                }
+                Ok(WatchEvent::Deleted(pod)) if is_meant(&pod) => {
                     return Ok(Some(PodSight::Gone(Some(Arc::new(pod)))));
                 }
-                Ok(WatchEvent::Bookmark(_)) => {}
+                Ok(
+                    WatchEvent::Bookmark(_)
+                    | WatchEvent::Added(_)
+                    | WatchEvent::Modified(_)
+                    | WatchEvent::Deleted(_),
+                ) => {}
                 // Too long ago to be told.
                 Ok(WatchEvent::Error(status)) if status.code == 410 => {
                     return Ok(Some(PodSight::Gone(None)));

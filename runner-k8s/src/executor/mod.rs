@@ -364,7 +364,8 @@ impl KubernetesExecutor {
         view.map_err(|_| {
             ExecutorError::new(
                 ExecutorErrorKind::Unavailable,
-                "could not find out which managers live",
+                "the API server did not say within 30 s which managers live; see that it can be reached from \
+                 here (`host` or kubeconfig, network policies, token)",
             )
         })
     }

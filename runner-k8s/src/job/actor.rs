@@ -8,41 +8,33 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
-use runner_core::executor::{JobEnd, JobEvent, Stop};
+use runner_core::executor::{JobEvent, Stop};
 use runner_core::ids::Offset;
-use runner_core::outcome::InfraKind;
-use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AssignFrame, MAX_TRACE, ManagerFrame, OutputFrame,
 };
-use serde_json::Value;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, trace, warn};
 
 use super::access::Access;
 use super::door::Whereabouts;
-use super::events::EventListener;
-use super::launch::Launched;
 use super::link::{AgentLink, LinkError};
-use super::listen::{Listener, Listeners};
+use super::listen::Listeners;
 use super::machine::{Action, Input, Machine};
 use super::milestones::Milestones;
 use super::shared::Shared;
 use super::start::PodStart;
-use super::warnings::{self, Wanted};
 use crate::announce::News;
-use crate::classify::{End, executor_error, sight};
-use crate::pod::with_policy;
-use crate::record::{Claimed, POD_PULLS, RecordBody, RecordPhase};
-use crate::watch::{PodHub, PodSight, PodView, PodWatch};
+use crate::classify::sight;
+use crate::record::Claimed;
+use crate::watch::{PodHub, PodSight, PodWatch};
 
 /// Longest time to hand a frame to the stream: it only waits while 64 KiB are unsent.
 const SEND: Duration = Duration::from_secs(10);
 /// How long the watch may say nothing about a pod before it is asked for: a pod that was deleted
 /// before anybody followed it is never mentioned.
-const UNSEEN: Duration = Duration::from_secs(15);
+pub(super) const UNSEEN: Duration = Duration::from_secs(15);
 
 /// What a handle wants.
 #[derive(Debug)]
@@ -117,7 +109,7 @@ impl Actor {
             match self.next().await {
                 Next::Input(input) => self.take_in(input).await,
                 Next::Watch => self.look().await,
-                Next::Unseen => self.ask_for_pod().await,
+                Next::Unseen => Box::pin(self.ask_for_pod()).await,
                 Next::Output(frame) => self.send(ManagerFrame::Output(frame)).await,
                 Next::Command(Some(Command::Follow { from, until, generation })) => {
                     self.generation = generation;
@@ -219,24 +211,6 @@ impl Actor {
         }
     }
 
-    async fn look_at_start(&mut self, pod: &PodView) {
-        let now = Instant::now();
-        if let Some(known) = self.start.look(pod, now, Timestamp::now()) {
-            self.inputs.push_back(Input::Start(known));
-        }
-        let wants_pulls = self.start.wants_pulls(sight(pod).all_started, now);
-        if wants_pulls && self.is_listened_to(POD_PULLS).await {
-            let client = self.access.clients.api.clone();
-            self.start.ask(client, &self.namespace, &self.uid);
-        }
-    }
-
-    async fn is_listened_to(&mut self, name: &str) -> bool {
-        let claimed = self.claimed.lock().await;
-        let listens = claimed.body().listens.as_ref();
-        listens.is_some_and(|listens| listens.containers.iter().any(|known| known == name))
-    }
-
     async fn ask_for_pod(&mut self) {
         self.unseen = Some(Instant::now() + UNSEEN);
         match self.access.pods(&self.namespace).get_opt(&self.pod).await {
@@ -258,6 +232,7 @@ impl Actor {
         }
     }
 
+    /// What is rare is boxed: its state would be a part of every job's task, for as long as the job runs.
     async fn perform(&mut self, action: Action) {
         trace!(pod = self.pod, ?action);
         match action {
@@ -272,7 +247,7 @@ impl Actor {
                 self.listeners = Listeners::default();
             }
             Action::Assign => {
-                if let Err(problem) = self.assign().await {
+                if let Err(problem) = Box::pin(self.assign()).await {
                     warn!(pod = self.pod, problem, "a warm pod could not be given its job yet");
                     (self.link, self.listeners) = (None, Listeners::default());
                     self.inputs.push_back(Input::Unlinked(problem));
@@ -281,7 +256,7 @@ impl Actor {
             Action::Listen(container) => self.listen(container).await,
             Action::Send(frame) => self.send(frame).await,
             Action::Emit(JobEvent::Ended(end)) => {
-                let end = self.with_events(end).await;
+                let end = Box::pin(self.with_events(end)).await;
                 self.tell(JobEvent::Ended(end));
             }
             Action::Emit(event) => self.tell(event),
@@ -306,14 +281,14 @@ impl Actor {
                 }
             }
             Action::Relaunch { container, policy } => {
-                let input = match self.relaunch(&container, policy.as_deref()).await {
+                let input = match Box::pin(self.relaunch(&container, policy.as_deref())).await {
                     Ok(()) => Input::Relaunched,
                     Err(end) => Input::NotRelaunched(end),
                 };
                 self.inputs.push_back(input);
             }
             Action::Replace => {
-                let input = match self.replace().await {
+                let input = match Box::pin(self.replace()).await {
                     Ok(()) => Input::Relaunched,
                     Err(end) => Input::NotRelaunched(end),
                 };
@@ -326,23 +301,12 @@ impl Actor {
 
     async fn delete_pod(&mut self) {
         let (namespace, uid) = (&self.namespace, Some(self.uid.as_str()));
-        let deleted = self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid).await;
+        let deleted = self.shared.delete_pod(&self.access.clients, namespace, &self.pod, uid);
+        let deleted = Box::pin(deleted).await;
         if let Err(error) = &deleted {
             warn!(pod = self.pod, %error, "the pod of a stopped job could not be deleted yet");
         }
         self.inputs.push_back(Input::Deleted(deleted.is_ok()));
-    }
-
-    /// The end, with what Kubernetes says about the pod where that is what failed.
-    async fn with_events(&mut self, end: JobEnd) -> JobEnd {
-        let wanted = match self.is_listened_to(POD_EVENTS).await {
-            // The agent has said them, as far as there was one.
-            true if !self.machine.has_heard() => Wanted::All,
-            _ if self.shared.settings.print_pod_warning_events => Wanted::Warnings,
-            _ => return end,
-        };
-        let client = &self.access.clients.api;
-        warnings::add(client, &self.namespace, &self.pod, &self.uid, wanted, end).await
     }
 
     fn announce(&self, news: &News) {
@@ -397,31 +361,6 @@ impl Actor {
         }
     }
 
-    async fn listen(&mut self, container: String) {
-        let claimed = self.claimed.lock().await;
-        let Some(listens) = &claimed.body().listens else { return };
-        if !listens.containers.contains(&container) {
-            return;
-        }
-        if container == POD_EVENTS {
-            self.listeners.add_events(EventListener {
-                client: self.access.clients.api.clone(),
-                namespace: self.namespace.clone(),
-                uid: self.uid.clone(),
-            });
-            return;
-        }
-        let listener = Listener {
-            client: self.access.stream().clone(),
-            namespace: self.namespace.clone(),
-            pod: self.pod.clone(),
-            container,
-            watch: self.watch.clone(),
-            limit: listens.limit,
-        };
-        self.listeners.add(listener);
-    }
-
     /// Tells the agent that it may end. Only an open stream is used: the pod is about to be deleted
     /// anyway.
     async fn release(&mut self) {
@@ -435,89 +374,6 @@ impl Actor {
             let _ = timeout(Duration::from_secs(1), good_bye).await;
         }
     }
-
-    /// Replaces the pod by one with another pull policy.
-    async fn relaunch(&mut self, container: &str, policy: Option<&str>) -> Result<(), End> {
-        info!(pod = self.pod, container, policy, "an image could not be pulled; trying again");
-        let name = next_name(&self.pod);
-        self.exchange(|pod, body| {
-            body.fallbacks.next(container);
-            with_policy(pod, &name, container, policy);
-        })
-        .await
-    }
-
-    /// Replaces a warm pod by the job's own, which is written down in any case.
-    async fn replace(&mut self) -> Result<(), End> {
-        info!(pod = self.pod, "a warm pod went before it had its job; the job gets its own");
-        self.exchange(|_, body| body.warm = None).await
-    }
-
-    /// Replaces the pod by the one that is written down, changed. Written down before it is done.
-    async fn exchange(
-        &mut self,
-        change: impl FnOnce(&mut Value, &mut RecordBody),
-    ) -> Result<(), End> {
-        (self.link, self.connecting) = (None, None);
-        self.listeners = Listeners::default();
-        let failed = |error: runner_core::executor::ExecutorError| {
-            let message = format!("the job could not be started again: {}", error.message);
-            End::new(InfraKind::System, message, error.message)
-        };
-        let mut claimed = self.claimed.lock().await;
-        let Some(mut pod) = claimed.pod() else {
-            return Err(End::new(
-                InfraKind::System,
-                "the job could not be started again",
-                "the pod is not written down any more",
-            ));
-        };
-        let mut body = claimed.body().clone();
-        (body.phase, body.promised) = (RecordPhase::Started, None);
-        change(&mut pod, &mut body);
-        body.pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let name = body.pod.clone();
-        self.shared
-            .store
-            .update(&mut claimed, body, Some(&pod))
-            .await
-            .map_err(|error| failed(error.into_executor_error("note the new pod")))?;
-        drop(claimed);
-        self.shared
-            .delete_pod(&self.access.clients, &self.namespace, &self.pod, Some(&self.uid))
-            .await
-            .map_err(|error| failed(executor_error(error, "delete the old pod")))?;
-        let created = self.shared.create_pod(&self.access.clients, pod).await.map_err(failed)?;
-        let Launched::Created(created) = created else {
-            return Err(End::new(
-                InfraKind::System,
-                "the job could not be started again",
-                "the cluster's abilities changed",
-            ));
-        };
-        (self.pod, self.uid) = (name, created.uid().to_owned());
-        self.watch = self.hub.follow(&self.uid);
-        self.current.send_replace(Some(Whereabouts {
-            namespace: self.namespace.clone(),
-            pod: self.pod.clone(),
-            uid: self.uid.clone(),
-            hub: self.hub.clone(),
-            stream: self.access.stream().clone(),
-        }));
-        (self.unseen, self.gone) = (Some(Instant::now() + UNSEEN), false);
-        // What the watch has already seen of it is not said again.
-        self.watch.mark_changed();
-        Ok(())
-    }
-}
-
-/// `…-abc` → `…-abc-2` → `…-abc-3`. Names stay below 63 characters, since a pod's is its host name.
-fn next_name(name: &str) -> String {
-    let (stem, number) = match name.rsplit_once('-') {
-        Some((stem, digits)) if digits.len() <= 2 => (stem, digits.parse().unwrap_or(1)),
-        _ => (name, 1_u32),
-    };
-    format!("{}-{}", &stem[stem.len().saturating_sub(60)..].trim_start_matches('-'), number + 1)
 }
 
 async fn opened(
@@ -533,17 +389,5 @@ async fn heard(link: &mut Option<Box<dyn AgentLink>>) -> Result<AgentFrame, Stri
     match link {
         Some(link) => link.next().await,
         None => pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::next_name;
-
-    #[test]
-    fn pods_of_later_tries_have_names_of_their_own() {
-        assert_eq!(next_name("runner-x-abcdefgh"), "runner-x-abcdefgh-2");
-        assert_eq!(next_name("runner-x-abcdefgh-2"), "runner-x-abcdefgh-3");
-        assert!(next_name(&"a".repeat(63)).len() <= 63);
     }
 }

@@ -9,8 +9,8 @@ use runner_core::outcome::{Infra, InfraKind, Outcome, StageReport, TraceSummary,
 use runner_core::plan::POD_EVENTS;
 use runner_core::wire::{
     AgentFrame, AnswerFrame, AskFrame, Beat, ContainerFrame, ContainerState, Hello, MOST_ASKS,
-    ManagerFrame, RefusalReason, Refused, StageFrame, StopFrame, StopMode, WIRE_VERSION, Want,
-    Welcome,
+    ManagerFrame, RefusalReason, Refused, StageFrame, StartFrame, StopFrame, StopMode,
+    WIRE_VERSION, Want, Welcome,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -703,6 +703,23 @@ fn a_killed_helper_that_does_not_come_back_is_an_end() {
     bench.is(Input::Pod(Sighting { reachable: false, ..running() }));
     let actions = bench.pass(100);
     assert!(matches!(ended(&actions).unwrap().outcome, Outcome::Infra(_)));
+}
+
+#[test]
+fn how_the_pod_came_to_run_is_told_once_in_each_session() {
+    let known = StartFrame { placed_ms: Some(5), ..StartFrame::default() };
+    let frame = Action::Send(ManagerFrame::Start(known.clone()));
+    let mut bench = Bench::new();
+    bench.is(Input::Pod(running()));
+    // Nobody is there to hear it.
+    assert!(!bench.is(Input::Start(known.clone())).contains(&frame));
+    bench.is(Input::Linked);
+    assert!(bench.welcome().contains(&frame));
+    assert!(!bench.is(Input::Pod(running())).contains(&frame));
+    bench.is(Input::Unlinked("reset".into()));
+    bench.pass(1);
+    bench.is(Input::Linked);
+    assert!(bench.welcome().contains(&frame));
 }
 
 #[test]

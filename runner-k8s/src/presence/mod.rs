@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use runner_core::causes::causes;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
@@ -91,6 +92,7 @@ impl Presence {
             state: Arc::clone(&state),
             held: Box::new(held),
             others: Arc::clone(&others),
+            unanswered: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(watcher.run(lasts)));
         Self { signs, view, abandoned, others, state, task: Mutex::new(Some(task)) }
@@ -152,7 +154,10 @@ impl Presence {
         if let Some(kind) = shown
             && let Err(error) = self.signs.remove(kind, me).await
         {
-            info!(%error, "could not take back the sign of life; others wait until it is too old");
+            info!(
+                error = causes(&error),
+                "could not take back the sign of life; others wait until it is too old"
+            );
         }
     }
 }
@@ -171,7 +176,12 @@ struct Watcher {
     state: Arc<Mutex<State>>,
     held: Box<dyn Fn() -> usize + Send>,
     others: Arc<AtomicUsize>,
+    /// Looks in a row that got no answer.
+    unanswered: u32,
 }
+
+/// From the second look without an answer on it is said: one is lost with every restart of an API server.
+const SAID_FROM: u32 = 2;
 
 /// The role does not allow it.
 fn refused(error: &kube::Error) -> bool {
@@ -219,6 +229,25 @@ impl Watcher {
         }
     }
 
+    /// Whoever looks for the reason why nothing happens finds it here: jobs that run go on, all else waits.
+    fn is_away(&mut self, error: &kube::Error) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        match self.unanswered {
+            SAID_FROM => warn!(
+                error = causes(error),
+                "the cluster's API server does not answer: no job is started and no log is passed on until \
+                 it does; jobs that run go on in their pods"
+            ),
+            _ => debug!(error = causes(error), "could not see which managers live"),
+        }
+    }
+
+    fn is_back(&mut self) {
+        if std::mem::take(&mut self.unanswered) >= SAID_FROM {
+            info!("the cluster's API server answers again");
+        }
+    }
+
     async fn look(&mut self) {
         let mut signs = match self.signs.list(self.kind).await {
             Ok(signs) => signs,
@@ -228,8 +257,9 @@ impl Watcher {
                 return;
             }
             // What was seen stays true: a silent API server kills nobody.
-            Err(error) => return debug!(%error, "could not see which managers live"),
+            Err(error) => return self.is_away(&error),
         };
+        self.is_back();
         let due = self.turn.is_multiple_of(OTHER_KIND);
         self.turn = self.turn.wrapping_add(1);
         if self.other_allowed && (self.other_seen || due) {

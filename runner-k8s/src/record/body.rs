@@ -93,7 +93,7 @@ pub(crate) const POD_PULLS: &str = "#pulls";
 /// Whose output is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listens {
-    /// Names of containers, [`POD_EVENTS`](runner_core::plan::POD_EVENTS) or [`POD_PULLS`].
+    /// Names of containers, [`POD_EVENTS`](runner_core::plan::POD_EVENTS) or `#pulls`.
     pub containers: Vec<String>,
     /// Most bytes of each: the trace has no room for more.
     pub limit: u64,

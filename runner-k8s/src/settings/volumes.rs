@@ -86,6 +86,11 @@ pub(super) fn volumes(raw: &RawVolumes, mistakes: &mut Mistakes) -> Vec<Volume> 
         let key = format!("volumes.empty_dir[{at}]");
         // GitLab Runner goes on without the limit that somebody wanted.
         out.mistakes.quantity(&format!("{key}.size_limit"), &raw.size_limit);
+        if !(matches!(raw.medium.as_str(), "" | "Memory") || raw.medium.starts_with("HugePages")) {
+            // The API server takes it, and then no pod ever starts.
+            let message = format!("is {:?}; kubelets know Memory and HugePages", raw.medium);
+            out.mistakes.warn(&format!("{key}.medium"), message);
+        }
         let source = VolumeSource::EmptyDir {
             medium: raw.medium.clone(),
             size_limit: raw.size_limit.clone(),

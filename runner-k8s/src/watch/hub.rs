@@ -12,6 +12,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use parking_lot::Mutex;
+use runner_core::causes::causes;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
@@ -165,7 +166,7 @@ impl PodHub {
                     }
                     // The watcher recovers by itself; pods stay as they were seen last.
                     Err(error @ watcher::Error::InitialListFailed(_)) => {
-                        warn!(%error, "the pods cannot be listed; trying again");
+                        warn!(error = causes(&error), "the pods cannot be listed; trying again");
                     }
                     Err(error) => debug!(%error, "the watch of the pods was interrupted"),
                 }

@@ -420,3 +420,20 @@ fn k8s_16_the_helpers_image_has_a_second_way_to_be_pulled_too() {
     assert_eq!(next, Some(Some("IfNotPresent".to_owned())));
     assert_eq!(seen.built.fallbacks.next("helper"), None);
 }
+
+#[test]
+fn k8s_33_a_medium_that_no_kubelet_knows_is_a_warning() {
+    let of = |medium: &str| {
+        let toml = "namespace = \"ci\"\n[[volumes.empty_dir]]\nname = \"certs\"\nmount_path = \"/certs\"\nmedium = ";
+        settings(&format!("{toml}{medium:?}")).warnings
+    };
+    for known in ["", "Memory", "HugePages", "HugePages-2Mi"] {
+        assert_eq!(of(known), [], "{known}");
+    }
+    let warnings = of("memory");
+    assert_eq!(warnings.len(), 1);
+    let text = warnings[0].to_string();
+    for word in ["volumes.empty_dir[0].medium", "\"memory\"", "Memory"] {
+        assert!(text.contains(word), "{text}");
+    }
+}

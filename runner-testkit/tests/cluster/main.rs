@@ -8,6 +8,7 @@ mod faults;
 mod kube_client;
 mod lifecycle;
 mod load;
+mod role;
 mod spdy;
 mod support;
 mod volumes;

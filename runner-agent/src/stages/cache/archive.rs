@@ -40,6 +40,7 @@ pub(in crate::stages) async fn archive(
         keeps: stage.scope.is_none() || outlives_pod(root),
         format: format(context)?,
         level: level(context, "CACHE_COMPRESSION_LEVEL")?,
+        most: most_bytes(context)?,
         permits: Arc::new(Semaphore::new(PARTS_AT_ONCE)),
     };
     // One packed archive waits while others are sent.
@@ -86,6 +87,21 @@ fn format(context: &Context<'_>) -> Result<Format, StageFailure> {
     }
 }
 
+/// `CACHE_MAX_UPLOADED_ARCHIVE_SIZE`.
+fn most_bytes(context: &Context<'_>) -> Result<u64, StageFailure> {
+    let word = context.variable("CACHE_MAX_UPLOADED_ARCHIVE_SIZE").unwrap_or_default();
+    match word.parse() {
+        Ok(bytes) => Ok(bytes),
+        Err(_) if word.is_empty() => Ok(0),
+        Err(_) => {
+            context.say(&Message::warning(format_args!(
+                "CACHE_MAX_UPLOADED_ARCHIVE_SIZE: {word:?} is no number of bytes; there is no limit"
+            )))?;
+            Ok(0)
+        }
+    }
+}
+
 struct Archiver<'a> {
     context: &'a Context<'a>,
     stage: &'a CacheStage<ArchiveCache>,
@@ -94,6 +110,8 @@ struct Archiver<'a> {
     keeps: bool,
     format: Format,
     level: Level,
+    /// Largest archive for the store where the runner has no limit of its own, in bytes; 0: none either.
+    most: u64,
     /// Places for parts in memory.
     permits: Arc<Semaphore>,
 }
@@ -251,8 +269,9 @@ impl<'a> Archiver<'a> {
             ));
             return Ok(Ok(Place::Wanted));
         };
-        if cache.limit > 0 && length > cache.limit {
-            log.push(too_big(length, cache));
+        let limit = self.limit(cache);
+        if limit > 0 && length > limit {
+            log.push(too_big(length, limit));
             return Ok(Ok(Place::LocalOnly));
         }
         if length > PART && self.takes_parts() {
@@ -279,19 +298,24 @@ impl<'a> Archiver<'a> {
         let Some(scope) = &self.stage.scope else { return Ok(Ok(Place::LocalOnly)) };
         let remote = Remote::new(self.context, scope, self.stage.limit);
         let upload = Upload::new(&remote, key);
-        let sent = timeout(self.stage.limit, upload.send(parts, cache.limit)).await;
+        let sent = timeout(self.stage.limit, upload.send(parts, self.limit(cache))).await;
         log.extend(uploading(&remote));
         upload.abandon().await;
         Ok(match sent {
             Ok(sent) => sent?.map(|sent| match sent {
                 Sent::Whole => Place::Wanted,
                 Sent::TooBig(length) => {
-                    log.push(too_big(length, cache));
+                    log.push(too_big(length, self.limit(cache)));
                     Place::LocalOnly
                 }
             }),
             Err(_) => Err(self.too_late()),
         })
+    }
+
+    /// The runner's own limit counts before the job's, as with GitLab Runner.
+    fn limit(&self, cache: &ArchiveCache) -> u64 {
+        if cache.limit > 0 { cache.limit } else { self.most }
     }
 
     fn too_late(&self) -> String {
@@ -306,9 +330,8 @@ fn uploading(remote: &Remote<'_>) -> Option<Message> {
     Some(Message::plain(format_args!("Uploading cache.zip to {address}")))
 }
 
-fn too_big(length: u64, cache: &ArchiveCache) -> Message {
+fn too_big(length: u64, limit: u64) -> Message {
     Message::plain(format_args!(
-        "Cache archive size ({length}) is too big (Limit is set to {}). Cache will be stored only locally.",
-        cache.limit
+        "Cache archive size ({length}) is too big (Limit is set to {limit}). Cache will be stored only locally."
     ))
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::config::Abilities;
 use super::index::Index;
-use super::module_config;
+use super::{module_config, plain};
 
 /// Files that are kept, of a repository and of a submodule's.
 const FILES: &[&str] = &["HEAD", "packed-refs", "index", "shallow", "FETCH_HEAD", "ORIG_HEAD"];
@@ -89,10 +89,7 @@ impl Leftover<'_> {
 
     fn has_harmless_settings(self, repository: &Path) -> io::Result<bool> {
         let config = repository.join("config");
-        if !fs::symlink_metadata(&config).is_ok_and(|data| data.is_file()) {
-            return Ok(false);
-        }
-        let text = String::from_utf8(fs::read(&config)?).unwrap_or_default();
+        let Some(text) = plain::read(&config) else { return Ok(false) };
         let Some(kept) = module_config::harmless(&text, repository, self.0) else {
             return Ok(false);
         };

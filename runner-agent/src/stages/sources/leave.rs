@@ -14,7 +14,8 @@ use runner_core::plan::{GetSources, GitStrategy, Operation};
 
 use super::git::Git;
 use super::submodules::{DEEPEST, repositories};
-use super::{git_dir, lfs, module_config, project as directory};
+use super::{git_dir, lfs, module_config, plain, project as directory};
+use crate::beneath::Directory;
 use crate::stages::context::{Context, StageFailure};
 
 /// Cleans the checkout as the job's strategy asks for, if the job wants that at all.
@@ -47,21 +48,40 @@ pub(crate) async fn clean_up(context: &Context<'_>) -> Result<(), StageFailure> 
 impl Git<'_> {
     async fn leave(&self, sources: &GetSources) -> Result<(), StageFailure> {
         let own = self.project.join(".git");
+        // A link, or a file: the next job begins anew, and nobody writes where it leads.
+        if fs::symlink_metadata(&own).is_ok_and(|data| !data.is_dir()) {
+            let message =
+                format_args!("{} is no directory any more: it is not cleaned up", own.display());
+            return Ok(self.context.say(&Message::warning(message))?);
+        }
         self.restore(self.project, &own, &sources.sha, &sources.clean_flags).await?;
         if sources.submodules.is_none() {
             return Ok(());
         }
-        for repository in repositories(&own.join("modules"), DEEPEST) {
-            let config = fs::read_to_string(repository.join("config")).unwrap_or_default();
+        let modules = own.join("modules");
+        if !self.is_the_jobs_own(&modules) {
+            return Ok(());
+        }
+        for repository in repositories(&modules, DEEPEST) {
+            let config = plain::read(&repository.join("config")).unwrap_or_default();
+            // What was found harmless is what counts: the file may be another one by now.
             let known = module_config::harmless(&config, &repository, self.project);
-            let tree = known.and_then(|_| lfs::worktree(&repository));
-            let head = fs::read_to_string(repository.join("HEAD")).unwrap_or_default();
+            let tree = known.and_then(|known| lfs::worktree(&known, &repository));
+            let tree = tree.map(|tree| module_config::without_dots(&tree));
+            let head = plain::read(&repository.join("HEAD")).unwrap_or_default();
             // One that is anything else is fetched anew by the next job.
-            if let Some(tree) = tree.filter(|tree| tree.is_dir()) {
+            if let Some(tree) = tree.filter(|tree| self.is_the_jobs_own(tree)) {
                 self.restore(&tree, &repository, head.trim(), &self.clean_flags()).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a directory is there, and no link leads out of the builds directory on the way to it: git
+    /// follows them, as the helper's user.
+    fn is_the_jobs_own(&self, directory: &Path) -> bool {
+        let builds = Path::new(&self.context.plan.directories.builds);
+        Directory::open(builds, directory).is_ok()
     }
 
     /// Makes a tree what this commit says.

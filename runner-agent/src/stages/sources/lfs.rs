@@ -3,7 +3,6 @@
 //! GitLab Runner starts `git lfs` in every job; here only where a tracked `.gitattributes` asks for
 //! it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use runner_core::log::Message;
@@ -11,6 +10,7 @@ use runner_core::plan::Submodules;
 
 use super::git::Git;
 use super::index::Index;
+use super::plain;
 use super::submodules::{DEEPEST, recursive, repositories};
 use super::untracked::any_tracked;
 use crate::stages::context::StageFailure;
@@ -40,7 +40,9 @@ impl Git<'_> {
     pub(super) async fn submodules_lfs(&self, submodules: &Submodules) -> Result<(), StageFailure> {
         let modules = repositories(&self.project.join(".git/modules"), DEEPEST);
         let wanted = modules.iter().any(|repository| {
-            worktree(repository).is_some_and(|tree| has_lfs(&tree, &repository.join("index")))
+            let config = plain::read(&repository.join("config"));
+            let tree = config.and_then(|config| worktree(&config, repository));
+            tree.is_some_and(|tree| has_lfs(&tree, &repository.join("index")))
         });
         if !wanted || !self.has_lfs_program().await? {
             return Ok(());
@@ -57,8 +59,7 @@ impl Git<'_> {
 }
 
 /// Where the files of a submodule are: `core.worktree` of its configuration, as git writes it.
-pub(super) fn worktree(repository: &Path) -> Option<PathBuf> {
-    let config = fs::read_to_string(repository.join("config")).ok()?;
+pub(super) fn worktree(config: &str, repository: &Path) -> Option<PathBuf> {
     let line = config.lines().find_map(|line| line.trim().strip_prefix("worktree = "))?;
     Some(repository.join(line.trim().trim_matches('"')))
 }

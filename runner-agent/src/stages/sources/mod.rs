@@ -19,6 +19,7 @@ mod index;
 mod leave;
 mod lfs;
 mod module_config;
+mod plain;
 mod project;
 mod scripts;
 mod submodules;

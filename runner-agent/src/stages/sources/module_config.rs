@@ -78,8 +78,8 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Whether a path is, by its text, below the checkout and not in its `.git`.
-fn is_inside(path: &Path, project: &Path) -> bool {
+/// The path without `.` and `..`, by its text: no link is looked at.
+pub(super) fn without_dots(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {
@@ -88,6 +88,12 @@ fn is_inside(path: &Path, project: &Path) -> bool {
             other => clean.push(other),
         }
     }
+    clean
+}
+
+/// Whether a path is, by its text, below the checkout and not in its `.git`.
+fn is_inside(path: &Path, project: &Path) -> bool {
+    let clean = without_dots(path);
     let below = clean.strip_prefix(project);
     below.is_ok_and(|below| {
         let mut parts = below.components();

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::plain;
+
 /// Makes it, and what is above it.
 pub(super) fn make(project: &Path) -> io::Result<()> {
     match fs::symlink_metadata(project) {
@@ -113,7 +115,7 @@ pub(super) fn remove_foreign_repositories(
 
 /// Whether the file says `gitdir: ` and a path that ends below `modules`.
 fn leads_into(file: &Path, directory: &Path, modules: &Path) -> bool {
-    let Ok(text) = fs::read_to_string(file) else { return false };
+    let Some(text) = plain::read(file) else { return false };
     let Some(target) = text.strip_prefix("gitdir: ") else { return false };
     let target = fs::canonicalize(directory.join(target.trim_end_matches('\n')));
     match (target, fs::canonicalize(modules)) {

@@ -17,7 +17,7 @@ use super::config;
 use super::get::Before;
 use super::git::Git;
 use super::index::Index;
-use super::project;
+use super::{plain, project};
 use crate::stages::context::StageFailure;
 
 /// How deep `.git/modules` is searched.
@@ -127,7 +127,7 @@ impl Git<'_> {
         let text = config::include(&self.shared());
         for repository in repositories(&self.project.join(".git/modules"), DEEPEST) {
             let path = repository.join("config");
-            let shares = fs::read_to_string(&path).is_ok_and(|now| now.contains(&text));
+            let shares = plain::read(&path).is_some_and(|now| now.contains(&text));
             let written =
                 || fs::OpenOptions::new().append(true).open(&path)?.write_all(text.as_bytes());
             if !shares {

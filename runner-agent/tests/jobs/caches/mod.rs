@@ -52,7 +52,9 @@ pub(crate) async fn reserve(world: &World, server: Option<&ObjectServer>) -> Box
     let plan = plan(&world.job, &world.settings, transfers).unwrap();
     let ticket = Ticket("ticket".into());
     let request = JobRequest { job: &world.job, plan: &plan, ticket: &ticket, session: None };
-    world.executor.reserve(request).await.unwrap()
+    let handle = world.executor.reserve(request).await.unwrap();
+    world.mount_builds();
+    handle
 }
 
 async fn follow(handle: &mut dyn JobHandle, server: &ObjectServer) -> Seen {
@@ -236,6 +238,41 @@ async fn stages_80_what_a_broken_archive_left_behind_is_removed_on_request() {
     careful.settings.feature_flags.push(("FF_CLEAN_UP_FAILED_CACHE_EXTRACT".into(), true));
     let seen = run(&careful, &server).await;
     assert!(seen.text().contains("Removing v") && seen.text().contains("clean"), "{}", seen.text());
+    // Paths with variables are expanded here too.
+    careful.job.caches[0].paths = vec!["$KEPT".into()];
+    let seen = run(&careful.variable("KEPT", "v"), &server).await;
+    assert!(seen.text().contains("Failed to extract cache"), "{}", seen.text());
+    assert!(
+        seen.text().ends_with("clean\n") || seen.text().contains("\nclean\n"),
+        "{}",
+        seen.text()
+    );
+}
+
+#[rstest]
+#[case("CACHE_MAX_UPLOADED_ARCHIVE_SIZE", "10")]
+#[case("CACHE_COMPRESSION_FORMAT", "tarzstd")]
+#[case("CACHE_COMPRESSION_LEVEL", "fastest")]
+#[tokio::test]
+async fn stages_98_variables_that_configure_gitlabs_helper_configure_caches(
+    #[case] name: &str,
+    #[case] value: &str,
+) {
+    let server = ObjectServer::start().await.unwrap();
+    let script = "mkdir v; for i in 1 2 3 4 5 6 7 8 9; do echo the same again; done > v/a";
+    let world = world(&[script], &[cache(&["v"])]).variable(name, value);
+    let seen = run(&world, &server).await;
+    let sent = server.object("project/1/key").map(|object| object.bytes);
+    let has = |text: &[u8]| {
+        sent.as_ref().is_some_and(|sent| sent.windows(text.len()).any(|window| window == text))
+    };
+    let obeyed = match name {
+        "CACHE_COMPRESSION_FORMAT" => has(b"\x28\xb5\x2f\xfd"),
+        // Stored as it is.
+        "CACHE_COMPRESSION_LEVEL" => has(b"the same again\nthe same again\nthe same again\n"),
+        _ => sent.is_none() && seen.text().contains("is too big (Limit is set to 10)"),
+    };
+    assert!(obeyed, "{}", seen.text());
 }
 
 #[tokio::test]

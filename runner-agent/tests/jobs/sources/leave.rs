@@ -78,3 +78,42 @@ async fn cleaning_up_obeys_nothing_of_the_jobs() {
     assert_eq!(fs::read_to_string(shop.checkout().join("file")).unwrap(), "two\n");
     assert!(!shop.checkout().join("left").exists());
 }
+
+#[tokio::test]
+async fn cleaning_up_waits_for_no_pipe_and_reads_no_device() {
+    let shop = Shop::new().await;
+    let plant = [
+        "mkdir -p .git/modules/pipe .git/modules/head",
+        "echo x > .git/modules/pipe/HEAD; mkfifo .git/modules/pipe/config",
+        "echo x > .git/modules/head/HEAD; ln -s /dev/zero .git/modules/head/config",
+        "echo planted",
+    ];
+    let world = tidy(shop.next_job("main", &plant));
+    let seen = world.variable("GIT_SUBMODULE_STRATEGY", "normal").run().await;
+    success(&seen);
+    contains(&seen, &["\nplanted\n", "HEAD is now at "]);
+}
+
+/// A submodule's files are where its configuration says, which the job writes; a link on the way there
+/// leads to what is the helper's own.
+#[tokio::test]
+async fn cleaning_up_follows_no_link_to_the_files_of_a_submodule() {
+    let shop = Shop::new().await;
+    let own = tempfile::tempdir().unwrap();
+    fs::write(own.path().join("journal"), "the helper's").unwrap();
+    let plant = [
+        "mkdir .git/modules; cp -r .git .git-copy; mv .git-copy .git/modules/m; git rev-parse HEAD > .git/modules/m/HEAD",
+        "printf '[core]\\n\\tworktree = ../../../link\\n' > .git/modules/m/config; rm .git/modules/m/index",
+        "ln -s \"$OWN\" link",
+        "echo planted",
+    ];
+    let world = tidy(shop.next_job("main", &plant)).variable("GIT_CLEAN_FLAGS", "none");
+    let world = world.variable("OWN", &own.path().display().to_string());
+    let seen = world.variable("GIT_SUBMODULE_STRATEGY", "normal").run().await;
+    contains(&seen, &["\nplanted\n", "HEAD is now at "]);
+    let names: Vec<_> =
+        fs::read_dir(own.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["journal"], "{}", seen.text());
+    assert_eq!(fs::read_to_string(own.path().join("journal")).unwrap(), "the helper's");
+    success(&seen);
+}
