@@ -232,6 +232,12 @@ impl TraceRelay {
         self.after = after;
         self.last_words = place;
         let begins = own_end.0 + self.before.len() as u64;
+        let said = begins..=begins + self.after.len() as u64;
+        if place == LastWords::Placed && (!self.is_known || said.contains(&self.stored)) {
+            // An earlier manager ended the trace there and may have said so; what came of it since
+            // has no place any more.
+            self.keep_until(begins);
+        }
         let position = self.stored + self.waiting_bytes;
         if position < begins {
             // Only the source can have the bytes in between; it will say if it does not.
@@ -240,6 +246,18 @@ impl TraceRelay {
             self.settle_for(position);
         }
         self.queue_after();
+    }
+
+    /// Drops what waits from this place on.
+    fn keep_until(&mut self, place: u64) {
+        let mut keep = place.saturating_sub(self.stored).min(self.waiting_bytes);
+        self.waiting_bytes = keep;
+        self.waiting.retain_mut(|chunk| {
+            // Not longer than the chunk, so it fits usize.
+            chunk.truncate(keep.min(chunk.len() as u64) as usize);
+            keep -= chunk.len() as u64;
+            !chunk.is_empty()
+        });
     }
 
     /// Takes what the source has as all there will ever be of the job's own trace, unless it already
@@ -464,6 +482,27 @@ mod tests {
         );
         assert!(!relay.rewind(Offset(11)));
         assert!(relay.piece().is_none() && relay.is_complete());
+    }
+
+    #[test]
+    fn what_came_of_a_trace_since_its_end_was_said_is_not_put_behind_that() {
+        // Seed 1412: the pod that was given up came back, and the heir had its whole trace.
+        for has in [0, 2, 3, 5, 8] {
+            let mut relay = TraceRelay::new(Bytes::new());
+            relay.receive(Offset(0), Bytes::from_static(b"abc"));
+            relay.receive(Offset(3), Bytes::from_static(b"defghijkl"));
+            relay.end_lost(Offset(3), Bytes::from_static(b"lost\n"), LastWords::Placed);
+            assert!(!relay.rewind(Offset(has)), "{has}");
+            let rest = &b"abclost\n"[has as usize..];
+            assert_eq!(relay.piece().map_or(Vec::new(), |piece| piece.chunks.concat()), rest);
+            relay.stored(rest.len() as u64);
+            assert!(relay.is_complete(), "{has}");
+        }
+        // Here the source has more than the end: it was never said.
+        let mut relay = TraceRelay::new(Bytes::new());
+        relay.end_lost(Offset(3), Bytes::from_static(b"lost\n"), LastWords::Placed);
+        assert!(relay.rewind(Offset(10)));
+        assert_eq!(flat(relay.piece()), (10, b"lost\n".to_vec()));
     }
 
     #[test]
