@@ -27,6 +27,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::codec::{FramedRead, FramedWrite};
@@ -123,6 +124,9 @@ pub fn become_shell(shell: &Path) -> io::Error {
     if let Err(error) = prepared {
         return error.into();
     }
+    if let Err(error) = default_signals() {
+        return error;
+    }
     let mut command = Command::new(shell);
     if std::env::var_os("TERM").is_none_or(|value| value.is_empty()) {
         command.env("TERM", "xterm-256color");
@@ -133,6 +137,18 @@ pub fn become_shell(shell: &Path) -> io::Error {
         command.current_dir(project);
     }
     command.exec()
+}
+
+/// What whoever started the agent ignored (`nohup`, a shell's background) is ignored by everything that it
+/// starts, and keys would end nothing in the terminal. A signal that is caught has its default again in
+/// the program that takes this one's place.
+fn default_signals() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()] {
+        drop(signal(kind)?);
+    }
+    Ok(())
 }
 
 /// A new pseudo-terminal: the end to look at, and the end for programs.

@@ -133,7 +133,9 @@ fn is_harmless(violation: &Violation, logs: &[String], world: &World) -> bool {
 
 async fn run(seed: u64) {
     let mut random = Random::new(seed);
-    let (gitlab, cluster) = (GitLab::builder(), ClusterSettings::default());
+    // A job that was given to a manager that is killed right then is given out again after two minutes.
+    let gitlab = GitLab::builder().commit_deadline(Duration::from_secs(15));
+    let cluster = ClusterSettings::default();
     let Some(mut world) = World::simulated_with("fail at random", gitlab, cluster).await else {
         return;
     };
