@@ -185,3 +185,29 @@ async fn a_record_that_another_manager_has_started_is_left_alone() {
     assert_eq!(error.kind, ExecutorErrorKind::Superseded);
     served.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_record_that_was_written_again_is_not_this_jobs_any_more() {
+    // The same manager was given the job again. Who deleted or changed that record, whatever the API
+    // server says of its uid, would try for ever, without a pause (chaos seed 3002).
+    let (executor, mut api) = executor();
+    let served = tokio::spawn(async move {
+        version(&mut api).await;
+        let mut first = Value::Null;
+        answer(&mut api, &format!("POST {SECRETS}"), 201, |secret| {
+            first = stored(secret);
+            first.clone()
+        })
+        .await;
+        let name = first["metadata"]["name"].as_str().unwrap().to_owned();
+        answer(&mut api, &format!("GET {SECRETS}/{name}"), 200, |_| {
+            first["metadata"]["uid"] = json!("uid-2");
+            first
+        })
+        .await;
+    });
+    let mut handle = reserve(&executor).await.unwrap();
+    let error = handle.dispose().await.unwrap_err();
+    assert_eq!(error.kind, ExecutorErrorKind::Superseded);
+    served.await.unwrap();
+}

@@ -373,8 +373,16 @@ impl RecordStore {
     async fn current(&self, claimed: &Claimed) -> Result<KubeSecret, ClaimError> {
         let there = self.api.get_opt(claimed.name()).await.map_err(ClaimError::Api)?;
         let found = there.and_then(|secret| self.read(secret));
+        // A record that was deleted and written again is another one, whoever wrote it: the same manager
+        // may have been given the job again. To try that again would be to try it for ever.
+        let is_other = |found: &Found| {
+            let uid = claimed.version().0;
+            uid.is_some() && uid != found.secret.metadata.uid
+        };
         match found {
-            Some(found) if found.body.claim == claimed.body().claim => Ok(found.secret),
+            Some(found) if found.body.claim == claimed.body().claim && !is_other(&found) => {
+                Ok(found.secret)
+            }
             Some(found) => Err(ClaimError::Taken(found.body.claim.manager)),
             None => Err(ClaimError::Taken("nobody: the record was deleted".into())),
         }
