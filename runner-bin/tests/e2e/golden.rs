@@ -221,3 +221,36 @@ async fn stages_21_the_log_of_sources_that_come_with_the_second_attempt() {
     success(&end);
     insta::assert_snapshot!(normalized(&end));
 }
+
+#[tokio::test]
+async fn stages_55_the_log_of_a_job_with_submodules() {
+    let Some(world) = world("submodules").await else { return };
+    let library = world.gitlab.repo("group/library").commit("First", [("lib", "of the library\n")]);
+    let library = library.branch("main").readable_by_jobs().create().await.unwrap();
+    let modules = "[submodule \"library\"]\n\tpath = library\n\turl = ../library.git\n";
+    let repo = world.gitlab.repo("group/project").commit("First", [(".gitmodules", modules)]);
+    let repo = repo.submodule("library", library.sha("main").unwrap()).branch("main");
+    let repo = repo.create().await.unwrap();
+    let spec = JobSpec::new("test").repo(&repo).git_ref("main").script(["cat library/lib"]);
+    let end = world.run_one(spec.variable("GIT_SUBMODULE_STRATEGY", "normal")).await;
+    success(&end);
+    insta::assert_snapshot!(normalized(&end));
+}
+
+#[tokio::test]
+async fn stages_56_the_log_of_a_job_with_files_in_lfs() {
+    let has_lfs = std::process::Command::new("git").args(["lfs", "version"]).output();
+    if !has_lfs.is_ok_and(|output| output.status.success()) {
+        eprintln!("left out: git-lfs is not installed");
+        return;
+    }
+    let Some(world) = world("files in LFS").await else { return };
+    let attributes = "*.bin filter=lfs diff=lfs merge=lfs -text\n";
+    let repo = world.gitlab.repo("group/project").commit("First", [(".gitattributes", attributes)]);
+    let repo = repo.lfs_file("large.bin", "what stands in LFS\n").branch("main");
+    let repo = repo.create().await.unwrap();
+    let spec = JobSpec::new("test").repo(&repo).git_ref("main").script(["cat large.bin"]);
+    let end = world.run_one(spec).await;
+    success(&end);
+    insta::assert_snapshot!(normalized(&end));
+}
