@@ -21,8 +21,14 @@ struct Terminal {
     shown: String,
 }
 
+/// Started by somebody who ignores what keys send, as shells do for what runs in their background.
 fn agent(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_podwright-agent"))
+    Command::new("/bin/sh")
+        .args([
+            "-c",
+            "trap '' INT QUIT HUP; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_podwright-agent"),
+        ])
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
